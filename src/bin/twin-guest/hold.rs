@@ -1,0 +1,96 @@
+//! A holder: the process that stands for a service or an instance.
+//!
+//! ```text
+//!   twin-guest hold NAME MIB now|later ADJ PORT..
+//!   stdout: "listening" (ports are bound), "touched" (every page has been written)
+//!   stdin:  "touch"     (write to every page now); end of file: exit
+//! ```
+
+use std::io::{BufRead, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+/// The kernel's page size on `x86_64`.
+const PAGE_BYTES: usize = 4096;
+
+/// A client that says nothing for this long is dropped.
+const CLIENT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Runs until standard input ends, which it does with the agent.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    let [name, mib, when, adj, ports @ ..] = arguments else {
+        return Err("hold takes NAME MIB now|later ADJ PORT..".into());
+    };
+    let mib: usize = mib.parse().map_err(|_| format!("hold: {mib} is no number of MiB"))?;
+    become_process(name, adj)?;
+    for port in ports {
+        let port = port.parse().map_err(|_| format!("hold {name}: {port} is no port"))?;
+        listen(name, port)?;
+    }
+    tell("listening");
+
+    let mut memory = vec![0u8; mib << 20];
+    if when == "now" {
+        touch(&mut memory);
+        tell("touched");
+    }
+    for line in std::io::stdin().lock().lines() {
+        if line.is_ok_and(|line| line == "touch") {
+            touch(&mut memory);
+            tell("touched");
+        }
+    }
+    // Reading the memory here keeps the compiler from letting go of it before standard input ends.
+    std::hint::black_box(&memory);
+    Ok(())
+}
+
+/// Takes the process name, cut at the kernel's 15 characters, and the OOM score adjustment.
+fn become_process(name: &str, adj: &str) -> Result<(), String> {
+    let comm: String = name.chars().take(15).collect();
+    let comm = std::ffi::CString::new(comm).map_err(|_| "hold: a name has no NUL".to_owned())?;
+    nix::sys::prctl::set_name(&comm).map_err(|error| format!("hold {name}: cannot take the name: {error}"))?;
+    std::fs::write("/proc/self/oom_score_adj", adj).map_err(|error| format!("hold {name}: cannot set oom_score_adj: {error}"))
+}
+
+/// Writes a value of its own into every page, so that none stays the shared zero page or can be merged with another.
+fn touch(memory: &mut [u8]) {
+    for (index, page) in memory.chunks_mut(PAGE_BYTES).enumerate() {
+        if let Some(word) = page.first_chunk_mut::<8>() {
+            *word = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes();
+        }
+    }
+    std::hint::black_box(&memory);
+}
+
+fn tell(word: &str) {
+    let mut out = std::io::stdout().lock();
+    // Without a reader there is nobody to tell, and standard input ends too.
+    let _ = writeln!(out, "{word}").and_then(|()| out.flush());
+}
+
+fn listen(name: &str, port: u16) -> Result<(), String> {
+    let listener = TcpListener::bind(("0.0.0.0", port)).map_err(|error| format!("hold {name}: port {port}: {error}"))?;
+    let answer = format!("{{\"service\":\"{name}\",\"port\":{port}}}\n");
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            serve(client, &answer);
+        }
+    });
+    Ok(())
+}
+
+/// Answers one request and closes.
+fn serve(mut client: TcpStream, answer: &str) {
+    let mut request = [0u8; 2048];
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        answer.len()
+    );
+    // A client that leaves early is no fault of the service.
+    let _ = client
+        .set_read_timeout(Some(CLIENT_DEADLINE))
+        .and_then(|()| client.read(&mut request))
+        .and_then(|_| client.write_all(head.as_bytes()))
+        .and_then(|()| client.write_all(answer.as_bytes()));
+}

@@ -1,0 +1,104 @@
+//! Failures as the command line reports them.
+
+use crate::diagnostics::{Problem, Source};
+use crate::lab::LabError;
+use crate::topology::LoadError;
+
+/// The exit codes.
+pub(crate) mod code {
+    /// Done, or the verdict is pass.
+    pub(crate) const DONE: u8 = 0;
+    /// A verdict failed, or a change needs to be asked for.
+    pub(crate) const FAILED: u8 = 1;
+    /// Bad usage or bad input.
+    pub(crate) const USAGE: u8 = 2;
+    /// Nobody can tell.
+    pub(crate) const INCONCLUSIVE: u8 = 3;
+    /// The machine cannot.
+    pub(crate) const MACHINE: u8 = 4;
+    /// Something could not be put back.
+    pub(crate) const DIRTY: u8 = 5;
+    /// Interrupted.
+    pub(crate) const INTERRUPTED: u8 = 130;
+}
+
+/// What failed, what to do about it, and the exit code.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) cures: Vec<String>,
+    pub(crate) code: u8,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) sources: Vec<Source>,
+}
+
+impl Failure {
+    fn new(code: u8, message: String, cures: Vec<String>) -> Self {
+        Self { message, cures, code, problems: Vec::new(), sources: Vec::new() }
+    }
+
+    /// Bad usage or input.
+    pub(crate) fn usage(message: impl Into<String>, cures: Vec<String>) -> Self {
+        Self::new(code::USAGE, message.into(), cures)
+    }
+
+    /// The machine cannot.
+    pub(crate) fn machine(message: impl Into<String>, cures: Vec<String>) -> Self {
+        Self::new(code::MACHINE, message.into(), cures)
+    }
+
+    /// The user interrupted.
+    pub(crate) fn interrupted(message: impl Into<String>, cures: Vec<String>) -> Self {
+        Self::new(code::INTERRUPTED, message.into(), cures)
+    }
+
+    /// Something has to be put back first.
+    pub(crate) fn dirty(message: impl Into<String>, cures: Vec<String>) -> Self {
+        Self::new(code::DIRTY, message.into(), cures)
+    }
+
+    /// Mistakes in files.
+    pub(crate) fn problems(what: String, problems: Vec<Problem>, sources: Vec<Source>) -> Self {
+        Self { problems, sources, ..Self::new(code::USAGE, what, Vec::new()) }
+    }
+}
+
+impl From<LabError> for Failure {
+    fn from(error: LabError) -> Self {
+        let code = match &error {
+            LabError::Blocked { .. } => code::FAILED,
+            LabError::WhichLab { known } if !known.is_empty() => code::USAGE,
+            LabError::NoHost { .. } | LabError::OtherTopology { .. } => code::USAGE,
+            LabError::Image(crate::image::ImageError::Unknown { .. } | crate::image::ImageError::Recipe { .. } | crate::image::ImageError::Hash { .. } | crate::image::ImageError::SourceMissing { .. }) => code::USAGE,
+            _ => code::MACHINE,
+        };
+        let cures = error.cures();
+        Self::new(code, error.to_string(), cures)
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        let message = error.to_string();
+        match error {
+            LoadError::NotFound { name, known } => {
+                let near = crate::diagnostics::nearest(&name, known.iter().map(String::as_str));
+                let cure = near.map_or_else(|| format!("there is: {}", known.join(", ")), |near| format!("did you mean {near}?"));
+                Self::usage(message, vec![cure])
+            }
+            LoadError::Invalid { problems, sources } => Self::problems(message, problems, sources),
+        }
+    }
+}
+
+macro_rules! through_lab {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                LabError::from(error).into()
+            }
+        })*
+    };
+}
+
+through_lab!(crate::journal::JournalError, crate::hypervisor::HypervisorError, crate::guest::GuestError, crate::hostnet::HostNetError);

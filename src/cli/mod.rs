@@ -1,0 +1,43 @@
+//! The command line.
+//!
+//! A verb is one file in `verbs/`: its flags, and what it does in terms of the library. Drivers are chosen in `wiring`,
+//! everything is printed by `ui`, and every failure becomes a [`failure::Failure`] with one of the documented exit codes.
+
+mod failure;
+mod files;
+mod flags;
+mod logging;
+mod ui;
+mod verbs;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use flags::Cli;
+
+/// Runs twin: parses the arguments, carries the verb out, prints, returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { failure::code::USAGE } else { failure::code::DONE };
+            // Help goes to standard output, mistakes to standard error; a closed stream is nobody's to be told.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let ui = ui::Ui::new(&cli.global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = failure::Failure::machine(format!("cannot start: {error}"), vec!["see that processes and threads can be made".into()]);
+            return ExitCode::from(ui.failure(&failure));
+        }
+    };
+    let code = runtime.block_on(verbs::run(cli, &ui));
+    // Calls into libvirt that passed their deadline may still run in their threads; they end with the process.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}

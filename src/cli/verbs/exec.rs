@@ -1,0 +1,131 @@
+//! `twin exec`.
+
+use std::io::{IsTerminal, Read};
+
+use base64::Engine;
+use clap::Args;
+use tokio::sync::mpsc;
+use tracing::instrument;
+
+use super::{Context, interruptible};
+use crate::cli::failure::{Failure, code};
+use crate::guest::{Output, Program, collect};
+use crate::lab::{Found, FoundHost, LabError};
+use crate::report::{ExecDocument, ExecHost};
+use crate::wire::CHUNK_BYTES;
+
+/// A program on all hosts ends within this: one that hangs on one host must not hide the others' output for ever.
+const ALL_DEADLINE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// The host.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) host: Option<String>,
+    /// All hosts at once; standard input is empty there.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Leaves standard input alone.
+    #[arg(long, short = 'n')]
+    pub(crate) no_stdin: bool,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+#[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host.as_deref()))]
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    let found = context.lab().await?;
+    let interrupted = || Failure::interrupted("interrupted; the program was killed", Vec::new());
+    match &flags.host {
+        Some(host) if !context.ui.json => interruptible(stream(context, &found, host, flags), interrupted).await,
+        Some(host) => {
+            let host = found.host(host)?.clone();
+            interruptible(gather(context, &found, vec![host], flags), interrupted).await
+        }
+        None => interruptible(gather(context, &found, found.hosts.clone(), flags), interrupted).await,
+    }
+}
+
+fn exit_code(code: i32) -> u8 {
+    u8::try_from(code.clamp(0, 255)).unwrap_or(u8::MAX)
+}
+
+fn no_way(host: &FoundHost) -> LabError {
+    LabError::Guest(crate::guest::GuestError::Unreachable { why: format!("the image of {} has no way in", host.name) })
+}
+
+/// Runs on one host with all streams joined up.
+async fn stream(context: &Context<'_>, found: &Found, host: &str, flags: &Flags) -> Result<u8, Failure> {
+    let host = found.host(host)?;
+    let way = host.way(&context.layout, &found.networks).ok_or_else(|| no_way(host))?;
+    let guest = context.drivers().guests.open(&way);
+    let (sender, mut receiver) = mpsc::channel(16);
+    let stdin = if flags.no_stdin || std::io::stdin().is_terminal() { None } else { Some(standard_input()) };
+    let program = Program { argv: flags.command.clone(), stdin, output: sender };
+    let print = async {
+        while let Some(output) = receiver.recv().await {
+            match output {
+                Output::Stdout(data) => context.ui.bytes(&data),
+                Output::Stderr(data) => context.ui.error_bytes(&data),
+            }
+        }
+    };
+    let (code, ()) = tokio::join!(guest.run(program), print);
+    Ok(exit_code(code?))
+}
+
+/// Reads standard input in a thread of its own: a read from it cannot be cancelled.
+fn standard_input() -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel(4);
+    std::thread::spawn(move || {
+        let mut piece = vec![0u8; CHUNK_BYTES];
+        while let Ok(length @ 1..) = std::io::stdin().lock().read(&mut piece) {
+            if sender.blocking_send(piece[..length].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn text_of(bytes: Vec<u8>) -> (String, String) {
+    match String::from_utf8(bytes) {
+        Ok(text) => (text, "utf-8".into()),
+        Err(error) => (base64::engine::general_purpose::STANDARD.encode(error.as_bytes()), "base64".into()),
+    }
+}
+
+/// Runs on several hosts side by side and prints each one's output whole.
+async fn gather(context: &Context<'_>, found: &Found, hosts: Vec<FoundHost>, flags: &Flags) -> Result<u8, Failure> {
+    let argv: Vec<&str> = flags.command.iter().map(String::as_str).collect();
+    let one = |host: FoundHost| {
+        let argv = argv.clone();
+        async move {
+            let outcome = match host.way(&context.layout, &found.networks) {
+                Some(way) => collect(context.drivers().guests.open(&way).as_ref(), &argv, ALL_DEADLINE).await.map_err(LabError::from),
+                None => Err(no_way(&host)),
+            };
+            let name = host.name.to_string();
+            let (exit, out, err, error) = match outcome {
+                Ok((exit, out, err)) => (Some(exit), out, err, None),
+                Err(error) => (None, Vec::new(), Vec::new(), Some(error.to_string())),
+            };
+            let ((stdout, stdout_encoding), (stderr, stderr_encoding)) = (text_of(out), text_of(err));
+            ExecHost { name, exit, stdout, stdout_encoding, stderr, stderr_encoding, error }
+        }
+    };
+    let mut results = futures::future::join_all(hosts.into_iter().map(one)).await;
+    results.sort_by(|a, b| a.name.cmp(&b.name));
+    for host in &results {
+        let lines = |text: &str| text.lines().map(|line| format!("{}: {line}\n", host.name)).collect::<String>();
+        context.ui.text(&lines(&host.stdout));
+        context.ui.remark(lines(&host.stderr).trim_end());
+        if let Some(error) = &host.error {
+            context.ui.remark(&format!("{}: {error}", host.name));
+        }
+    }
+    let code = results.iter().map(|host| host.exit.map_or(code::MACHINE, exit_code)).find(|code| *code != 0).unwrap_or(code::DONE);
+    context.ui.document(&ExecDocument { schema: "twin/exec/v1".into(), hosts: results });
+    Ok(code)
+}

@@ -1,0 +1,51 @@
+//! `twin power`.
+
+use clap::{Args, ValueEnum};
+use tracing::instrument;
+
+use super::{Context, DONE, milliseconds};
+use crate::cli::failure::Failure;
+use crate::hypervisor::PowerAction;
+use crate::lab;
+use crate::report::ChangeDocument;
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Starts it.
+    On,
+    /// Takes its power away at once.
+    Off,
+    /// Off, then on.
+    Cycle,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// What to do.
+    #[arg(value_enum)]
+    pub(crate) switch: Switch,
+    /// The host.
+    pub(crate) host: String,
+}
+
+#[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host))]
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    let found = context.lab().await?;
+    let (actions, word): (&[PowerAction], _) = match flags.switch {
+        Switch::On => (&[PowerAction::Start], "power on"),
+        Switch::Off => (&[PowerAction::Destroy], "power off"),
+        Switch::Cycle => (&[PowerAction::Destroy, PowerAction::Start], "power cycle"),
+    };
+    let started = context.drivers().clock.elapsed();
+    let state = lab::power(&found, &flags.host, actions, context.drivers()).await?;
+    context.ui.text(&format!("{}: {state:?}\n", flags.host).to_lowercase());
+    context.ui.document(&ChangeDocument {
+        schema: "twin/change/v1".into(),
+        lab: found.record.name.to_string(),
+        verb: word.into(),
+        changed: vec![flags.host.clone()],
+        took_ms: milliseconds(context.drivers().clock.elapsed().saturating_sub(started)),
+    });
+    DONE
+}

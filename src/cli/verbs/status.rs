@@ -1,0 +1,164 @@
+//! `twin status`.
+
+use std::time::Duration;
+
+use clap::Args;
+use tracing::instrument;
+
+use super::{Context, DONE, interruptible};
+use crate::cli::failure::{Failure, code};
+use crate::hypervisor::Power;
+use crate::lab::{self, HostStatus, LabStatus};
+use crate::report::{HostDocument, InstanceDocument, NetworkDocument, ServiceDocument, StatusDocument};
+use crate::wire::{NovaStatus, ServiceState};
+
+/// How often a watch looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// Goes on showing it until interrupted.
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+}
+
+#[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    if !flags.watch {
+        return show(context).await;
+    }
+    context.no_document("status --watch")?;
+    let watch = async {
+        loop {
+            context.ui.clear();
+            show(context).await?;
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    interruptible(watch, || Failure::interrupted("no longer watching", Vec::new())).await
+}
+
+async fn show(context: &Context<'_>) -> Result<u8, Failure> {
+    let found = context.lab().await?;
+    let status = lab::status(&found, context.drivers(), &context.layout).await?;
+    let dirty = match context.journal_if_there() {
+        Some(journal) => !journal.open_acts(status.record.uuid)?.is_empty(),
+        None => false,
+    };
+    context.ui.document(&document(&status, dirty));
+    text(context, &status, dirty);
+    if dirty { Ok(code::DIRTY) } else { DONE }
+}
+
+const fn service_state(service: &ServiceState) -> &'static str {
+    match (service.wanted, service.healthy, service.process.is_some()) {
+        (true, true, _) => "healthy",
+        (true, false, true) => "starting",
+        (true, false, false) => "down",
+        (false, _, _) => "stopped",
+    }
+}
+
+const fn nova_status(status: NovaStatus) -> &'static str {
+    match status {
+        NovaStatus::Active => "ACTIVE",
+        NovaStatus::Shutoff => "SHUTOFF",
+    }
+}
+
+const fn agent_word(answers: Option<bool>) -> &'static str {
+    match answers {
+        Some(true) => "answers",
+        Some(false) => "silent",
+        None => "none",
+    }
+}
+
+const fn power_word(power: Power) -> &'static str {
+    match power {
+        Power::Running => "running",
+        Power::Paused => "paused",
+        Power::ShutOff => "shut-off",
+        Power::Crashed => "crashed",
+    }
+}
+
+fn document(status: &LabStatus, dirty: bool) -> StatusDocument {
+    let host = |host: &HostStatus| HostDocument {
+        name: host.name.clone(),
+        domain: host.domain.clone(),
+        uuid: host.uuid,
+        power: host.power,
+        agent: agent_word(host.answers).to_owned(),
+        addresses: host.addresses.clone(),
+        services: host.services().iter().map(|service| ServiceDocument { name: service.name.clone(), state: service_state(service).to_owned() }).collect(),
+        instances: host
+            .guest
+            .iter()
+            .flat_map(|guest| &guest.instances)
+            .map(|instance| InstanceDocument { name: instance.name.clone(), status: nova_status(instance.status()).to_owned() })
+            .collect(),
+    };
+    let networks = status.networks.iter().map(|network| NetworkDocument {
+        name: network.name.clone(),
+        bridge: network.bridge.clone(),
+        cidr: network.cidr,
+        active: network.active,
+    });
+    StatusDocument {
+        schema: "twin/status/v1".into(),
+        lab: status.record.name.to_string(),
+        uuid: status.record.uuid,
+        scale: status.record.scale.divisor(),
+        accel: status.record.accelerator.as_str().to_owned(),
+        hosts: status.hosts.iter().map(host).collect(),
+        networks: networks.collect(),
+        dirty,
+    }
+}
+
+fn text(context: &Context<'_>, status: &LabStatus, dirty: bool) {
+    let ui = context.ui;
+    let record = &status.record;
+    ui.text(&format!("lab {} ({}), scale {}, {}\n", record.name, record.uuid, record.scale, record.accelerator.as_str()));
+    let rows: Vec<Vec<String>> = status
+        .hosts
+        .iter()
+        .map(|host| {
+            let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
+            vec![
+                host.name.clone(),
+                power_word(host.power).to_owned(),
+                agent_word(host.answers).to_owned(),
+                addresses.join(" "),
+                services_text(host),
+                instances_text(host),
+            ]
+        })
+        .collect();
+    ui.table(&["HOST", "POWER", "AGENT", "ADDRESSES", "SERVICES", "INSTANCES"], &rows);
+    let rows: Vec<Vec<String>> = status
+        .networks
+        .iter()
+        .map(|network| vec![network.name.clone(), network.bridge.clone(), network.cidr.to_string(), (if network.active { "up" } else { "down" }).to_owned()])
+        .collect();
+    ui.table(&["NETWORK", "BRIDGE", "SUBNET", "STATE"], &rows);
+    if dirty {
+        ui.text(&format!("{}: something of a run is not put back; `twin recover` does it\n", ui.health("DIRTY", Some(false))));
+    }
+}
+
+fn services_text(host: &HostStatus) -> String {
+    let services = host.services();
+    let healthy = services.iter().filter(|service| service_state(service) == "healthy").count();
+    let ill: Vec<String> =
+        services.iter().filter(|service| service_state(service) != "healthy").map(|service| format!("{} {}", service.name, service_state(service))).collect();
+    if ill.is_empty() { format!("{healthy} healthy") } else { format!("{healthy} healthy; {}", ill.join(", ")) }
+}
+
+fn instances_text(host: &HostStatus) -> String {
+    let instances = host.guest.as_ref().map_or(&[][..], |guest| &guest.instances);
+    let active = instances.iter().filter(|instance| instance.status() == NovaStatus::Active).count();
+    let off: Vec<&str> = instances.iter().filter(|instance| instance.status() == NovaStatus::Shutoff).map(|instance| instance.name.as_str()).collect();
+    if off.is_empty() { format!("{active} ACTIVE") } else { format!("{active} ACTIVE; SHUTOFF: {}", off.join(", ")) }
+}

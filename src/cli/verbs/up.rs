@@ -1,0 +1,199 @@
+//! `twin up`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::Args;
+use tracing::instrument;
+
+use super::{Context, DONE, interruptible, milliseconds};
+use crate::cli::failure::{Failure, code};
+use crate::cli::files;
+use crate::doctor::TimedProbe;
+use crate::lab::{self, LabError, Prepared, Request, Upped};
+use crate::model::{AcceleratorChoice, ImageName, Scale};
+use crate::report::{StepDocument, UpDocument};
+use crate::topology;
+use crate::units::Name;
+
+/// Stand-in timers over 60 s are divided by this.
+const TIME_SCALE: u32 = 10;
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Wait {
+    /// Nothing.
+    None,
+    /// Each guest answers.
+    Agent,
+    /// Each guest answers and its services are healthy.
+    Services,
+}
+
+/// How a lab is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Accel {
+    /// In hardware.
+    Kvm,
+    /// In software.
+    Tcg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// The topology: a path or a name.
+    #[arg(default_value = "testcloud")]
+    pub(crate) topology: String,
+    /// Says what would be done, and does nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Only the hosts whose names match; `*` and `?` stand for others.
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Option<String>,
+    /// An image for all hosts instead of the topology's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: Option<ImageName>,
+    /// What sizes are divided by: auto, or 1 to 64. Chosen when the lab is made.
+    #[arg(long, value_name = "N|auto", default_value = "auto")]
+    pub(crate) scale: String,
+    /// How guests are run; chosen by a timed boot when not given.
+    #[arg(long, value_enum)]
+    pub(crate) accel: Option<Accel>,
+    /// Hosts that are made at once.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) jobs: usize,
+    /// What is waited for.
+    #[arg(long, value_enum, default_value = "agent")]
+    pub(crate) wait: Wait,
+    /// How long a host is waited for, like 90s or 5m.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Makes a host anew, its disks lost; may be given more than once.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) replace: Vec<Name>,
+}
+
+/// Reads a duration like 90s, 5m or 1h30m.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let signed: jiff::SignedDuration = text.parse().map_err(|_| format!("{text} is no duration; write 90s or 5m"))?;
+    Duration::try_from(signed).map_err(|_| "a duration is not negative".to_owned())
+}
+
+#[instrument(skip_all, fields(lab = context.global.lab.as_deref(), topology = flags.topology))]
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    let loaded = topology::load(&flags.topology, &files::topologies())?;
+    let lab = context.global.lab.as_deref().map(str::parse::<Name>).transpose();
+    let lab = lab.map_err(|error| Failure::usage(format!("--lab: {error}"), vec!["take another name".into()]))?;
+    let scale = match flags.scale.as_str() {
+        "auto" => None,
+        text => Some(text.parse::<Scale>().map_err(|error| Failure::usage(format!("--scale {text}: {error}"), vec!["--scale auto chooses".into()]))?),
+    };
+    let probe = TimedProbe::new(context.layout.accelerator_cache(), !flags.dry_run);
+    let recipes = files::images();
+    let name = lab.clone().unwrap_or_else(|| loaded.topology.name.clone());
+    let request = Request {
+        topology: loaded.topology,
+        lab,
+        scale,
+        accelerator: flags.accel.map(|accel| match accel {
+            Accel::Kvm => AcceleratorChoice::Kvm,
+            Accel::Tcg => AcceleratorChoice::Tcg,
+        }),
+        only: flags.only.clone(),
+        image: flags.image.clone(),
+        replace: flags.replace.iter().cloned().collect::<BTreeSet<_>>(),
+        time_scale: TIME_SCALE,
+        build: !flags.dry_run,
+        recipes: &recipes,
+        probe: &probe,
+    };
+    let again = format!("`twin --lab {name} up {}` goes on where this stopped; `twin --lab {name} destroy` removes what there is", flags.topology);
+    interruptible(up(context, flags, request), || Failure::interrupted("interrupted; what was made stays", vec![again])).await
+}
+
+async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Result<u8, Failure> {
+    let drivers = context.drivers();
+    let watch = context.ui.watch();
+    // The state directory has to work before anything is made.
+    let journal = if flags.dry_run { None } else { Some(context.journal()?) };
+    let mut prepared = lab::prepare(request, drivers, &context.layout, watch.as_ref()).await?;
+    if flags.wait == Wait::None {
+        prepared.plan.steps.retain(crate::plan::Step::changes);
+    }
+    let Some(journal) = journal else { return dry_run(context, &prepared) };
+    let (blocked, notes) = (prepared.plan.blocked.clone(), prepared.plan.notes.clone());
+    let upped = lab::apply(&mut prepared, drivers, &context.layout, &journal, watch.as_ref(), flags.jobs, flags.timeout).await?;
+    if flags.wait == Wait::Services {
+        services(context, &prepared, flags.timeout).await?;
+    }
+    report(context, &prepared, &upped, &notes);
+    if blocked.is_empty() { DONE } else { Err(LabError::Blocked { blocked }.into()) }
+}
+
+/// Waits until all services of the lab are healthy.
+async fn services(context: &Context<'_>, prepared: &Prepared, timeout: Duration) -> Result<(), Failure> {
+    const LOOK: Duration = Duration::from_millis(500);
+    let drivers = context.drivers();
+    let until = drivers.clock.elapsed() + timeout;
+    loop {
+        let found = lab::choose(lab::find_all(drivers, &context.layout).await?, Some(prepared.placed.record.name.as_str()))?;
+        let status = lab::status(&found, drivers, &context.layout).await?;
+        let ill: Vec<String> = status
+            .hosts
+            .iter()
+            .flat_map(|host| host.services().iter().filter(|service| service.wanted && !service.healthy).map(move |service| format!("{} on {}", service.name, host.name)))
+            .collect();
+        if ill.is_empty() {
+            return Ok(());
+        }
+        if drivers.clock.elapsed() >= until {
+            let cure = "`twin status` shows them; `twin exec HOST -- dmesg` may tell why".to_owned();
+            return Err(Failure::machine(format!("not healthy within {timeout:?}: {}", ill.join(", ")), vec![cure]));
+        }
+        drivers.clock.sleep(LOOK).await;
+    }
+}
+
+fn dry_run(context: &Context<'_>, prepared: &Prepared) -> Result<u8, Failure> {
+    let plan = &prepared.plan;
+    let record = &prepared.placed.record;
+    context.ui.text(&format!("lab {} at scale {}, {}; nothing is done\n{plan}\n", record.name, record.scale, record.accelerator.as_str()));
+    let steps = plan.steps.iter().map(|step| StepDocument { id: step.id.clone(), what: step.to_string(), took_ms: 0 });
+    context.ui.document(&UpDocument {
+        schema: "twin/up/v1".into(),
+        lab: record.name.to_string(),
+        changed: plan.changes(),
+        dry_run: true,
+        steps: steps.collect(),
+        ready_ms: 0,
+        notes: plan.notes.clone(),
+    });
+    Ok(if plan.blocked.is_empty() { code::DONE } else { code::FAILED })
+}
+
+fn report(context: &Context<'_>, prepared: &Prepared, upped: &Upped, notes: &[String]) {
+    let record = &prepared.placed.record;
+    let changed = upped.steps.iter().filter(|step| step.changed).count();
+    let seconds = upped.ready.as_secs_f64();
+    for note in notes {
+        context.ui.remark(&format!("note: {note}"));
+    }
+    let hosts = prepared.placed.hosts.len();
+    context.ui.text(&format!(
+        "lab {} is up: {hosts} hosts at scale {}, {}; {changed} change{} in {seconds:.1} s\n",
+        record.name,
+        record.scale,
+        record.accelerator.as_str(),
+        if changed == 1 { "" } else { "s" }
+    ));
+    let steps = upped.steps.iter().map(|step| StepDocument { id: step.id.clone(), what: step.what.clone(), took_ms: milliseconds(step.took) });
+    context.ui.document(&UpDocument {
+        schema: "twin/up/v1".into(),
+        lab: record.name.to_string(),
+        changed,
+        dry_run: false,
+        steps: steps.collect(),
+        ready_ms: milliseconds(upped.ready),
+        notes: notes.to_vec(),
+    });
+}

@@ -1,0 +1,31 @@
+//! The only choice of drivers.
+
+use std::sync::Arc;
+
+use crate::clock::SystemClock;
+use crate::guest::{Guest, Ssh, TwinGuest};
+use crate::hostnet::LinuxNet;
+use crate::hypervisor::libvirt::Libvirt;
+use crate::lab::{Drivers, GuestWays, Way};
+
+/// Ways into real guests.
+struct RealWays;
+
+impl GuestWays for RealWays {
+    fn open(&self, way: &Way) -> Arc<dyn Guest> {
+        match way {
+            Way::Channel { socket, .. } => Arc::new(TwinGuest::new(socket.clone())),
+            Way::Ssh { address, key } => Arc::new(Ssh::new(*address, key.clone())),
+        }
+    }
+}
+
+/// Returns the drivers of the world `lab`.
+pub(crate) fn lab(uri: &str) -> Drivers {
+    Drivers {
+        hypervisor: Arc::new(Libvirt::new(uri)),
+        hostnet: Arc::new(LinuxNet),
+        guests: Arc::new(RealWays),
+        clock: Arc::new(SystemClock::default()),
+    }
+}

@@ -1,0 +1,240 @@
+//! Taking a tree apart, collecting what is wrong.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use super::{Key, Node, Problem, Span, Value, nearest};
+
+/// What can be wrong with a file whatever it describes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// It is no YAML.
+    #[error("this is not YAML: {why}")]
+    Syntax {
+        /// What the parser said.
+        why: String,
+    },
+    /// A key that means nothing here.
+    #[error("{key} means nothing in {place}")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The mapping it stands in.
+        place: String,
+        /// What is allowed.
+        allowed: Vec<&'static str>,
+    },
+    /// A key that stands twice.
+    #[error("{key} stands twice in {place}")]
+    DuplicateKey {
+        /// The key.
+        key: String,
+        /// The mapping it stands in.
+        place: String,
+    },
+    /// A key that is needed and is not there.
+    #[error("{place} has no {key}")]
+    MissingKey {
+        /// The key.
+        key: &'static str,
+        /// The mapping that lacks it.
+        place: String,
+    },
+    /// Text where a mapping belongs, and the like.
+    #[error("{wanted} belongs here, and this is {found}")]
+    WrongType {
+        /// What belongs here.
+        wanted: &'static str,
+        /// What is here.
+        found: &'static str,
+    },
+    /// A value that cannot be read as what it should be.
+    #[error("{text} is no {wanted}: {why}")]
+    BadValue {
+        /// The text.
+        text: String,
+        /// What it should be.
+        wanted: String,
+        /// Why it is not.
+        why: String,
+    },
+}
+
+impl FormatError {
+    /// All codes.
+    pub const CODES: &'static [&'static str] = &["syntax", "unknown-key", "duplicate-key", "missing-key", "wrong-type", "bad-value"];
+
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::Syntax { .. } => "syntax",
+            Self::UnknownKey { .. } => "unknown-key",
+            Self::DuplicateKey { .. } => "duplicate-key",
+            Self::MissingKey { .. } => "missing-key",
+            Self::WrongType { .. } => "wrong-type",
+            Self::BadValue { .. } => "bad-value",
+        }
+    }
+
+    fn cure(&self) -> String {
+        match self {
+            Self::Syntax { .. } => "mend the YAML here or just before".into(),
+            Self::UnknownKey { key, allowed, .. } => match nearest(key, allowed.iter().copied()) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => format!("one of: {}", allowed.join(", ")),
+            },
+            Self::DuplicateKey { .. } => "remove one of the two".into(),
+            Self::MissingKey { key, .. } => format!("add {key}: .."),
+            Self::WrongType { wanted, .. } => format!("write {wanted}"),
+            Self::BadValue { wanted, .. } => format!("write a valid {wanted}"),
+        }
+    }
+
+    /// Makes a problem of it.
+    pub fn at(self, span: Span) -> Problem {
+        Problem { code: self.code(), message: self.to_string(), span, cure: self.cure() }
+    }
+}
+
+/// Collects problems.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// What was wrong so far.
+    pub problems: Vec<Problem>,
+}
+
+impl Reader {
+    /// Notes a problem.
+    pub fn wrong(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// Opens a mapping. `place` names it in messages.
+    pub fn fields<'n>(&mut self, node: &'n Node, place: impl Display) -> Option<Fields<'n>> {
+        let entries = self.entries(node, &place)?;
+        Some(Fields { entries, span: node.span, place: place.to_string(), known: Vec::new() })
+    }
+
+    /// Returns the entries of a mapping whose keys are free, noting repeated ones.
+    pub fn entries<'n>(&mut self, node: &'n Node, place: &impl Display) -> Option<Vec<(&'n Key, &'n Node)>> {
+        let Value::Map(entries) = &node.value else {
+            self.wrong_type(node, "a mapping");
+            return None;
+        };
+        let mut unique: Vec<(&Key, &Node)> = Vec::new();
+        for (key, value) in entries {
+            if unique.iter().any(|(earlier, _)| earlier.text == key.text) {
+                self.wrong(FormatError::DuplicateKey { key: key.text.clone(), place: place.to_string() }.at(key.span));
+            } else {
+                unique.push((key, value));
+            }
+        }
+        Some(unique)
+    }
+
+    /// Returns the items of a list.
+    pub fn items<'n>(&mut self, node: &'n Node) -> &'n [Node] {
+        if let Value::List(items) = &node.value {
+            return items;
+        }
+        self.wrong_type(node, "a list");
+        &[]
+    }
+
+    /// Reads a scalar through `FromStr`. `wanted` names the kind in messages.
+    pub fn scalar<T: FromStr>(&mut self, node: &Node, wanted: &str) -> Option<T>
+    where
+        T::Err: Display,
+    {
+        let text = match &node.value {
+            Value::Text(text) => text.clone(),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            Value::Bool(is) => is.to_string(),
+            Value::Null | Value::List(_) | Value::Map(_) => {
+                self.wrong_type(node, "a single value");
+                return None;
+            }
+        };
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.bad_value(node, &text, wanted, &error);
+                None
+            }
+        }
+    }
+
+    /// Reads a key through `FromStr`.
+    pub fn key<T: FromStr>(&mut self, key: &Key, wanted: &str) -> Option<T>
+    where
+        T::Err: Display,
+    {
+        let parsed: Result<T, T::Err> = key.text.parse();
+        if let Err(error) = &parsed {
+            let error = FormatError::BadValue { text: key.text.clone(), wanted: wanted.into(), why: error.to_string() };
+            self.wrong(error.at(key.span));
+        }
+        parsed.ok()
+    }
+
+    /// Notes a value that parses but is not acceptable.
+    pub fn bad_value(&mut self, node: &Node, text: &dyn Display, wanted: &str, why: &dyn Display) {
+        self.wrong(FormatError::BadValue { text: text.to_string(), wanted: wanted.into(), why: why.to_string() }.at(node.span));
+    }
+
+    /// Reads one of a few words.
+    pub fn choice<T: Copy>(&mut self, node: &Node, wanted: &str, words: &[(&str, T)]) -> Option<T> {
+        let text: String = self.scalar(node, wanted)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let why = match nearest(&text, names.iter().copied()) {
+                Some(meant) => format!("did you mean {meant}? it is one of {}", names.join(", ")),
+                None => format!("it is one of {}", names.join(", ")),
+            };
+            self.bad_value(node, &text, wanted, &why);
+        }
+        found
+    }
+
+    fn wrong_type(&mut self, node: &Node, wanted: &'static str) {
+        self.wrong(FormatError::WrongType { wanted, found: node.value.kind() }.at(node.span));
+    }
+}
+
+/// A mapping whose keys are fixed: each is taken, and what is left over is a problem.
+#[derive(Debug)]
+pub struct Fields<'n> {
+    entries: Vec<(&'n Key, &'n Node)>,
+    /// Where the mapping stands.
+    pub span: Span,
+    place: String,
+    known: Vec<&'static str>,
+}
+
+impl<'n> Fields<'n> {
+    /// Takes a key that may be missing. One that is there with nothing after it counts as missing.
+    pub fn optional(&mut self, key: &'static str) -> Option<&'n Node> {
+        self.known.push(key);
+        let at = self.entries.iter().position(|(found, _)| found.text == key)?;
+        let (_, node) = self.entries.remove(at);
+        (node.value != Value::Null).then_some(node)
+    }
+
+    /// Takes a key that has to be there.
+    pub fn required(&mut self, key: &'static str, reader: &mut Reader) -> Option<&'n Node> {
+        let found = self.optional(key);
+        if found.is_none() {
+            reader.wrong(FormatError::MissingKey { key, place: self.place.clone() }.at(self.span));
+        }
+        found
+    }
+
+    /// Ends the mapping: keys that nobody took are problems.
+    pub fn finish(self, reader: &mut Reader) {
+        for (key, _) in self.entries {
+            let error = FormatError::UnknownKey { key: key.text.clone(), place: self.place.clone(), allowed: self.known.clone() };
+            reader.wrong(error.at(key.span));
+        }
+    }
+}

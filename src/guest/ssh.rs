@@ -1,0 +1,152 @@
+//! The way over SSH, for guests that have no twin-guest.
+
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+use super::{Greeting, Guest, GuestError, Output, Program, collect};
+use crate::wire::{CHUNK_BYTES, GuestState, KernelLine, Request};
+
+/// One try to log in.
+const LOGIN: Duration = Duration::from_secs(20);
+
+/// Between two tries.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// ssh's own exit code for a connection that failed.
+const SSH_FAILED: i32 = 255;
+
+/// A guest that is reached over SSH, as the user `twin`.
+#[derive(Clone, Debug)]
+pub struct Ssh {
+    address: Ipv4Addr,
+    key: PathBuf,
+}
+
+/// Makes a key pair at `path` (0600) unless there is one; returns the public key's line.
+pub async fn make_key(path: &Path) -> std::io::Result<String> {
+    let public = path.with_extension("pub");
+    if !path.exists() {
+        let output = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "twin", "-f"]).arg(path).output().await?;
+        if !output.status.success() {
+            return Err(std::io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+        }
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(std::fs::read_to_string(public)?.trim().to_owned())
+}
+
+impl Ssh {
+    /// Makes the way; nothing is opened yet.
+    pub const fn new(address: Ipv4Addr, key: PathBuf) -> Self {
+        Self { address, key }
+    }
+
+    fn command(&self, argv: &[String]) -> Command {
+        let mut command = Command::new("ssh");
+        command
+            .arg("-i")
+            .arg(&self.key)
+            // The guest was made by us a moment ago on a bridge of ours: its key is as new as it is.
+            .args(["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
+            .args(["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10"])
+            .arg(format!("twin@{}", self.address))
+            .arg("--")
+            .args(argv.iter().map(|word| quoted(word)))
+            .kill_on_drop(true);
+        command
+    }
+}
+
+/// Quotes a word for the remote shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[async_trait]
+impl Guest for Ssh {
+    async fn greet(&self, deadline: Duration) -> Result<Greeting, GuestError> {
+        let mut last = None;
+        let tries = async {
+            loop {
+                match collect(self, &["cat", "/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/hostname", "/proc/uptime"], LOGIN).await {
+                    Ok((0, stdout, _)) => return String::from_utf8_lossy(&stdout).into_owned(),
+                    Ok((code, _, stderr)) => last = Some(format!("exit {code}: {}", String::from_utf8_lossy(&stderr).trim())),
+                    Err(error) => last = Some(error.to_string()),
+                }
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        };
+        let answered = tokio::time::timeout(deadline, tries).await;
+        let Ok(text) = answered else {
+            return Err(GuestError::Deadline { what: format!("logging in at {}", self.address), deadline, last });
+        };
+        let mut lines = text.lines();
+        let mut line = || lines.next().unwrap_or_default().to_owned();
+        let (boot_id, hostname, uptime) = (line(), line(), line());
+        let seconds: f64 = uptime.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
+        Ok(Greeting { boot_id, hostname, uptime: Duration::try_from_secs_f64(seconds).unwrap_or_default(), problems: Vec::new() })
+    }
+
+    async fn run(&self, mut program: Program) -> Result<i32, GuestError> {
+        let unreachable = |error: std::io::Error| GuestError::Unreachable { why: format!("ssh: {error}") };
+        let mut child = self
+            .command(&program.argv)
+            .stdin(if program.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(unreachable)?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let input = async {
+            if let (Some(mut stdin), Some(mut pieces)) = (stdin, program.stdin.take()) {
+                while let Some(piece) = pieces.recv().await {
+                    // A program that closed its input wants no more.
+                    if stdin.write_all(&piece).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        };
+        let (_, _, _, status) = tokio::join!(
+            input,
+            copy(stdout, |data| program.output.send(Output::Stdout(data))),
+            copy(stderr, |data| program.output.send(Output::Stderr(data))),
+            child.wait()
+        );
+        let code = status.map_err(unreachable)?.code().unwrap_or(SSH_FAILED);
+        Ok(code)
+    }
+
+    async fn state(&self) -> Result<GuestState, GuestError> {
+        Err(GuestError::Unsupported { what: "reading services and instances" })
+    }
+
+    async fn ask(&self, _: Request) -> Result<(), GuestError> {
+        Err(GuestError::Unsupported { what: "this" })
+    }
+
+    async fn kernel_log(&self, _: u64) -> Result<Vec<KernelLine>, GuestError> {
+        Err(GuestError::Unsupported { what: "reading the kernel's log" })
+    }
+}
+
+async fn copy<F, R>(pipe: Option<R>, send: impl Fn(Vec<u8>) -> F)
+where
+    R: tokio::io::AsyncRead + Unpin,
+    F: Future<Output = Result<(), tokio::sync::mpsc::error::SendError<Output>>>,
+{
+    let Some(mut pipe) = pipe else { return };
+    let mut piece = vec![0u8; CHUNK_BYTES];
+    while let Ok(length @ 1..) = pipe.read(&mut piece).await {
+        if send(piece[..length].to_vec()).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The seam to this machine's network: [`HostNet`].
+
+mod linux;
+
+pub use linux::LinuxNet;
+
+use std::net::Ipv4Addr;
+
+use async_trait::async_trait;
+
+use crate::units::Cidr;
+
+/// A link of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its alias, where twin puts the lab's mark.
+    pub alias: Option<String>,
+    /// Its IPv4 addresses with prefix lengths.
+    pub addresses: Vec<(Ipv4Addr, u8)>,
+    /// Packets and bytes received and sent.
+    pub counters: Counters,
+}
+
+/// A link's counters since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets received.
+    pub received_packets: u64,
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+}
+
+/// An IPv4 route of this machine's main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to. The default route has none.
+    pub destination: Option<Cidr>,
+    /// The link it leaves by.
+    pub link: Option<String>,
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostNetError {
+    /// This user may not.
+    #[error("no permission for {what}")]
+    Permission {
+        /// The call.
+        what: String,
+    },
+    /// There is no such thing.
+    #[error("{what} is not there")]
+    NotFound {
+        /// The thing.
+        what: String,
+    },
+    /// The kernel or a tool refused.
+    #[error("{what} failed: {why}")]
+    Failed {
+        /// The call.
+        what: String,
+        /// What was said.
+        why: String,
+    },
+}
+
+/// This machine's network.
+#[async_trait]
+pub trait HostNet: Send + Sync {
+    /// Lists links with their addresses.
+    async fn links(&self) -> Result<Vec<Link>, HostNetError>;
+
+    /// Lists the IPv4 routes of the main table.
+    async fn routes(&self) -> Result<Vec<Route>, HostNetError>;
+
+    /// Puts an alias on a link.
+    async fn set_alias(&self, link: &str, alias: &str) -> Result<(), HostNetError>;
+
+    /// Lists nftables tables as FAMILY and NAME. Empty where nft is not installed.
+    async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError>;
+
+    /// Removes an nftables table; one that is gone is as good.
+    async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError>;
+}

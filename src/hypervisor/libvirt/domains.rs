@@ -1,0 +1,143 @@
+//! Calls about domains.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use uuid::Uuid;
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt::error::ErrorNumber;
+use virt::sys;
+
+use super::failure::Failure;
+use super::xml;
+use crate::hypervisor::{HypervisorError, ObservedDomain, Power, PowerAction, Target};
+use crate::model::spec::{DomainSpec, Marked};
+
+/// Lists all domains.
+pub(super) fn list(connection: &Connect) -> Result<Vec<ObservedDomain>, Failure> {
+    let mut observed = Vec::new();
+    for domain in connection.list_all_domains(0)? {
+        match observe(&domain) {
+            Ok(domain) => observed.push(domain),
+            // A domain that went away between the two calls is no longer there to list.
+            Err(Failure::Libvirt(error)) if error.code() == ErrorNumber::NoDomain => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(observed)
+}
+
+fn observe(domain: &Domain) -> Result<ObservedDomain, Failure> {
+    let inactive = if domain.is_persistent()? { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 };
+    let text = domain.get_xml_desc(inactive)?;
+    Ok(ObservedDomain {
+        name: domain.get_name()?,
+        uuid: Uuid::try_parse(&domain.get_uuid_string()?).unwrap_or_default(),
+        power: power_of(domain)?,
+        mark: xml::mark(&text),
+    })
+}
+
+fn power_of(domain: &Domain) -> Result<Power, Failure> {
+    let (state, reason) = domain.get_state()?;
+    Ok(match state {
+        sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED | sys::VIR_DOMAIN_SHUTDOWN => Power::Running,
+        sys::VIR_DOMAIN_PAUSED => Power::Paused,
+        sys::VIR_DOMAIN_CRASHED => Power::Crashed,
+        sys::VIR_DOMAIN_SHUTOFF if u32::try_from(reason) == Ok(sys::VIR_DOMAIN_SHUTOFF_CRASHED) => Power::Crashed,
+        _ => Power::ShutOff,
+    })
+}
+
+/// Finds a domain and makes sure of its mark.
+fn ours(connection: &Connect, target: Target) -> Result<Domain, Failure> {
+    let domain = Domain::lookup_by_uuid_string(connection, &target.uuid.to_string())?;
+    let text = domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
+    match xml::mark(&text) {
+        Some(mark) if mark.lab.uuid == target.lab => Ok(domain),
+        _ => Err(HypervisorError::NotOurs { what: format!("domain {}", domain.get_name()?) }.into()),
+    }
+}
+
+/// Defines a domain.
+pub(super) fn define(connection: &Connect, domain: &Marked<DomainSpec>) -> Result<(), Failure> {
+    let target = Target { uuid: domain.spec.uuid, lab: domain.mark.lab.uuid };
+    match ours(connection, target) {
+        Ok(_) => {}
+        Err(Failure::Libvirt(error)) if error.code() == ErrorNumber::NoDomain => {}
+        Err(failure) => return Err(failure),
+    }
+    let defined = Domain::define_xml(connection, &xml::domain(domain))?;
+    defined.set_autostart(domain.spec.autostart)?;
+    Ok(())
+}
+
+/// Changes a domain's power.
+pub(super) fn power(connection: &Connect, target: Target, action: PowerAction) -> Result<(), Failure> {
+    let domain = ours(connection, target)?;
+    let state = power_of(&domain)?;
+    let active = domain.is_active()?;
+    match action {
+        PowerAction::Start => {
+            if active && state == Power::Crashed {
+                // A panicked guest is kept by on_crash=preserve; starting it anew needs it gone.
+                domain.destroy()?;
+            } else if active {
+                return Ok(());
+            }
+            domain.create()?;
+        }
+        PowerAction::Shutdown if active => drop(domain.shutdown()?),
+        PowerAction::Destroy if active => match domain.destroy() {
+            Err(error) if error.code() == ErrorNumber::OperationInvalid => {}
+            other => other?,
+        },
+        PowerAction::Shutdown | PowerAction::Destroy => {}
+        PowerAction::Reset => drop(domain.reset()?),
+        PowerAction::Suspend if state == Power::Paused => {}
+        PowerAction::Suspend => drop(domain.suspend()?),
+        PowerAction::Resume if state == Power::Running => {}
+        PowerAction::Resume => drop(domain.resume()?),
+    }
+    Ok(())
+}
+
+/// Tells whether a domain runs.
+pub(super) fn power_state(connection: &Connect, target: Target) -> Result<Power, Failure> {
+    power_of(&Domain::lookup_by_uuid_string(connection, &target.uuid.to_string())?)
+}
+
+/// Removes a domain.
+pub(super) fn remove(connection: &Connect, target: Target) -> Result<(), Failure> {
+    let domain = match ours(connection, target) {
+        Err(Failure::Libvirt(error)) if error.code() == ErrorNumber::NoDomain => return Ok(()),
+        other => other?,
+    };
+    if domain.is_active()? {
+        match domain.destroy() {
+            // It ended between the two calls.
+            Err(error) if error.code() == ErrorNumber::OperationInvalid => {}
+            other => other?,
+        }
+    }
+    let all = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_NVRAM | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
+    match domain.undefine_flags(all) {
+        Err(error) if error.code() == ErrorNumber::NoDomain => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Returns the path of the console's terminal.
+pub(super) fn console(connection: &Connect, target: Target) -> Result<PathBuf, Failure> {
+    let domain = ours(connection, target)?;
+    let text = domain.get_xml_desc(0)?;
+    xml::console(&text).ok_or_else(|| HypervisorError::NotFound { what: "a console terminal (is the host running?)".into() }.into())
+}
+
+/// Sends one command to QEMU's guest agent.
+pub(super) fn agent(connection: &Connect, target: Target, command: &str, deadline: Duration) -> Result<String, Failure> {
+    let domain = ours(connection, target)?;
+    let seconds = i32::try_from(deadline.as_secs()).unwrap_or(i32::MAX);
+    Ok(domain.qemu_agent_command(command, seconds, 0)?)
+}

@@ -1,0 +1,152 @@
+//! The libvirt driver.
+//!
+//! libvirt's calls block, so threads of our own make them: one for quick calls, a few for long ones (start, destroy,
+//! define). Handles stay in those threads. Each call has a deadline; a call that passes it goes on in its thread, and the
+//! caller is told that the outcome is unknown.
+
+mod domains;
+mod failure;
+mod networks;
+mod worker;
+mod xml;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{Hypervisor, HypervisorError, Machine, ObservedDomain, ObservedNetwork, Power, PowerAction, Target};
+use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
+use crate::units::Mib;
+use worker::Workers;
+
+/// A call that only reads returns within this.
+const QUICK: Duration = Duration::from_secs(20);
+
+/// Starting, destroying and defining return within this, also when many run at once under emulation.
+const LONG: Duration = Duration::from_secs(180);
+
+/// Long calls that may run at once; libvirtd lets a client have five.
+const LONG_THREADS: usize = 4;
+
+/// Where this machine's identity lives.
+const MACHINE_ID: &str = "/etc/machine-id";
+
+/// A connection to libvirt.
+pub struct Libvirt {
+    uri: String,
+    quick: Workers,
+    long: Workers,
+}
+
+impl Libvirt {
+    /// Makes the driver; the connection is opened by the first call.
+    pub fn new(uri: &str) -> Self {
+        // Otherwise the library prints every error to standard error by itself.
+        virt::error::clear_error_callback();
+        Self { uri: uri.to_owned(), quick: Workers::start(uri, 1), long: Workers::start(uri, LONG_THREADS) }
+    }
+}
+
+/// Returns this machine's identity: libvirt's own is made up anew at each start where the firmware tells none.
+fn machine_uuid(uri: &str, capabilities: &roxmltree::Document<'_>) -> Uuid {
+    let local = uri.starts_with("qemu:///") || uri.starts_with("test:///");
+    let machine_id = std::fs::read_to_string(MACHINE_ID).ok().and_then(|text| Uuid::try_parse(text.trim()).ok());
+    let own = capabilities.descendants().find(|node| node.has_tag_name("uuid")).and_then(|node| node.text()).and_then(|text| Uuid::try_parse(text).ok());
+    if local { machine_id.or(own) } else { own }.unwrap_or_default()
+}
+
+fn version_text(number: u32) -> String {
+    format!("{}.{}.{}", number / 1_000_000, number / 1000 % 1000, number % 1000)
+}
+
+#[async_trait]
+impl Hypervisor for Libvirt {
+    async fn machine(&self) -> Result<Machine, HypervisorError> {
+        let uri = self.uri.clone();
+        self.quick
+            .call("reading the capabilities", QUICK, move |connection| {
+                let capabilities = connection.get_capabilities()?;
+                let info = connection.get_node_info()?;
+                let kind = connection.get_type()?;
+                let version = connection.get_hyp_version()?;
+                let library = connection.get_lib_version()?;
+                let document = roxmltree::Document::parse(&capabilities).ok();
+                let models = document.iter().flat_map(|document| document.descendants().filter(|node| node.has_tag_name("secmodel")));
+                Ok(Machine {
+                    uuid: document.as_ref().map(|document| machine_uuid(&uri, document)).unwrap_or_default(),
+                    hypervisor: format!("{kind} {}", version_text(version)),
+                    library: format!("libvirt {}", version_text(library)),
+                    cpus: info.cpus,
+                    memory: Mib(info.memory / 1024),
+                    security_models: models
+                        .filter_map(|node| node.children().find(|child| child.has_tag_name("model"))?.text().map(str::to_owned))
+                        .filter(|model| model != "none")
+                        .collect(),
+                })
+            })
+            .await
+    }
+
+    async fn networks(&self) -> Result<Vec<ObservedNetwork>, HypervisorError> {
+        self.quick.call("listing networks", QUICK, networks::list).await
+    }
+
+    async fn define_network(&self, network: &Marked<NetworkSpec>) -> Result<(), HypervisorError> {
+        let network = network.clone();
+        let what = format!("defining network {}", network.spec.name);
+        self.long.call(&what, LONG, move |connection| networks::define(connection, &network)).await
+    }
+
+    async fn start_network(&self, target: Target) -> Result<(), HypervisorError> {
+        self.long.call("starting a network", LONG, move |connection| networks::start(connection, target)).await
+    }
+
+    async fn remove_network(&self, target: Target) -> Result<(), HypervisorError> {
+        self.long.call("removing a network", LONG, move |connection| networks::remove(connection, target)).await
+    }
+
+    async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
+        self.quick.call("listing domains", QUICK, domains::list).await
+    }
+
+    async fn define_domain(&self, domain: &Marked<DomainSpec>) -> Result<(), HypervisorError> {
+        let domain = domain.clone();
+        let what = format!("defining domain {}", domain.spec.name);
+        self.long.call(&what, LONG, move |connection| domains::define(connection, &domain)).await
+    }
+
+    async fn power(&self, target: Target, action: PowerAction) -> Result<(), HypervisorError> {
+        let what = match action {
+            PowerAction::Start => "starting a domain",
+            PowerAction::Shutdown => "shutting a domain down",
+            PowerAction::Destroy => "destroying a domain",
+            PowerAction::Reset => "resetting a domain",
+            PowerAction::Suspend => "suspending a domain",
+            PowerAction::Resume => "resuming a domain",
+        };
+        self.long.call(what, LONG, move |connection| domains::power(connection, target, action)).await
+    }
+
+    async fn power_state(&self, target: Target) -> Result<Power, HypervisorError> {
+        self.quick.call("reading a domain's state", QUICK, move |connection| domains::power_state(connection, target)).await
+    }
+
+    async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
+        self.long.call("removing a domain", LONG, move |connection| domains::remove(connection, target)).await
+    }
+
+    async fn console(&self, target: Target) -> Result<PathBuf, HypervisorError> {
+        self.quick.call("finding a console", QUICK, move |connection| domains::console(connection, target)).await
+    }
+
+    async fn agent(&self, target: Target, command: &str, deadline: Duration) -> Result<String, HypervisorError> {
+        let command = command.to_owned();
+        self.long
+            .call("asking the guest agent", deadline + Duration::from_secs(5), move |connection| {
+                domains::agent(connection, target, &command, deadline)
+            })
+            .await
+    }
+}

@@ -1,0 +1,88 @@
+//! Calls about networks.
+
+use uuid::Uuid;
+use virt::connect::Connect;
+use virt::error::ErrorNumber;
+use virt::network::Network;
+use virt::sys;
+
+use super::failure::Failure;
+use super::xml;
+use crate::hypervisor::{HypervisorError, ObservedNetwork, Target};
+use crate::model::spec::{Marked, NetworkSpec};
+
+/// Lists all networks.
+pub(super) fn list(connection: &Connect) -> Result<Vec<ObservedNetwork>, Failure> {
+    let mut observed = Vec::new();
+    for network in connection.list_all_networks(0)? {
+        match observe(&network) {
+            Ok(network) => observed.push(network),
+            Err(Failure::Libvirt(error)) if error.code() == ErrorNumber::NoNetwork => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(observed)
+}
+
+fn observe(network: &Network) -> Result<ObservedNetwork, Failure> {
+    let text = description(network)?;
+    let (bridge, cidr) = xml::bridge_and_subnet(&text);
+    Ok(ObservedNetwork {
+        name: network.get_name()?,
+        uuid: Uuid::try_parse(&network.get_uuid_string()?).unwrap_or_default(),
+        bridge,
+        cidr,
+        active: network.is_active()?,
+        mark: xml::mark(&text),
+    })
+}
+
+fn description(network: &Network) -> Result<String, Failure> {
+    let inactive = if network.is_persistent()? { sys::VIR_NETWORK_XML_INACTIVE } else { 0 };
+    Ok(network.get_xml_desc(inactive)?)
+}
+
+/// Finds a network and makes sure of its mark.
+fn ours(connection: &Connect, target: Target) -> Result<Network, Failure> {
+    let network = Network::lookup_by_uuid_string(connection, &target.uuid.to_string())?;
+    match xml::mark(&description(&network)?) {
+        Some(mark) if mark.lab.uuid == target.lab => Ok(network),
+        _ => Err(HypervisorError::NotOurs { what: format!("network {}", network.get_name()?) }.into()),
+    }
+}
+
+/// Defines a network.
+pub(super) fn define(connection: &Connect, network: &Marked<NetworkSpec>) -> Result<(), Failure> {
+    let target = Target { uuid: network.spec.uuid, lab: network.mark.lab.uuid };
+    match ours(connection, target) {
+        Ok(_) => {}
+        Err(Failure::Libvirt(error)) if error.code() == ErrorNumber::NoNetwork => {}
+        Err(failure) => return Err(failure),
+    }
+    Network::define_xml(connection, &xml::network(network))?;
+    Ok(())
+}
+
+/// Brings a network up.
+pub(super) fn start(connection: &Connect, target: Target) -> Result<(), Failure> {
+    let network = ours(connection, target)?;
+    if !network.is_active()? {
+        network.create()?;
+    }
+    Ok(())
+}
+
+/// Removes a network.
+pub(super) fn remove(connection: &Connect, target: Target) -> Result<(), Failure> {
+    let network = match ours(connection, target) {
+        Err(Failure::Libvirt(error)) if error.code() == ErrorNumber::NoNetwork => return Ok(()),
+        other => other?,
+    };
+    if network.is_active()? {
+        network.destroy()?;
+    }
+    if network.is_persistent()? {
+        network.undefine()?;
+    }
+    Ok(())
+}

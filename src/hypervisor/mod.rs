@@ -1,0 +1,147 @@
+//! The seam to the hypervisor: [`Hypervisor`], in terms of the model.
+//!
+//! A driver never acts on a thing that does not carry the mark of the lab it was told to act for: each call names the
+//! lab, and the driver reads the mark again before it acts.
+
+mod error;
+pub mod libvirt;
+
+pub use error::HypervisorError;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
+use crate::model::Mark;
+use crate::units::Mib;
+
+/// What a hypervisor says of itself and the machine it runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// An identity that outlasts restarts of the hypervisor.
+    pub uuid: Uuid,
+    /// The hypervisor and its version, `QEMU 7.2.22`.
+    pub hypervisor: String,
+    /// The library and its version, `libvirt 9.0.0`.
+    pub library: String,
+    /// CPUs.
+    pub cpus: u32,
+    /// Memory.
+    pub memory: Mib,
+    /// Security drivers in force, `dac`, `apparmor`.
+    pub security_models: Vec<String>,
+}
+
+/// Whether a domain runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Power {
+    /// It runs.
+    Running,
+    /// It is suspended.
+    Paused,
+    /// It is off.
+    ShutOff,
+    /// Its guest panicked, or its process died.
+    Crashed,
+}
+
+/// A domain as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedDomain {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Whether it runs.
+    pub power: Power,
+    /// Whose it is. A stranger's domain has no mark.
+    pub mark: Option<Mark>,
+}
+
+/// A network as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedNetwork {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Its bridge.
+    pub bridge: Option<String>,
+    /// The subnet that its definition claims.
+    pub cidr: Option<crate::units::Cidr>,
+    /// Whether it is up.
+    pub active: bool,
+    /// Whose it is. A stranger's network has no mark.
+    pub mark: Option<Mark>,
+}
+
+/// A thing of a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The thing.
+    pub uuid: Uuid,
+    /// The lab whose mark it has to carry.
+    pub lab: Uuid,
+}
+
+/// What can be done to a domain's power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerAction {
+    /// Starts it.
+    Start,
+    /// Presses its power button.
+    Shutdown,
+    /// Takes its power away.
+    Destroy,
+    /// Presses its reset button.
+    Reset,
+    /// Stops its CPUs.
+    Suspend,
+    /// Lets its CPUs go on.
+    Resume,
+}
+
+/// A hypervisor.
+#[async_trait]
+pub trait Hypervisor: Send + Sync {
+    /// Tells what this is.
+    async fn machine(&self) -> Result<Machine, HypervisorError>;
+
+    /// Lists all networks, strangers' included.
+    async fn networks(&self) -> Result<Vec<ObservedNetwork>, HypervisorError>;
+
+    /// Defines a network, or changes the definition of one with the same mark.
+    async fn define_network(&self, network: &Marked<NetworkSpec>) -> Result<(), HypervisorError>;
+
+    /// Brings a network up; one that is up is as good.
+    async fn start_network(&self, target: Target) -> Result<(), HypervisorError>;
+
+    /// Takes a network down and removes its definition; one that is gone is as good.
+    async fn remove_network(&self, target: Target) -> Result<(), HypervisorError>;
+
+    /// Lists all domains, strangers' included.
+    async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError>;
+
+    /// Defines a domain, or changes the definition of one with the same mark.
+    async fn define_domain(&self, domain: &Marked<DomainSpec>) -> Result<(), HypervisorError>;
+
+    /// Changes a domain's power; where it is so already, nothing happens.
+    async fn power(&self, target: Target, action: PowerAction) -> Result<(), HypervisorError>;
+
+    /// Tells whether a domain runs.
+    async fn power_state(&self, target: Target) -> Result<Power, HypervisorError>;
+
+    /// Takes a domain's power away and removes its definition; one that is gone is as good.
+    async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError>;
+
+    /// Returns the path of a running domain's console terminal.
+    async fn console(&self, target: Target) -> Result<std::path::PathBuf, HypervisorError>;
+
+    /// Sends one JSON command to QEMU's guest agent and returns its answer.
+    async fn agent(&self, target: Target, command: &str, deadline: Duration) -> Result<String, HypervisorError>;
+}

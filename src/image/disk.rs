@@ -1,0 +1,49 @@
+//! Disk files.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::ImageError;
+use super::packages::run;
+use crate::model::spec::DiskSpec;
+use crate::units::Mib;
+
+const LOCAL: Duration = Duration::from_secs(120);
+
+/// Makes a host's disk: 0600, formats explicit, complete or not there at all.
+pub async fn create_overlay(disk: &DiskSpec) -> Result<(), ImageError> {
+    let draft: PathBuf = disk.path.with_extension("draft");
+    // A draft of a twin that was killed.
+    if let Err(error) = std::fs::remove_file(&draft)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(ImageError::io(format!("removing {}", draft.display()))(error));
+    }
+    let mut create = Command::new("qemu-img");
+    create.args(["create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=off"]);
+    if let Some((backing, format)) = &disk.backing {
+        create.arg("-b").arg(backing).args(["-F", format]);
+    }
+    create.arg(&draft).arg(format!("{}M", disk.size.0));
+    run(&mut create, LOCAL).await?;
+    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::rename(&draft, &disk.path))
+        .map_err(ImageError::io(format!("making {}", disk.path.display())))
+}
+
+/// Returns the size of a qcow2 as a guest sees it.
+pub async fn qcow2_virtual_size(path: &Path) -> Result<Mib, ImageError> {
+    let output = run(Command::new("qemu-img").args(["info", "--output=json", "-U"]).arg(path), LOCAL).await?;
+    let document: serde_json::Value =
+        serde_json::from_slice(&output).map_err(|error| ImageError::Tool { tool: "qemu-img".into(), why: error.to_string() })?;
+    match (document["format"].as_str(), document["virtual-size"].as_u64()) {
+        (Some("qcow2"), Some(bytes)) => Ok(Mib::from_bytes_ceil(bytes)),
+        (format, _) => Err(ImageError::Tool {
+            tool: "qemu-img".into(),
+            why: format!("{} is {}, and an image is qcow2", path.display(), format.unwrap_or("of no known format")),
+        }),
+    }
+}

@@ -1,0 +1,27 @@
+//! What guests boot: recipes to images, in a cache named by content.
+//!
+//! ```text
+//!  images/micro.yaml + twin-guest ──hash──> <state>/images/micro-1a2b3c4d5e6f/{kernel,initrd,manifest.json}
+//! ```
+//!
+//! An image is built in a directory beside its place and renamed into it, so that a build that was killed leaves nothing
+//! that looks like an image.
+
+mod cloud;
+mod debian;
+mod disk;
+mod error;
+mod initramfs;
+mod measure;
+mod micro;
+mod modules;
+mod packages;
+mod recipe;
+mod store;
+
+pub use cloud::{Source, Station, seed_files, write_seed};
+pub use disk::{create_overlay, qcow2_virtual_size};
+pub use error::ImageError;
+pub use measure::{Boot as MeasuredBoot, boot_once};
+pub use recipe::{Kind, Recipe, RecipeLookup};
+pub use store::{Progress, Store};

@@ -1,0 +1,99 @@
+//! Distribution packages: fetched by apt, unpacked beside the system, never installed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::ImageError;
+
+/// apt may have to fetch 100 MB.
+const FETCH: Duration = Duration::from_secs(600);
+
+/// Unpacking and other local work.
+const LOCAL: Duration = Duration::from_secs(300);
+
+/// Returns this machine's distribution id and codename, from os-release.
+pub(super) fn distribution() -> (String, String) {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(|value| value.trim_matches('"').to_owned()).unwrap_or_default()
+    };
+    (value("ID"), value("VERSION_CODENAME"))
+}
+
+/// Runs a tool; its standard output, or its last words as an error.
+pub(super) async fn run(command: &mut Command, deadline: Duration) -> Result<Vec<u8>, ImageError> {
+    let tool = command.as_std().get_program().to_string_lossy().into_owned();
+    let output = tokio::time::timeout(deadline, command.kill_on_drop(true).stdin(std::process::Stdio::null()).output())
+        .await
+        .map_err(|_| ImageError::Tool { tool: tool.clone(), why: format!("no end within {deadline:?}") })?;
+    let output = output.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound { ImageError::ToolMissing { tool: tool.clone() } } else { ImageError::Tool { tool: tool.clone(), why: error.to_string() } }
+    })?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    let last: Vec<&str> = words.lines().rev().take(3).collect();
+    Err(ImageError::Tool { tool, why: last.into_iter().rev().collect::<Vec<_>>().join("; ") })
+}
+
+/// Fetches packages and the libraries that they depend on into `directory`; returns the files.
+pub(super) async fn fetch(wanted: &[String], directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    std::fs::create_dir_all(directory).map_err(ImageError::io(format!("making {}", directory.display())))?;
+    let names = closure(wanted).await?;
+    let mut download = Command::new("apt-get");
+    // Without this apt warns that its own user cannot write here.
+    download.args(["-q", "-o", "APT::Sandbox::User=root", "download"]).args(&names).current_dir(directory);
+    run(&mut download, FETCH).await?;
+    let entries = std::fs::read_dir(directory).map_err(ImageError::io(format!("reading {}", directory.display())))?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "deb")).collect();
+    files.sort();
+    Ok(files)
+}
+
+/// Returns the wanted packages and, of what they depend on, the kernels, modules and libraries.
+async fn closure(wanted: &[String]) -> Result<Vec<String>, ImageError> {
+    let mut depends = Command::new("apt-cache");
+    depends.args(["depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"]);
+    depends.args(wanted);
+    let text = run(&mut depends, LOCAL).await?;
+    let text = String::from_utf8_lossy(&text);
+    let follows = ["lib", "linux-image-", "linux-modules-"];
+    // Lines that start a record name a package; `<name>` is virtual.
+    let listed = text.lines().filter(|line| !line.starts_with([' ', '|', '<']) && !line.contains(':'));
+    let mut names: BTreeSet<String> = listed.filter(|name| follows.iter().any(|start| name.starts_with(start))).map(str::to_owned).collect();
+    names.extend(wanted.iter().cloned());
+    // A kernel's signed and unsigned builds exclude each other; the signed one is what the meta package wants.
+    names.retain(|name| !name.ends_with("-unsigned") && !name.ends_with("-dbg"));
+    let mut policy = Command::new("apt-cache");
+    policy.arg("madison").args(&names);
+    let known = run(&mut policy, LOCAL).await?;
+    let known = String::from_utf8_lossy(&known);
+    let real: BTreeSet<&str> = known.lines().filter_map(|line| line.split('|').next().map(str::trim)).collect();
+    names.retain(|name| real.contains(name.as_str()));
+    Ok(names.into_iter().collect())
+}
+
+/// Unpacks package files into `root`.
+pub(super) async fn unpack(files: &[PathBuf], root: &Path) -> Result<(), ImageError> {
+    for file in files {
+        run(Command::new("dpkg-deb").arg("-x").arg(file).arg(root), LOCAL).await?;
+    }
+    Ok(())
+}
+
+/// Returns the one kernel version that has modules below `root`.
+pub(super) fn kernel_version(root: &Path) -> Result<String, ImageError> {
+    let mut versions: Vec<String> = ["lib/modules", "usr/lib/modules"]
+        .iter()
+        .filter_map(|place| std::fs::read_dir(root.join(place)).ok())
+        .flat_map(Iterator::flatten)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    versions.sort();
+    versions.pop().ok_or_else(|| ImageError::FileMissing { file: "/lib/modules/VERSION".into() })
+}

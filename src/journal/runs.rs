@@ -1,0 +1,199 @@
+//! Runs of scenarios: acts with their undos, and evidence.
+
+use rusqlite::{OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::{Journal, JournalError, now};
+
+/// A run as listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRow {
+    /// Its id.
+    pub id: String,
+    /// The scenario.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// When it started.
+    pub started_at: String,
+    /// When it ended, where it did.
+    pub ended_at: Option<String>,
+    /// Its verdict, where there is one.
+    pub verdict: Option<String>,
+    /// Its document, where it ended.
+    pub document: Option<String>,
+}
+
+/// How far an act is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActState {
+    /// Written down; perhaps done.
+    Intended,
+    /// Done.
+    Acted,
+    /// Put back.
+    Undone,
+    /// Could not be put back.
+    Left,
+}
+
+impl ActState {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Intended => "intended",
+            Self::Acted => "acted",
+            Self::Undone => "undone",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// An act that is not put back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenAct {
+    /// The run.
+    pub run: String,
+    /// Its place in the run.
+    pub sequence: i64,
+    /// The step.
+    pub step: String,
+    /// The action.
+    pub action: String,
+    /// What puts it back, JSON.
+    pub undo: String,
+}
+
+fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    Ok(RunRow {
+        id: row.get(0)?,
+        scenario: row.get(1)?,
+        seed: row.get::<_, i64>(2)?.cast_unsigned(),
+        started_at: row.get(3)?,
+        ended_at: row.get(4)?,
+        verdict: row.get(5)?,
+        document: row.get(6)?,
+    })
+}
+
+const RUN_COLUMNS: &str = "id, scenario, seed, started_at, ended_at, verdict, document";
+
+impl Journal {
+    /// Starts a run.
+    pub fn begin_run(&self, id: &str, lab: Uuid, scenario: &str, seed: u64) -> Result<(), JournalError> {
+        let sql = "INSERT INTO runs (id, lab, scenario, seed, started_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let values = params![id, lab.to_string(), scenario, seed.cast_signed(), now()];
+        self.connection().execute(sql, values).map(drop).map_err(|error| self.fail(error))
+    }
+
+    /// Ends a run with its verdict and document.
+    pub fn end_run(&self, id: &str, verdict: &str, document: &str) -> Result<(), JournalError> {
+        let sql = "UPDATE runs SET ended_at = ?2, verdict = ?3, document = ?4 WHERE id = ?1";
+        self.connection().execute(sql, params![id, now(), verdict, document]).map(drop).map_err(|error| self.fail(error))
+    }
+
+    /// Writes an act down before it is done; returns its place in the run.
+    pub fn intend_act(&self, run: &str, variant: &str, step: &str, action: &str, undo: &str) -> Result<i64, JournalError> {
+        let sql = "INSERT INTO acts (run, sequence, variant, step, action, undo, state)
+            VALUES (?1, (SELECT coalesce(max(sequence), 0) + 1 FROM acts WHERE run = ?1), ?2, ?3, ?4, ?5, 'intended') RETURNING sequence";
+        let values = params![run, variant, step, action, undo];
+        self.connection().query_row(sql, values, |row| row.get(0)).map_err(|error| self.fail(error))
+    }
+
+    /// Writes down how far an act is.
+    pub fn mark_act(&self, run: &str, sequence: i64, state: ActState, note: Option<&str>) -> Result<(), JournalError> {
+        let sql = "UPDATE acts SET state = ?3, note = ?4 WHERE run = ?1 AND sequence = ?2";
+        self.connection().execute(sql, params![run, sequence, state.as_str(), note]).map(drop).map_err(|error| self.fail(error))
+    }
+
+    /// Claims an act for undoing; false where somebody else has it. A claimer that died gives its claim up to `by`.
+    pub fn claim_act(&self, run: &str, sequence: i64, by: &str, dead: Option<&str>) -> Result<bool, JournalError> {
+        let sql = "UPDATE acts SET claimed_by = ?3 WHERE run = ?1 AND sequence = ?2 AND state IN ('intended', 'acted', 'left')
+            AND (claimed_by IS NULL OR claimed_by = ?3 OR claimed_by = ?4)";
+        let changed = self.connection().execute(sql, params![run, sequence, by, dead]).map_err(|error| self.fail(error))?;
+        Ok(changed == 1)
+    }
+
+    /// Returns a lab's acts that are not put back, last one first.
+    pub fn open_acts(&self, lab: Uuid) -> Result<Vec<OpenAct>, JournalError> {
+        let connection = self.connection();
+        let list = || -> rusqlite::Result<Vec<OpenAct>> {
+            let mut statement = connection.prepare(
+                "SELECT run, sequence, step, action, undo FROM acts JOIN runs ON runs.id = acts.run
+                 WHERE runs.lab = ?1 AND state IN ('intended', 'acted', 'left') ORDER BY runs.started_at DESC, run, sequence DESC",
+            )?;
+            let rows = statement.query_map([lab.to_string()], |row| {
+                Ok(OpenAct { run: row.get(0)?, sequence: row.get(1)?, step: row.get(2)?, action: row.get(3)?, undo: row.get(4)? })
+            })?;
+            rows.collect()
+        };
+        list().map_err(|error| self.fail(error))
+    }
+
+    /// Keeps a piece of evidence.
+    pub fn keep_evidence(&self, run: &str, variant: &str, probe: &str, source: &str, text: &str) -> Result<(), JournalError> {
+        let sql = "INSERT INTO evidence (run, variant, probe, source, at, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        self.connection().execute(sql, params![run, variant, probe, source, now(), text]).map(drop).map_err(|error| self.fail(error))
+    }
+
+    /// Returns all runs, the last one first.
+    pub fn runs(&self, lab: Option<Uuid>) -> Result<Vec<RunRow>, JournalError> {
+        let connection = self.connection();
+        let list = || -> rusqlite::Result<Vec<RunRow>> {
+            let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE ?1 IS NULL OR lab = ?1 ORDER BY started_at DESC");
+            let mut statement = connection.prepare(&sql)?;
+            let rows = statement.query_map([lab.map(|lab| lab.to_string())], run_row)?;
+            rows.collect()
+        };
+        list().map_err(|error| self.fail(error))
+    }
+
+    /// Returns one run by its id, or by the start of it where that is unique.
+    pub fn run(&self, id: &str) -> Result<Option<RunRow>, JournalError> {
+        let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1");
+        self.connection().query_row(&sql, [id], run_row).optional().map_err(|error| self.fail(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal() -> (tempfile::TempDir, Journal) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(directory.path()).expect("opens");
+        (directory, journal)
+    }
+
+    #[test]
+    fn open_acts_come_last_first_and_end_with_undone() {
+        let (_directory, journal) = journal();
+        let lab = Uuid::nil();
+        journal.begin_run("r1", lab, "s", u64::MAX).expect("begun");
+        let first = journal.intend_act("r1", "bug", "reserve", "compute-reserve", "{}").expect("written");
+        let second = journal.intend_act("r1", "bug", "fill", "instance-fill", "{}").expect("written");
+        journal.mark_act("r1", second, ActState::Acted, None).expect("written");
+        let open: Vec<i64> = journal.open_acts(lab).expect("read").iter().map(|act| act.sequence).collect();
+        assert_eq!(open, [second, first]);
+        journal.mark_act("r1", second, ActState::Undone, None).expect("written");
+        assert_eq!(journal.open_acts(lab).expect("read").len(), 1);
+        assert_eq!(journal.runs(Some(lab)).expect("read")[0].seed, u64::MAX);
+    }
+
+    #[test]
+    fn an_act_is_claimed_once_until_its_claimer_is_known_dead() {
+        let (_directory, journal) = journal();
+        journal.begin_run("r1", Uuid::nil(), "s", 1).expect("begun");
+        let act = journal.intend_act("r1", "bug", "a", "b", "{}").expect("written");
+        assert!(journal.claim_act("r1", act, "pid 10", None).expect("claimed"));
+        assert!(!journal.claim_act("r1", act, "pid 11", None).expect("asked"));
+        assert!(journal.claim_act("r1", act, "pid 11", Some("pid 10")).expect("asked"));
+    }
+
+    #[test]
+    fn a_journal_of_a_later_twin_is_refused() {
+        let (directory, journal) = journal();
+        journal.connection().pragma_update(None, "user_version", 99).expect("written");
+        drop(journal);
+        assert!(matches!(Journal::open(directory.path()), Err(JournalError::Newer { found: 99, .. })));
+    }
+}

@@ -1,0 +1,38 @@
+//! A lab's life: up, down, release, destroy, status.
+//!
+//! ```text
+//!            up                      down, power off
+//!  (nothing) ───────> up, answering <───────────────> off
+//!      ^                  │  ^   release: off and blank │
+//!      └──── destroy ─────┴──┴────────────────────────-─┘
+//! ```
+//!
+//! What there is, is read from marks, never from the journal; so every verb works on a lab whose journal is lost.
+
+mod destroy;
+mod drivers;
+mod error;
+mod execute;
+mod find;
+mod layout;
+mod lock;
+mod observe;
+mod power;
+mod prepare;
+mod readiness;
+mod status;
+mod watch;
+
+pub use destroy::{Destroyed, destroy};
+pub use drivers::{Drivers, GuestWays, Way};
+pub use error::{HostFailure, LabError};
+pub use execute::{StepReport, Upped, apply};
+pub use find::{Found, FoundHost, choose, find_all};
+pub use layout::Layout;
+pub(crate) use observe::{available_memory, free_disk};
+pub use lock::{Lock, LockError};
+pub use power::{down, power, release};
+pub use prepare::{AcceleratorProbe, Prepared, Request, prepare};
+pub use readiness::answer;
+pub use status::{HostStatus, LabStatus, NetworkStatus, status};
+pub use watch::{Event, Silent, Watch};

@@ -1,0 +1,49 @@
+//! twin builds the testcloud of a Charmed OpenStack operator as a lab of real virtual machines, and replays the
+//! incidents that the operator's decision record describes.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//!  topology file ──> topology ──> model ──> plan ──> lab ──> hypervisor ──> scenario ──> report
+//!                    (parse,      (Lab)    (steps)  (apply)  guest          (steps,     (text,
+//!                     validate)               ^        │     hostnet         probes,     JSON)
+//!                                             │        v        │            undo)
+//!                                             └── observed <────┘
+//!                                                      │
+//!                                                   journal (intents before acts)
+//! ```
+//!
+//! The three seams to the world outside are the traits of [`hypervisor`], [`guest`] and [`hostnet`], with a clock
+//! beside them. Each has a real driver and one in [`sim`]; `cli::wiring` is the only place that chooses.
+
+pub mod units;
+pub mod wire;
+
+#[cfg(feature = "host")]
+pub mod diagnostics;
+#[cfg(feature = "host")]
+pub mod model;
+#[cfg(feature = "host")]
+pub mod topology;
+#[cfg(feature = "host")]
+pub mod report;
+#[cfg(feature = "host")]
+pub mod cli;
+#[cfg(feature = "host")]
+pub mod doctor;
+#[cfg(feature = "host")]
+pub mod lab;
+#[cfg(feature = "host")]
+pub mod journal;
+#[cfg(feature = "host")]
+pub mod plan;
+#[cfg(feature = "host")]
+pub mod clock;
+#[cfg(feature = "host")]
+pub mod image;
+#[cfg(feature = "host")]
+pub mod hostnet;
+#[cfg(feature = "host")]
+pub mod guest;
+#[cfg(feature = "host")]
+pub mod hypervisor;

@@ -1,0 +1,5 @@
+//! The `twin` command.
+
+fn main() -> std::process::ExitCode {
+    twin::cli::main()
+}

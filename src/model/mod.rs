@@ -1,0 +1,17 @@
+//! What a lab is, apart from files, clocks and drivers.
+//!
+//! [`Topology`] is what the operator wrote, full-size. [`Placed`] is that topology as one lab on one machine: named,
+//! scaled, with addresses that are free there, and with every thing's mark. [`spec`] is what a hypervisor is asked for.
+
+pub mod place;
+pub mod placement;
+pub mod spec;
+
+mod lab;
+mod topology;
+
+pub use lab::{LabRecord, Mark, Placed, PlacedHost, PlacedNetwork, Scale, ScaleError, bridge_name, domain_uuid, mac_for};
+pub use topology::{
+    AcceleratorChoice, Baseline, Compute, Dhcp, Disk, Host, ImageName, Instance, Network, NetworkMode, Nic, Policy, RamBacking, Service,
+    Topology, Vip,
+};

@@ -1,0 +1,112 @@
+//! What has to be done to make what is there into what is wanted. Nothing here acts.
+//!
+//! [`make`] compares and returns a [`Plan`]: steps in order, each naming what would take it back; or [`Conflict`]s, when
+//! something of somebody else's is in the way.
+
+mod conflict;
+mod diff;
+mod step;
+
+pub use conflict::{Conflict, conflicts, free_shift};
+pub use diff::make;
+pub use step::{Act, Blocked, Plan, Step, Subject};
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use crate::model::Mark;
+use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
+use crate::units::{Cidr, Mib, Name};
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// The lab's identity.
+    pub lab: Uuid,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Its networks.
+    pub networks: Vec<Marked<NetworkSpec>>,
+    /// Its domains.
+    pub domains: Vec<Wanted>,
+    /// Hosts to make anew, disks included.
+    pub replace: BTreeSet<Name>,
+    /// The hosts that this plan is about; all when empty.
+    pub only: BTreeSet<Name>,
+}
+
+/// A domain that is wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What is asked for.
+    pub domain: Marked<DomainSpec>,
+    /// Whether it is waited for until the guest answers.
+    pub answers: bool,
+}
+
+/// Whether a domain runs, as far as a plan cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// It runs.
+    Yes,
+    /// It is off.
+    No,
+    /// It is suspended, or crashed: reported and left.
+    Stuck(&'static str),
+}
+
+/// A thing that is there.
+#[derive(Clone, Debug)]
+pub struct Present<S> {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Whose it is.
+    pub mark: Option<Mark>,
+    /// Its state.
+    pub state: S,
+}
+
+/// A network that is there.
+#[derive(Clone, Debug)]
+pub struct PresentNetwork {
+    /// Its bridge.
+    pub bridge: Option<String>,
+    /// Its subnet.
+    pub cidr: Option<Cidr>,
+    /// Whether it is up.
+    pub active: bool,
+}
+
+/// What is there.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// All networks of the hypervisor.
+    pub networks: Vec<Present<PresentNetwork>>,
+    /// All its domains.
+    pub domains: Vec<Present<Running>>,
+    /// This machine's links: name, alias, addresses.
+    pub links: Vec<(String, Option<String>, Vec<(Ipv4Addr, u8)>)>,
+    /// This machine's routes: destination and link.
+    pub routes: Vec<(Cidr, Option<String>)>,
+    /// Files below the lab's directory that exist.
+    pub files: BTreeSet<PathBuf>,
+    /// Memory that can be had.
+    pub available_memory: Mib,
+    /// Space that can be had on the state disk.
+    pub free_disk: Mib,
+}
+
+/// The alias that marks a bridge as a lab's.
+pub fn bridge_mark(lab: Uuid) -> String {
+    format!("twin:{lab}")
+}
+
+/// The name of a lab's nftables table.
+pub fn table_name(lab: Uuid) -> String {
+    format!("twin_{}", &lab.simple().to_string()[..12])
+}

@@ -1,0 +1,396 @@
+//! The JSON documents. Fields may be added, never renamed. `*_ms` are durations, `*_at` RFC 3339 in UTC, sizes bytes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// `twin/status/v1`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StatusDocument {
+    /// `twin/status/v1`.
+    pub schema: String,
+    /// The lab's name.
+    pub lab: String,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// What payload sizes are divided by.
+    pub scale: u32,
+    /// How guests are run.
+    pub accel: String,
+    /// Its hosts.
+    pub hosts: Vec<HostDocument>,
+    /// Its networks.
+    pub networks: Vec<NetworkDocument>,
+    /// Whether something could not be put back.
+    pub dirty: bool,
+}
+
+/// A host in a status.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HostDocument {
+    /// Its name.
+    pub name: String,
+    /// Its domain's name.
+    pub domain: String,
+    /// Its domain's UUID.
+    pub uuid: Uuid,
+    /// Whether it runs.
+    pub power: crate::hypervisor::Power,
+    /// `answers`, `silent`, or `none` where there is no way in or it does not run.
+    pub agent: String,
+    /// Its addresses.
+    pub addresses: Vec<std::net::Ipv4Addr>,
+    /// Its services.
+    pub services: Vec<ServiceDocument>,
+    /// Tenant instances it carries.
+    pub instances: Vec<InstanceDocument>,
+}
+
+/// A service in a status.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceDocument {
+    /// Its name.
+    pub name: String,
+    /// `healthy`, `starting`, `down`, or `stopped` where it is not meant to run.
+    pub state: String,
+}
+
+/// An instance in a status.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct InstanceDocument {
+    /// Its name.
+    pub name: String,
+    /// Nova's status, `ACTIVE` or `SHUTOFF`.
+    pub status: String,
+}
+
+/// A network in a status.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct NetworkDocument {
+    /// Its name.
+    pub name: String,
+    /// Its bridge.
+    pub bridge: String,
+    /// Its addresses.
+    pub cidr: crate::units::Cidr,
+    /// Whether it is up.
+    pub active: bool,
+}
+
+/// `twin/up/v1`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct UpDocument {
+    /// `twin/up/v1`.
+    pub schema: String,
+    /// The lab's name.
+    pub lab: String,
+    /// How many steps changed something; in a dry run, would.
+    pub changed: usize,
+    /// Whether nothing was done.
+    pub dry_run: bool,
+    /// The steps.
+    pub steps: Vec<StepDocument>,
+    /// Until all hosts answered.
+    pub ready_ms: u64,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// A step of `up`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StepDocument {
+    /// Its id.
+    pub id: String,
+    /// What it did, or would.
+    pub what: String,
+    /// How long it took; 0 in a dry run.
+    pub took_ms: u64,
+}
+
+/// `twin/change/v1`: what `down`, `destroy`, `release` and `power` did.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ChangeDocument {
+    /// `twin/change/v1`.
+    pub schema: String,
+    /// The lab's name.
+    pub lab: String,
+    /// The verb.
+    pub verb: String,
+    /// What was changed, by name.
+    pub changed: Vec<String>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// `twin/exec/v1`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ExecDocument {
+    /// `twin/exec/v1`.
+    pub schema: String,
+    /// The hosts it ran on.
+    pub hosts: Vec<ExecHost>,
+}
+
+/// A host in an exec.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ExecHost {
+    /// Its name.
+    pub name: String,
+    /// The program's exit code; nothing where it could not be run.
+    pub exit: Option<i32>,
+    /// Its standard output, base64 where `stdout_encoding` says so.
+    pub stdout: String,
+    /// `utf-8` or `base64`.
+    pub stdout_encoding: String,
+    /// Its standard error.
+    pub stderr: String,
+    /// `utf-8` or `base64`.
+    pub stderr_encoding: String,
+    /// Why it could not be run.
+    pub error: Option<String>,
+}
+
+/// `twin/doctor/v1`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DoctorDocument {
+    /// `twin/doctor/v1`.
+    pub schema: String,
+    /// The lines.
+    pub lines: Vec<crate::doctor::Line>,
+}
+
+/// `twin/runs/v1`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RunsDocument {
+    /// `twin/runs/v1`.
+    pub schema: String,
+    /// The runs, the last one first.
+    pub runs: Vec<RunDocument>,
+}
+
+/// A run in a list.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RunDocument {
+    /// Its id.
+    pub run: String,
+    /// The scenario.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// When it started.
+    pub started_at: String,
+    /// When it ended; nothing where it was killed.
+    pub ended_at: Option<String>,
+    /// Its verdict.
+    pub verdict: Option<String>,
+}
+
+/// `twin/scenarios/v1`: the scenarios that can be run.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ScenariosDocument {
+    /// `twin/scenarios/v1`.
+    pub schema: String,
+    /// The scenarios.
+    pub scenarios: Vec<ScenarioEntry>,
+}
+
+/// A scenario in a list.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioEntry {
+    /// Its name.
+    pub name: String,
+    /// Its title.
+    pub title: String,
+    /// The decision it replays.
+    pub incident: Option<String>,
+    /// Its variants.
+    pub variants: Vec<String>,
+}
+
+/// `twin/scenario/v1`, as a result.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioDocument {
+    /// `twin/scenario-result/v1`.
+    pub schema: String,
+    /// The run's id.
+    pub run: String,
+    /// The scenario.
+    pub scenario: String,
+    /// Its title.
+    pub title: String,
+    /// The seed.
+    pub seed: u64,
+    /// What it ran in.
+    pub worlds: Vec<WorldDocument>,
+    /// Whether the worlds agree; nothing with one world.
+    pub agreement: Option<bool>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What stood in for what.
+    pub stand_ins: Vec<String>,
+    /// What could not be put back.
+    pub left: Vec<String>,
+    /// When it started.
+    pub started_at: String,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// A scenario's verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Each variant went as expected.
+    Pass,
+    /// One did not.
+    Fail,
+    /// An action did not take effect, or a probe could not look.
+    Inconclusive,
+    /// Something could not be put back.
+    Dirty,
+}
+
+impl Verdict {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Inconclusive => "inconclusive",
+            Self::Dirty => "dirty",
+        }
+    }
+}
+
+/// A world of a result.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct WorldDocument {
+    /// `lab`.
+    pub world: String,
+    /// The variants that were run.
+    pub variants: Vec<VariantDocument>,
+}
+
+/// How a variant went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// As the scenario expects.
+    AsExpected,
+    /// Not so.
+    Unexpected,
+    /// Nobody can tell.
+    Inconclusive,
+}
+
+/// A variant of a result.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct VariantDocument {
+    /// Its name.
+    pub name: String,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Why, where it did not go as expected.
+    pub why: Vec<String>,
+    /// Whether every action took effect.
+    pub injected: bool,
+    /// Whether everything recovered after the undo.
+    pub recovered: bool,
+    /// From the first undo until everything had recovered.
+    pub mttr_ms: Option<u64>,
+    /// The probes.
+    pub probes: Vec<ProbeDocument>,
+    /// The steps, undos included.
+    pub steps: Vec<ScenarioStepDocument>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// A probe of a result.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeDocument {
+    /// Its id.
+    pub id: String,
+    /// What was expected of it, where something was.
+    pub expected: Option<String>,
+    /// `fired`, `quiet`, or `unknown` where it could not look.
+    pub result: String,
+    /// What it saw, with its source.
+    pub evidence: Vec<EvidenceDocument>,
+}
+
+/// A piece of evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EvidenceDocument {
+    /// Where it comes from: a file, a guest's /proc, libvirt.
+    pub source: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// A step of a result.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioStepDocument {
+    /// Its id; an undo's starts with `undo `.
+    pub id: String,
+    /// What it did.
+    pub what: String,
+    /// `verified`, `no-effect`, `failed`, `undone`, `left`.
+    pub result: String,
+    /// What was seen.
+    pub detail: String,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// `twin/recover/v1`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RecoverDocument {
+    /// `twin/recover/v1`.
+    pub schema: String,
+    /// The runs that had something open.
+    pub runs: Vec<RecoveredRun>,
+}
+
+/// A run that was recovered.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RecoveredRun {
+    /// Its id.
+    pub run: String,
+    /// What was put back.
+    pub undone: Vec<String>,
+    /// What could not be.
+    pub left: Vec<String>,
+}
+
+/// `twin/error/v1`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorDocument {
+    /// `twin/error/v1`.
+    pub schema: String,
+    /// What failed.
+    pub error: String,
+    /// What to do about it.
+    pub cures: Vec<String>,
+    /// The exit code.
+    pub exit: u8,
+    /// Mistakes in a file, where it is about one.
+    pub findings: Vec<FindingDocument>,
+}
+
+/// A mistake in a file.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct FindingDocument {
+    /// The kind.
+    pub rule: String,
+    /// The file.
+    pub path: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub cure: String,
+}

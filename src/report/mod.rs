@@ -1,0 +1,7 @@
+//! What twin says when it is done: documents for programs, text for people.
+
+mod documents;
+mod scenario_text;
+
+pub use documents::*;
+pub use scenario_text::scenario_text;
