@@ -17,7 +17,7 @@ use crate::lab::{AcceleratorProbe, LabError};
 use crate::model::AcceleratorChoice;
 
 /// A candidate that takes longer is as good as none.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(8);
 
 /// The exit status of QEMU when the payload ends by `isa-debug-exit` with 0x10: (0x10 << 1) | 1.
 const PAYLOAD_DONE: i32 = 33;
@@ -112,7 +112,7 @@ async fn boot(accelerator: &str, cpu: &str, payload: &Path) -> Option<u64> {
     let mut child = Command::new("qemu-system-x86_64")
         .args(["-accel", accelerator, "-cpu", cpu, "-nodefaults", "-display", "none", "-m", "16", "-no-reboot"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-drive"])
-        .arg(format!("file={},format=raw,if=ide,readonly=on,snapshot=on", payload.display()))
+        .arg(format!("file={},format=raw,if=ide,snapshot=on", payload.display()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -19,6 +19,9 @@ const TOOL: Duration = Duration::from_secs(10);
 /// Written to measure what memory in a file costs.
 const SAMPLE_BYTES: usize = 64 << 20;
 
+/// Capabilities that libvirt has cached come at once.
+const SLOW_CAPABILITIES: Duration = Duration::from_secs(1);
+
 /// Programs that twin runs, and the package that has each.
 const TOOLS: &[(&str, &str)] = &[
     ("qemu-img", "qemu-utils"),
@@ -57,14 +60,30 @@ pub async fn examine(examination: &Examination<'_>) -> Vec<Line> {
 }
 
 async fn hypervisor_lines(hypervisor: &dyn Hypervisor) -> Vec<Line> {
-    match hypervisor.machine().await {
+    let first = hypervisor.machine().await;
+    // The first call may fill libvirt's cache; the second shows whether there is one.
+    let started = Instant::now();
+    let second = match first {
+        Ok(_) => hypervisor.machine().await,
+        Err(error) => Err(error),
+    };
+    let took = started.elapsed();
+    match second {
         Ok(machine) => {
             let security = machine.security_models.join(", ");
             let apparmor = machine.security_models.iter().any(|model| model == "apparmor");
             let drop_in = Path::new("/etc/apparmor.d/local/abstractions/libvirt-qemu").exists()
                 && std::fs::read_to_string("/etc/apparmor.d/local/abstractions/libvirt-qemu").is_ok_and(|text| text.contains("twin"));
             vec![
-                Line::ok("libvirt", machine.library),
+                if took > SLOW_CAPABILITIES {
+                    Line::degraded(
+                        "libvirt",
+                        format!("{}; it takes {:.1} s to tell its capabilities, at every call", machine.library, took.as_secs_f64()),
+                        "is /dev/kvm open to root but not to QEMU's user? scripts/host-setup.sh gives it to the group kvm",
+                    )
+                } else {
+                    Line::ok("libvirt", machine.library)
+                },
                 Line::ok("qemu", machine.hypervisor),
                 if apparmor && !drop_in {
                     Line::degraded("security", format!("{security}; AppArmor has no rule for memory files in the pool"), "run scripts/host-setup.sh")

@@ -62,19 +62,24 @@ async fn closure(wanted: &[String]) -> Result<Vec<String>, ImageError> {
     depends.args(wanted);
     let text = run(&mut depends, LOCAL).await?;
     let text = String::from_utf8_lossy(&text);
-    let follows = ["lib", "linux-image-", "linux-modules-"];
     // Lines that start a record name a package; `<name>` is virtual.
-    let listed = text.lines().filter(|line| !line.starts_with([' ', '|', '<']) && !line.contains(':'));
-    let mut names: BTreeSet<String> = listed.filter(|name| follows.iter().any(|start| name.starts_with(start))).map(str::to_owned).collect();
-    names.extend(wanted.iter().cloned());
+    let listed: BTreeSet<&str> = text.lines().filter(|line| !line.starts_with([' ', '|', '<']) && !line.contains(':')).collect();
+    let mut show = Command::new("apt-cache");
+    show.args(["show", "--no-all-versions"]).args(&listed);
+    let records = run(&mut show, LOCAL).await?;
+    let records = String::from_utf8_lossy(&records);
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    for record in records.split("\n\n") {
+        let field = |key: &str| record.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        let (Some(name), Some(section)) = (field("Package:"), field("Section:")) else { continue };
+        let library = section.ends_with("libs") || name.starts_with("lib");
+        let kernel = name.starts_with("linux-image-") || name.starts_with("linux-modules-");
+        if library || kernel || wanted.iter().any(|wanted| wanted == name) {
+            names.insert(name.to_owned());
+        }
+    }
     // A kernel's signed and unsigned builds exclude each other; the signed one is what the meta package wants.
     names.retain(|name| !name.ends_with("-unsigned") && !name.ends_with("-dbg"));
-    let mut policy = Command::new("apt-cache");
-    policy.arg("madison").args(&names);
-    let known = run(&mut policy, LOCAL).await?;
-    let known = String::from_utf8_lossy(&known);
-    let real: BTreeSet<&str> = known.lines().filter_map(|line| line.split('|').next().map(str::trim)).collect();
-    names.retain(|name| real.contains(name.as_str()));
     Ok(names.into_iter().collect())
 }
 

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 /// The name of the virtio-serial port.
 pub const CHANNEL: &str = "org.twin.guest.0";
 
-/// The `fw_cfg` file that carries a guest's [`HostConfig`] as JSON.
+/// The `fw_cfg` file that carries a guest's [`HostConfig`] as base64 of JSON.
 pub const FW_CFG_NAME: &str = "opt/org.twin/host";
 
 /// The largest frame, line feed included.

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use base64::Engine;
 use nix::mount::{MsFlags, mount};
 use twin::units::Mac;
 use twin::wire::{FW_CFG_NAME, HostConfig};
@@ -20,7 +21,8 @@ const DISK_MOUNT: &str = "/var";
 pub(crate) fn config() -> Result<HostConfig, String> {
     let path = format!("/sys/firmware/qemu_fw_cfg/by_name/{FW_CFG_NAME}/raw");
     let bytes = fs::read(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
-    serde_json::from_slice(&bytes).map_err(|error| format!("the configuration in fw_cfg is not understood: {error}"))
+    let text = base64::engine::general_purpose::STANDARD.decode(bytes).map_err(|error| format!("the configuration in fw_cfg is no base64: {error}"))?;
+    serde_json::from_slice(&text).map_err(|error| format!("the configuration in fw_cfg is not understood: {error}"))
 }
 
 /// Applies name and interfaces; returns what failed.

@@ -1,5 +1,6 @@
 //! A domain's XML.
 
+use base64::Engine;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
@@ -96,7 +97,9 @@ pub(in super::super) fn domain(domain: &Marked<DomainSpec>) -> String {
         );
     }
     if let Some(config) = &spec.config {
-        let entry = Element::text(config).attribute("@name", wire::FW_CFG_NAME);
+        // libvirt hands the text to QEMU's option parser as it is, which would split it at commas.
+        let text = base64::engine::general_purpose::STANDARD.encode(config);
+        let entry = Element::text(text).attribute("@name", wire::FW_CFG_NAME);
         root = root.child("sysinfo", Element::new().attribute("@type", "fwcfg").child("entry", entry));
     }
     let features = Element::new().child("acpi", Element::new()).child("apic", Element::new());
