@@ -26,6 +26,8 @@ pub mod model;
 #[cfg(feature = "host")]
 pub mod topology;
 #[cfg(feature = "host")]
+pub mod scenario;
+#[cfg(feature = "host")]
 pub mod report;
 #[cfg(feature = "host")]
 pub mod cli;

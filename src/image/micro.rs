@@ -49,6 +49,9 @@ async fn skeleton(recipe: &Recipe, root: &Path, guest: &Path, tree: &Path) -> Re
         install(program, &tree.join("usr/sbin").join(program.file_name().unwrap_or_default()), 0o755)?;
     }
     libraries(root, tree, pending)?;
+    for (path, target) in &recipe.links {
+        symlink(target, tree.join(path.trim_start_matches('/'))).map_err(ImageError::io(format!("linking {path}")))?;
+    }
     let busybox = find(root, "/bin/busybox").ok_or_else(|| ImageError::FileMissing { file: "/bin/busybox".into() })?;
     install(&busybox, &tree.join("usr/bin/busybox"), 0o755)?;
     let applets = run(Command::new(&busybox).arg("--list"), LOCAL).await?;

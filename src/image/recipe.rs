@@ -49,6 +49,9 @@ pub struct Recipe {
     /// Path and text of further files.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+    /// Path and target of symbolic links.
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
     /// The kernel's command line.
     pub cmdline: String,
     /// The size of a root file system.

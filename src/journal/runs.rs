@@ -105,12 +105,18 @@ impl Journal {
         self.connection().execute(sql, params![run, sequence, state.as_str(), note]).map(drop).map_err(|error| self.fail(error))
     }
 
-    /// Claims an act for undoing; false where somebody else has it. A claimer that died gives its claim up to `by`.
-    pub fn claim_act(&self, run: &str, sequence: i64, by: &str, dead: Option<&str>) -> Result<bool, JournalError> {
+    /// Claims an act for undoing; false where somebody else has it.
+    pub fn claim_act(&self, run: &str, sequence: i64, by: &str) -> Result<bool, JournalError> {
         let sql = "UPDATE acts SET claimed_by = ?3 WHERE run = ?1 AND sequence = ?2 AND state IN ('intended', 'acted', 'left')
-            AND (claimed_by IS NULL OR claimed_by = ?3 OR claimed_by = ?4)";
-        let changed = self.connection().execute(sql, params![run, sequence, by, dead]).map_err(|error| self.fail(error))?;
+            AND (claimed_by IS NULL OR claimed_by = ?3)";
+        let changed = self.connection().execute(sql, params![run, sequence, by]).map_err(|error| self.fail(error))?;
         Ok(changed == 1)
+    }
+
+    /// Gives up the claims on a run's open acts: whoever made them is known to be dead.
+    pub fn release_claims(&self, run: &str) -> Result<(), JournalError> {
+        let sql = "UPDATE acts SET claimed_by = NULL WHERE run = ?1 AND state != 'undone'";
+        self.connection().execute(sql, [run]).map(drop).map_err(|error| self.fail(error))
     }
 
     /// Returns a lab's acts that are not put back, last one first.
@@ -184,9 +190,10 @@ mod tests {
         let (_directory, journal) = journal();
         journal.begin_run("r1", Uuid::nil(), "s", 1).expect("begun");
         let act = journal.intend_act("r1", "bug", "a", "b", "{}").expect("written");
-        assert!(journal.claim_act("r1", act, "pid 10", None).expect("claimed"));
-        assert!(!journal.claim_act("r1", act, "pid 11", None).expect("asked"));
-        assert!(journal.claim_act("r1", act, "pid 11", Some("pid 10")).expect("asked"));
+        assert!(journal.claim_act("r1", act, "pid 10").expect("claimed"));
+        assert!(!journal.claim_act("r1", act, "pid 11").expect("asked"));
+        journal.release_claims("r1").expect("released");
+        assert!(journal.claim_act("r1", act, "pid 11").expect("asked"));
     }
 
     #[test]

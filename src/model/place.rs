@@ -164,6 +164,7 @@ pub fn host_config(placed: &Placed, host: &PlacedHost) -> wire::HostConfig {
         hosts: names.collect(),
         services: services.collect(),
         compute: host.host.compute.then(|| compute_config(placed, &host.host)),
+        vips: topology.vips.iter().filter(|vip| vip.host == host.host.name).map(|vip| (vip.name.to_string(), vip.address, vip.port)).collect(),
         time_scale: placed.record.time_scale,
     }
 }
@@ -174,6 +175,8 @@ fn compute_config(placed: &Placed, host: &Host) -> wire::ComputeConfig {
         total_mib: host.memory.0,
         reserved_mib: compute.reserved_host_memory.0,
         resume: compute.resume_guests_state_on_host_boot,
+        ram_allocation_ratio: compute.ram_allocation_ratio,
+        flavors: compute.flavors.iter().map(|(name, memory)| (name.to_string(), memory.0)).collect(),
         instances: host
             .instances
             .iter()

@@ -19,6 +19,8 @@ pub struct HostConfig {
     pub services: Vec<ServiceConfig>,
     /// Its nova-compute, where it is a compute host.
     pub compute: Option<ComputeConfig>,
+    /// VIPs that it holds: name, address, port.
+    pub vips: Vec<(String, Ipv4Addr, u16)>,
     /// Stand-in timers of over 60 s are divided by this.
     pub time_scale: u32,
 }
@@ -58,6 +60,10 @@ pub struct ComputeConfig {
     pub reserved_mib: u64,
     /// `resume_guests_state_on_host_boot`.
     pub resume: bool,
+    /// Placement's RAM allocation ratio for this host.
+    pub ram_allocation_ratio: f64,
+    /// Memory by flavor, full-size MiB.
+    pub flavors: std::collections::BTreeMap<String, u64>,
     /// Instances that exist from the start.
     pub instances: Vec<InstanceConfig>,
 }

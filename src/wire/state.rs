@@ -80,6 +80,15 @@ pub enum NovaStatus {
     Shutoff,
 }
 
+impl std::fmt::Display for NovaStatus {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Active => "ACTIVE",
+            Self::Shutoff => "SHUTOFF",
+        })
+    }
+}
+
 /// An instance as nova-compute records it, with its process as /proc shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceState {

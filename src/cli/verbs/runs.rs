@@ -1,6 +1,33 @@
-use super::Context;
+//! `twin runs`.
+
+use clap::Args;
+use tracing::instrument;
+
+use super::{Context, DONE};
 use crate::cli::failure::Failure;
-#[derive(Debug, clap::Args)]
+use crate::report::{RunDocument, RunsDocument};
+
+#[derive(Debug, Args)]
 pub(crate) struct Flags {}
-impl Flags { pub(crate) fn changes_something(&self) -> bool { false } }
-pub(crate) async fn run(_: &Context<'_>, _: &Flags) -> Result<u8, Failure> { Ok(0) }
+
+#[instrument(skip_all)]
+pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
+    let rows = match context.journal_if_there() {
+        Some(journal) => journal.runs(None)?,
+        None => Vec::new(),
+    };
+    let runs: Vec<RunDocument> = rows
+        .into_iter()
+        .map(|row| RunDocument { run: row.id, scenario: row.scenario, seed: row.seed, started_at: row.started_at, ended_at: row.ended_at, verdict: row.verdict })
+        .collect();
+    let table: Vec<Vec<String>> = runs
+        .iter()
+        .map(|run| {
+            let verdict = run.verdict.clone().unwrap_or_else(|| "not ended".into());
+            vec![run.run.clone(), run.scenario.clone(), verdict, run.seed.to_string(), run.started_at.clone()]
+        })
+        .collect();
+    context.ui.table(&["RUN", "SCENARIO", "VERDICT", "SEED", "STARTED"], &table);
+    context.ui.document(&RunsDocument { schema: "twin/runs/v1".into(), runs });
+    DONE
+}

@@ -1,6 +1,61 @@
-use super::Context;
+//! `twin schema`.
+
+use clap::{Args, ValueEnum};
+use schemars::{Schema, schema_for};
+
+use super::{Context, DONE};
 use crate::cli::failure::Failure;
-#[derive(Debug, clap::Args)]
-pub(crate) struct Flags {}
-impl Flags { pub(crate) fn changes_something(&self) -> bool { false } }
-pub(crate)  fn run(_: &Context<'_>, _: &Flags) -> Result<u8, Failure> { Ok(0) }
+use crate::report;
+
+/// The schemas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Name {
+    /// Of `twin status`.
+    Status,
+    /// Of `twin up`.
+    Up,
+    /// Of `down`, `destroy`, `release` and `power`.
+    Change,
+    /// Of `twin exec`.
+    Exec,
+    /// Of `twin doctor`.
+    Doctor,
+    /// Of `twin scenario` without a name.
+    Scenarios,
+    /// Of a run's result.
+    ScenarioResult,
+    /// Of `twin runs`.
+    Runs,
+    /// Of `twin recover`.
+    Recover,
+    /// Of any failure.
+    Error,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// The document.
+    #[arg(value_enum)]
+    pub(crate) name: Name,
+}
+
+fn schema(name: Name) -> Schema {
+    match name {
+        Name::Status => schema_for!(report::StatusDocument),
+        Name::Up => schema_for!(report::UpDocument),
+        Name::Change => schema_for!(report::ChangeDocument),
+        Name::Exec => schema_for!(report::ExecDocument),
+        Name::Doctor => schema_for!(report::DoctorDocument),
+        Name::Scenarios => schema_for!(report::ScenariosDocument),
+        Name::ScenarioResult => schema_for!(report::ScenarioDocument),
+        Name::Runs => schema_for!(report::RunsDocument),
+        Name::Recover => schema_for!(report::RecoverDocument),
+        Name::Error => schema_for!(report::ErrorDocument),
+    }
+}
+
+pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    let text = serde_json::to_string_pretty(&schema(flags.name)).unwrap_or_default();
+    context.ui.bytes(format!("{text}\n").as_bytes());
+    DONE
+}

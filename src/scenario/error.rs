@@ -1,0 +1,122 @@
+//! What a scenario can fail with.
+
+use crate::diagnostics::{Problem, Span};
+use crate::guest::GuestError;
+use crate::lab::LabError;
+
+/// An action or a probe could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// A guest.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// The lab.
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    /// What it is about is not there.
+    #[error("{0}")]
+    Target(String),
+    /// It did not come to an end in time.
+    #[error("no end within its time; last: {last}")]
+    Deadline {
+        /// The last thing seen.
+        last: String,
+    },
+    /// What was captured cannot be read.
+    #[error("the journal's record of it cannot be read: {0}")]
+    Record(#[from] serde_json::Error),
+}
+
+/// A run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The lab.
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    /// An earlier run left something.
+    #[error("something of a run is not put back: {}", open.join(", "))]
+    Dirty {
+        /// The acts.
+        open: Vec<String>,
+    },
+    /// There is no such variant.
+    #[error("there is no variant {name}")]
+    NoVariant {
+        /// Its name.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The file, with its variables filled in, has mistakes.
+    #[error("{} problem(s) with these variables", problems.len())]
+    Invalid {
+        /// All of them.
+        problems: Vec<Problem>,
+    },
+}
+
+impl From<crate::journal::JournalError> for ScenarioError {
+    fn from(error: crate::journal::JournalError) -> Self {
+        Self::Lab(error.into())
+    }
+}
+
+/// A mistake in a scenario beyond its format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages beside the variants say what each is and what its fields hold")]
+pub enum ScenarioProblem {
+    #[error("the schema is {found}, and this twin reads twin/scenario/v1")]
+    Schema { found: String },
+    #[error("there is no action {name}")]
+    UnknownAction { name: String, near: Option<&'static str>, known: Vec<&'static str> },
+    #[error("there is no probe {name}")]
+    UnknownProbe { name: String, near: Option<&'static str>, known: Vec<&'static str> },
+    #[error("there is no variable {name}")]
+    UnknownVariable { name: String },
+    #[error("nothing is called {id} here")]
+    UnknownId { id: String, near: Option<String> },
+    #[error("there is a {id} already")]
+    DuplicateId { id: String },
+    #[error("it has no {what}")]
+    Empty { what: &'static str },
+    #[error("a step has one action, and this has {count}")]
+    OneAction { count: usize },
+}
+
+impl ScenarioProblem {
+    /// All codes.
+    pub const CODES: &'static [&'static str] =
+        &["schema", "unknown-action", "unknown-probe", "unknown-variable", "unknown-id", "duplicate-id", "empty", "one-action"];
+
+    /// The kind, stable.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Schema { .. } => "schema",
+            Self::UnknownAction { .. } => "unknown-action",
+            Self::UnknownProbe { .. } => "unknown-probe",
+            Self::UnknownVariable { .. } => "unknown-variable",
+            Self::UnknownId { .. } => "unknown-id",
+            Self::DuplicateId { .. } => "duplicate-id",
+            Self::Empty { .. } => "empty",
+            Self::OneAction { .. } => "one-action",
+        }
+    }
+
+    fn cure(&self) -> String {
+        match self {
+            Self::Schema { .. } => "write schema: twin/scenario/v1".into(),
+            Self::UnknownAction { near: Some(near), .. } | Self::UnknownProbe { near: Some(near), .. } => format!("did you mean {near}?"),
+            Self::UnknownAction { known, .. } | Self::UnknownProbe { known, .. } => format!("one of: {}", known.join(", ")),
+            Self::UnknownVariable { name } => format!("add {name} to vars, to the variant's set, or give --set {name}=.."),
+            Self::UnknownId { near: Some(near), .. } => format!("did you mean {near}?"),
+            Self::UnknownId { .. } => "name a step or probe of this file".into(),
+            Self::DuplicateId { .. } => "give each an id of its own".into(),
+            Self::Empty { what } => format!("add {what}"),
+            Self::OneAction { .. } => "make it several steps".into(),
+        }
+    }
+
+    pub(crate) fn at(self, span: Span) -> Problem {
+        Problem { code: self.code(), message: self.to_string(), span, cure: self.cure() }
+    }
+}

@@ -1,0 +1,333 @@
+//! Scenario files: `twin/scenario/v1`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::action::Action;
+use super::error::ScenarioProblem;
+use super::probe::Probe;
+use crate::diagnostics::{Node, Problem, Reader, Source, Value, nearest, parse as parse_yaml};
+use crate::units::Name;
+
+/// What a step's action may take where the file says nothing.
+const STEP_WITHIN: Duration = Duration::from_secs(300);
+
+/// What is expected of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// It fires.
+    Fires,
+    /// It does not.
+    Never,
+}
+
+impl Expect {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fires => "fires",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// A scenario as written, variables not filled in.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: Name,
+    /// Its title.
+    pub title: String,
+    /// The decision it replays.
+    pub incident: Option<String>,
+    /// Its story.
+    pub about: String,
+    /// Its variants, in the file's order.
+    pub variants: Vec<Variant>,
+    /// What a variant may take at the most.
+    pub budget: Duration,
+    /// How long services may take to be healthy before the first step.
+    pub steady_within: Duration,
+    /// How long probes are watched after the last step.
+    pub observe: Duration,
+    /// How long recovery may take.
+    pub recover_within: Duration,
+    /// What stands in for what.
+    pub stand_ins: Vec<String>,
+    vars: BTreeMap<String, String>,
+    probes: Vec<Node>,
+    steps: Vec<Node>,
+}
+
+/// A variant.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// Its name.
+    pub name: String,
+    set: BTreeMap<String, String>,
+    expect: Vec<(String, Expect, crate::diagnostics::Span)>,
+}
+
+/// A variant with its variables filled in.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Its name.
+    pub name: String,
+    /// Its steps.
+    pub steps: Vec<ResolvedStep>,
+    /// Its probes by id.
+    pub probes: Vec<(String, Box<dyn Probe>)>,
+    /// What is expected, by probe.
+    pub expect: Vec<(String, Expect)>,
+}
+
+/// A step with its variables filled in.
+#[derive(Debug)]
+pub struct ResolvedStep {
+    /// Its id.
+    pub id: String,
+    /// What it does.
+    pub action: Box<dyn Action>,
+    /// How long that may take.
+    pub within: Duration,
+}
+
+/// Parses a scenario and checks every variant with the variables that the file gives.
+pub fn parse(source: &Source) -> Result<Scenario, Vec<Problem>> {
+    let root = parse_yaml(0, &source.text).map_err(|problem| vec![problem])?;
+    let mut reader = Reader::default();
+    let scenario = read(&root, &mut reader);
+    let Some(scenario) = scenario.filter(|_| reader.problems.is_empty()) else { return Err(reader.problems) };
+    let mut problems: Vec<Problem> = Vec::new();
+    for variant in &scenario.variants {
+        for problem in scenario.resolve(variant, &BTreeMap::new(), &placeholder).err().unwrap_or_default() {
+            // Variants share steps: a mistake in one is told once.
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+    }
+    if problems.is_empty() { Ok(scenario) } else { Err(problems) }
+}
+
+/// Stands for what only a lab knows, when a file is checked without one.
+fn placeholder(name: &str) -> Option<String> {
+    if name.starts_with("vip.") { Some(if name.ends_with(".port") { "1" } else { "192.0.2.1" }.to_owned()) } else { None }
+}
+
+fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Duration) -> Duration {
+    let Some(node) = node else { return otherwise };
+    let Some(text) = reader.scalar::<String>(node, "duration") else { return otherwise };
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok());
+    if parsed.is_none() {
+        reader.bad_value(node, &text, "duration", &"it is written like 90s, 5m or 1h30m");
+    }
+    parsed.unwrap_or(otherwise)
+}
+
+fn texts(reader: &mut Reader, node: Option<&Node>, place: &str) -> BTreeMap<String, String> {
+    let Some(entries) = node.and_then(|node| reader.entries(node, &place)) else { return BTreeMap::new() };
+    entries.into_iter().filter_map(|(key, node)| Some((key.text.clone(), reader.scalar(node, "value")?))).collect()
+}
+
+fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
+    let mut fields = reader.fields(root, "the scenario")?;
+    if let Some(node) = fields.required("schema", reader)
+        && let Some(found) = reader.scalar::<String>(node, "schema")
+        && found != "twin/scenario/v1"
+    {
+        reader.wrong(ScenarioProblem::Schema { found }.at(node.span));
+    }
+    let name = fields.required("name", reader).and_then(|node| reader.scalar(node, "name"));
+    let title = fields.required("title", reader).and_then(|node| reader.scalar(node, "title"));
+    let incident = fields.optional("incident").and_then(|node| reader.scalar(node, "incident"));
+    let about: Option<String> = fields.optional("about").and_then(|node| reader.scalar(node, "about"));
+    let vars = fields.optional("vars");
+    let vars = texts(reader, vars, "vars");
+    let variants = fields.required("variants", reader).map(|node| variants(node, reader)).unwrap_or_default();
+    let budget = within(reader, fields.optional("safety"), "budget", Duration::from_secs(1500));
+    let steady_within = gate(reader, fields.optional("steady"), &[("services", &["healthy"])]);
+    let recover_within = gate(reader, fields.optional("recover"), &[("services", &["healthy"]), ("instances", &["as-before"])]);
+    let observe = fields.optional("observe");
+    let observe = duration(reader, observe, Duration::from_secs(30));
+    let probes = fields.required("probes", reader).map(|node| reader.items(node).to_vec()).unwrap_or_default();
+    let steps = fields.required("steps", reader).map(|node| reader.items(node).to_vec()).unwrap_or_default();
+    let stand_ins = match fields.optional("stand-ins") {
+        Some(node) => reader.items(node).iter().filter_map(|item| reader.scalar(item, "text")).collect(),
+        None => Vec::new(),
+    };
+    for (empty, what) in [(steps.is_empty(), "steps"), (variants.is_empty(), "variants")] {
+        if empty && reader.problems.is_empty() {
+            reader.wrong(ScenarioProblem::Empty { what }.at(root.span));
+        }
+    }
+    fields.finish(reader);
+    Some(Scenario {
+        name: name?,
+        title: title?,
+        incident,
+        about: about.unwrap_or_default().trim().to_owned(),
+        variants,
+        budget,
+        steady_within,
+        observe,
+        recover_within,
+        stand_ins,
+        vars,
+        probes,
+        steps,
+    })
+}
+
+fn within(reader: &mut Reader, node: Option<&Node>, key: &'static str, otherwise: Duration) -> Duration {
+    let Some(mut fields) = node.and_then(|node| reader.fields(node, "safety")) else { return otherwise };
+    let found = fields.optional(key);
+    let found = duration(reader, found, otherwise);
+    fields.finish(reader);
+    found
+}
+
+/// Reads a gate: what has to hold, and within which time.
+fn gate(reader: &mut Reader, node: Option<&Node>, keys: &[(&'static str, &[&str])]) -> Duration {
+    let otherwise = Duration::from_secs(180);
+    let Some(mut fields) = node.and_then(|node| reader.fields(node, "the gate")) else { return otherwise };
+    for (key, words) in keys {
+        if let Some(node) = fields.optional(key) {
+            let words: Vec<(&str, ())> = words.iter().map(|word| (*word, ())).collect();
+            let _: Option<()> = reader.choice(node, key, &words);
+        }
+    }
+    let node = fields.optional("within");
+    let found = duration(reader, node, otherwise);
+    fields.finish(reader);
+    found
+}
+
+fn variants(node: &Node, reader: &mut Reader) -> Vec<Variant> {
+    let Some(entries) = reader.entries(node, &"variants") else { return Vec::new() };
+    let mut variants = Vec::new();
+    for (key, node) in entries {
+        let Some(mut fields) = reader.fields(node, format!("variant {}", key.text)) else { continue };
+        let set = fields.optional("set");
+        let set = texts(reader, set, "set");
+        let mut expect = Vec::new();
+        if let Some(node) = fields.required("expect", reader) {
+            for (probe, node) in reader.entries(node, &"expect").unwrap_or_default() {
+                let words = [("fires", Expect::Fires), ("never", Expect::Never)];
+                expect.extend(reader.choice(node, "expectation", &words).map(|expected| (probe.text.clone(), expected, probe.span)));
+            }
+        }
+        fields.finish(reader);
+        variants.push(Variant { name: key.text.clone(), set, expect });
+    }
+    variants
+}
+
+impl Scenario {
+    /// Fills a variant's variables in: the file's, the variant's, the operator's `overrides`, and what the lab knows.
+    pub fn resolve(
+        &self,
+        variant: &Variant,
+        overrides: &BTreeMap<String, String>,
+        lab: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Resolved, Vec<Problem>> {
+        let mut reader = Reader::default();
+        let value = |name: &str| overrides.get(name).or_else(|| variant.set.get(name)).or_else(|| self.vars.get(name)).cloned().or_else(|| lab(name));
+        let mut steps: Vec<ResolvedStep> = Vec::new();
+        for node in &self.steps {
+            let node = fill_in(node, &value, &mut reader);
+            if let Some((step, span)) = step(&node, &mut reader) {
+                if steps.iter().any(|earlier| earlier.id == step.id) {
+                    reader.wrong(ScenarioProblem::DuplicateId { id: step.id.clone() }.at(span));
+                }
+                steps.push(step);
+            }
+        }
+        let mut probes: Vec<(String, Box<dyn Probe>)> = Vec::new();
+        for node in &self.probes {
+            let node = fill_in(node, &value, &mut reader);
+            if let Some((id, probe, span)) = probe(&node, &mut reader) {
+                if probes.iter().any(|(earlier, _)| *earlier == id) {
+                    reader.wrong(ScenarioProblem::DuplicateId { id: id.clone() }.at(span));
+                }
+                probes.push((id, probe));
+            }
+        }
+        for (id, _, span) in &variant.expect {
+            if reader.problems.is_empty() && !probes.iter().any(|(known, _)| known == id) {
+                let near = nearest(id, probes.iter().map(|(known, _)| known.as_str())).map(str::to_owned);
+                reader.wrong(ScenarioProblem::UnknownId { id: id.clone(), near }.at(*span));
+            }
+        }
+        if !reader.problems.is_empty() {
+            return Err(reader.problems);
+        }
+        let expect = variant.expect.iter().map(|(id, expected, _)| (id.clone(), *expected)).collect();
+        Ok(Resolved { name: variant.name.clone(), steps, probes, expect })
+    }
+
+    /// Whether `name` is a variable that can be set.
+    pub fn knows_variable(&self, name: &str) -> bool {
+        self.vars.contains_key(name) || self.variants.iter().any(|variant| variant.set.contains_key(name))
+    }
+}
+
+/// Replaces `${name}` in every text below `node`.
+fn fill_in(node: &Node, value: &dyn Fn(&str) -> Option<String>, reader: &mut Reader) -> Node {
+    let filled = match &node.value {
+        Value::Text(text) if text.contains("${") => {
+            let mut filled = String::new();
+            let mut rest = text.as_str();
+            while let Some((before, after)) = rest.split_once("${") {
+                let (name, tail) = after.split_once('}').unwrap_or((after, ""));
+                filled.push_str(before);
+                match value(name) {
+                    Some(value) => filled.push_str(&value),
+                    None => reader.wrong(ScenarioProblem::UnknownVariable { name: name.to_owned() }.at(node.span)),
+                }
+                rest = tail;
+            }
+            filled.push_str(rest);
+            Value::Text(filled)
+        }
+        Value::List(items) => Value::List(items.iter().map(|item| fill_in(item, value, reader)).collect()),
+        Value::Map(entries) => Value::Map(entries.iter().map(|(key, item)| (key.clone(), fill_in(item, value, reader))).collect()),
+        other => other.clone(),
+    };
+    Node { span: node.span, value: filled }
+}
+
+fn step(node: &Node, reader: &mut Reader) -> Option<(ResolvedStep, crate::diagnostics::Span)> {
+    let mut fields = reader.fields(node, "the step")?;
+    let id_node = fields.required("id", reader);
+    let id = id_node.and_then(|node| reader.scalar(node, "id"));
+    let within = fields.optional("within");
+    let within = duration(reader, within, STEP_WITHIN);
+    let action = fields.required("do", reader).and_then(|node| {
+        let entries = reader.entries(node, &"the action")?;
+        let [(key, arguments)] = entries.as_slice() else {
+            reader.wrong(ScenarioProblem::OneAction { count: entries.len() }.at(node.span));
+            return None;
+        };
+        super::action::parse(key, arguments, reader)
+    });
+    fields.finish(reader);
+    Some((ResolvedStep { id: id?, action: action?, within }, id_node?.span))
+}
+
+fn probe(node: &Node, reader: &mut Reader) -> Option<(String, Box<dyn Probe>, crate::diagnostics::Span)> {
+    let entries = reader.entries(node, &"the probe")?;
+    let (mut id, mut found, mut span) = (None, None, node.span);
+    for (key, node) in entries {
+        if key.text == "id" {
+            id = reader.scalar(node, "id");
+            span = node.span;
+        } else {
+            found = super::probe::parse(key, node, reader);
+        }
+    }
+    if id.is_none() {
+        reader.wrong(crate::diagnostics::FormatError::MissingKey { key: "id", place: "the probe".into() }.at(node.span));
+    }
+    Some((id?, found?, span))
+}

@@ -1,0 +1,26 @@
+//! Scenarios: breaking a lab on purpose, proving that it broke, and putting it back.
+//!
+//! ```text
+//!  file ──parse──> Scenario ──variant──> Resolved (actions, probes, expectations)
+//!                                            │
+//!   steady ──> [capture ─> intent ─> act ─> verify]* ──> observe ──> undo LIFO ──> recovered?
+//!                  └──────────── any failure ──────────────────────────^
+//! ```
+//!
+//! An action that did not take effect makes the outcome inconclusive, whatever the probes say. A new action is one file in
+//! `action/` and a line in its list; a new probe the same in `probe/`.
+
+pub mod action;
+mod engine;
+mod error;
+mod file;
+pub mod probe;
+mod recovery;
+mod undo;
+mod world;
+
+pub use engine::{Choice, run};
+pub use error::{ActionError, ScenarioError, ScenarioProblem};
+pub use file::{Expect, Resolved, ResolvedStep, Scenario, parse};
+pub use undo::{Recovered, recover};
+pub use world::World;

@@ -1,0 +1,73 @@
+//! What can be looked at. One file a probe, and a line in [`ALL`].
+//!
+//! A probe is told the state before the first step ([`Probe::begin`]) and then asked again and again. It fires once what
+//! it looks for has happened; what it saw is its evidence, with the source that it comes from.
+
+mod kernel_log;
+mod oom_victim;
+mod scheduler_refused;
+mod tcp;
+mod victim_status;
+mod vm_counter;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+use super::error::ScenarioProblem;
+use super::{ActionError, World};
+use crate::diagnostics::{Key, Node, Reader, nearest};
+use crate::report::EvidenceDocument;
+
+/// What has been seen when a probe is asked.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What the scheduler refused, by step.
+    pub refused: Vec<(String, String)>,
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It fired.
+    Fired(Vec<EvidenceDocument>),
+    /// It has not fired so far.
+    Quiet,
+}
+
+/// Something that can be looked at, with its arguments.
+#[async_trait]
+pub trait Probe: Debug + Send + Sync {
+    /// Remembers where things stand before the first step.
+    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError>;
+
+    /// Looks.
+    async fn look(&self, world: &World, begun: &serde_json::Value, seen: &Seen) -> Result<Finding, ActionError>;
+}
+
+type ParseFn = fn(&Node, &mut Reader) -> Option<Box<dyn Probe>>;
+
+/// The probes.
+const ALL: &[(&str, ParseFn)] = &[
+    (kernel_log::NAME, kernel_log::parse),
+    (oom_victim::NAME, oom_victim::parse),
+    (scheduler_refused::NAME, scheduler_refused::parse),
+    (tcp::NAME, tcp::parse),
+    (victim_status::NAME, victim_status::parse),
+    (vm_counter::NAME, vm_counter::parse),
+];
+
+/// Reads a probe from a file.
+pub(super) fn parse(key: &Key, arguments: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
+    if let Some((_, parse)) = ALL.iter().find(|(name, _)| *name == key.text) {
+        return parse(arguments, reader);
+    }
+    let known: Vec<&'static str> = ALL.iter().map(|(name, _)| *name).collect();
+    let near = nearest(&key.text, known.iter().copied());
+    reader.wrong(ScenarioProblem::UnknownProbe { name: key.text.clone(), near, known }.at(key.span));
+    None
+}
+
+fn evidence(source: impl Into<String>, text: impl Into<String>) -> EvidenceDocument {
+    EvidenceDocument { source: source.into(), text: text.into() }
+}
