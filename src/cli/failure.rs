@@ -34,7 +34,13 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn new(code: u8, message: String, cures: Vec<String>) -> Self {
-        Self { message, cures, code, problems: Vec::new(), sources: Vec::new() }
+        Self {
+            message,
+            cures,
+            code,
+            problems: Vec::new(),
+            sources: Vec::new(),
+        }
     }
 
     /// Bad usage or input.
@@ -59,7 +65,11 @@ impl Failure {
 
     /// Mistakes in files.
     pub(crate) fn problems(what: String, problems: Vec<Problem>, sources: Vec<Source>) -> Self {
-        Self { problems, sources, ..Self::new(code::USAGE, what, Vec::new()) }
+        Self {
+            problems,
+            sources,
+            ..Self::new(code::USAGE, what, Vec::new())
+        }
     }
 }
 
@@ -69,7 +79,12 @@ impl From<LabError> for Failure {
             LabError::Blocked { .. } => code::FAILED,
             LabError::WhichLab { known } if !known.is_empty() => code::USAGE,
             LabError::NoHost { .. } | LabError::OtherTopology { .. } => code::USAGE,
-            LabError::Image(crate::image::ImageError::Unknown { .. } | crate::image::ImageError::Recipe { .. } | crate::image::ImageError::Hash { .. } | crate::image::ImageError::SourceMissing { .. }) => code::USAGE,
+            LabError::Image(
+                crate::image::ImageError::Unknown { .. }
+                | crate::image::ImageError::Recipe { .. }
+                | crate::image::ImageError::Hash { .. }
+                | crate::image::ImageError::SourceMissing { .. },
+            ) => code::USAGE,
             _ => code::MACHINE,
         };
         let cures = error.cures();
@@ -83,7 +98,10 @@ impl From<LoadError> for Failure {
         match error {
             LoadError::NotFound { name, known } => {
                 let near = crate::diagnostics::nearest(&name, known.iter().map(String::as_str));
-                let cure = near.map_or_else(|| format!("there is: {}", known.join(", ")), |near| format!("did you mean {near}?"));
+                let cure = near.map_or_else(
+                    || format!("there is: {}", known.join(", ")),
+                    |near| format!("did you mean {near}?"),
+                );
                 Self::usage(message, vec![cure])
             }
             LoadError::Invalid { problems, sources } => Self::problems(message, problems, sources),
@@ -101,4 +119,9 @@ macro_rules! through_lab {
     };
 }
 
-through_lab!(crate::journal::JournalError, crate::hypervisor::HypervisorError, crate::guest::GuestError, crate::hostnet::HostNetError);
+through_lab!(
+    crate::journal::JournalError,
+    crate::hypervisor::HypervisorError,
+    crate::guest::GuestError,
+    crate::hostnet::HostNetError
+);

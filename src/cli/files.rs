@@ -10,12 +10,18 @@ use crate::topology::Lookup;
 /// Topologies that come with twin.
 const TOPOLOGIES: &[(&str, &str)] = &[
     ("testcloud", include_str!("../../topologies/testcloud.yaml")),
-    ("testcloud-as-built", include_str!("../../topologies/testcloud-as-built.yaml")),
+    (
+        "testcloud-as-built",
+        include_str!("../../topologies/testcloud-as-built.yaml"),
+    ),
     ("tiny", include_str!("../../topologies/tiny.yaml")),
 ];
 
 /// Scenarios that come with twin.
-const SCENARIOS: &[(&str, &str)] = &[("oom-openstack1", include_str!("../../scenarios/oom-openstack1.yaml"))];
+const SCENARIOS: &[(&str, &str)] = &[(
+    "oom-openstack1",
+    include_str!("../../scenarios/oom-openstack1.yaml"),
+)];
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug)]
@@ -26,21 +32,32 @@ pub(crate) struct Files {
 
 /// Topologies.
 pub(crate) const fn topologies() -> Files {
-    Files { folder: "topologies", built_in: TOPOLOGIES }
+    Files {
+        folder: "topologies",
+        built_in: TOPOLOGIES,
+    }
 }
 
 /// Scenarios.
 pub(crate) const fn scenarios() -> Files {
-    Files { folder: "scenarios", built_in: SCENARIOS }
+    Files {
+        folder: "scenarios",
+        built_in: SCENARIOS,
+    }
 }
 
 /// Image recipes; the image store has its own built in.
 pub(crate) const fn images() -> Files {
-    Files { folder: "images", built_in: &[] }
+    Files {
+        folder: "images",
+        built_in: &[],
+    }
 }
 
 fn configuration() -> Option<PathBuf> {
-    let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")));
+    let base = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")));
     Some(base?.join("twin"))
 }
 
@@ -55,27 +72,63 @@ impl Files {
     pub(crate) fn find(self, name: &str, from: Option<&str>) -> Option<Source> {
         let read = |path: &Path| {
             let text = std::fs::read_to_string(path).ok()?;
-            Some(Source { name: path.display().to_string(), text })
+            Some(Source {
+                name: path.display().to_string(),
+                text,
+            })
         };
-        let looks_like_path = name.contains('/') || Path::new(name).extension().is_some_and(|kind| kind == "yaml" || kind == "yml");
+        let looks_like_path = name.contains('/')
+            || Path::new(name)
+                .extension()
+                .is_some_and(|kind| kind == "yaml" || kind == "yml");
         if looks_like_path {
-            let beside = from.and_then(|from| Path::new(from).parent()).map(|parent| parent.join(name));
-            return beside.as_deref().and_then(read).or_else(|| read(Path::new(name)));
+            let beside = from
+                .and_then(|from| Path::new(from).parent())
+                .map(|parent| parent.join(name));
+            return beside
+                .as_deref()
+                .and_then(read)
+                .or_else(|| read(Path::new(name)));
         }
         let file = format!("{name}.yaml");
-        let beside = from.and_then(|from| Path::new(from).parent()).map(|parent| parent.join(&file));
-        let built_in = || self.built_in.iter().find(|(known, _)| *known == name).map(|(known, text)| Source { name: format!("{known}.yaml"), text: (*text).to_owned() });
-        beside.as_deref().and_then(read).or_else(|| self.folders().iter().find_map(|folder| read(&folder.join(&file)))).or_else(built_in)
+        let beside = from
+            .and_then(|from| Path::new(from).parent())
+            .map(|parent| parent.join(&file));
+        let built_in = || {
+            self.built_in
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(known, text)| Source {
+                    name: format!("{known}.yaml"),
+                    text: (*text).to_owned(),
+                })
+        };
+        beside
+            .as_deref()
+            .and_then(read)
+            .or_else(|| {
+                self.folders()
+                    .iter()
+                    .find_map(|folder| read(&folder.join(&file)))
+            })
+            .or_else(built_in)
     }
 
     /// The bare names that would be found.
     pub(crate) fn names(self) -> Vec<String> {
-        let mut names: Vec<String> = self.built_in.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut names: Vec<String> = self
+            .built_in
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
         for folder in self.folders() {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 if path.extension().is_some_and(|kind| kind == "yaml") {
-                    names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+                    names.extend(
+                        path.file_stem()
+                            .map(|stem| stem.to_string_lossy().into_owned()),
+                    );
                 }
             }
         }

@@ -46,13 +46,25 @@ pub(crate) enum Color {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// The hypervisor.
-    #[arg(long, global = true, value_name = "URI", default_value = "qemu:///system", env = "TWIN_CONNECT")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URI",
+        default_value = "qemu:///system",
+        env = "TWIN_CONNECT"
+    )]
     pub(crate) connect: String,
     /// The lab; the only one there is when not given.
     #[arg(long, global = true, value_name = "NAME", env = "TWIN_LAB")]
     pub(crate) lab: Option<String>,
     /// Where twin keeps what it keeps.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/twin", env = "TWIN_STATE_DIR")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/var/lib/twin",
+        env = "TWIN_STATE_DIR"
+    )]
     pub(crate) state_dir: PathBuf,
     /// One JSON document on standard output, and nothing else there.
     #[arg(long, global = true, env = "TWIN_JSON", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, hide_possible_values = true)]
@@ -61,7 +73,13 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "TWIN_VERBOSE")]
     pub(crate) verbose: u8,
     /// Colours.
-    #[arg(long, global = true, value_enum, default_value = "auto", env = "TWIN_COLOR")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        env = "TWIN_COLOR"
+    )]
     pub(crate) color: Color,
 }
 

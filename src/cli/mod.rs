@@ -22,17 +22,28 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let code = if error.use_stderr() { failure::code::USAGE } else { failure::code::DONE };
+            let code = if error.use_stderr() {
+                failure::code::USAGE
+            } else {
+                failure::code::DONE
+            };
             // Help goes to standard output, mistakes to standard error; a closed stream is nobody's to be told.
             let _ = error.print();
             return ExitCode::from(code);
         }
     };
     let ui = ui::Ui::new(&cli.global);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failure = failure::Failure::machine(format!("cannot start: {error}"), vec!["see that processes and threads can be made".into()]);
+            let failure = failure::Failure::machine(
+                format!("cannot start: {error}"),
+                vec!["see that processes and threads can be made".into()],
+            );
             return ExitCode::from(ui.failure(&failure));
         }
     };

@@ -87,12 +87,24 @@ impl Ui {
             return failure.code;
         }
         let mut text = render(&failure.problems, &failure.sources, self.error_color);
-        let word = if self.error_color { "error".red().bold().to_string() } else { "error".to_owned() };
+        let word = if self.error_color {
+            "error".red().bold().to_string()
+        } else {
+            "error".to_owned()
+        };
         for (index, line) in failure.message.lines().enumerate() {
-            text.push_str(&if index == 0 { format!("{word}: {line}\n") } else { format!("       {line}\n") });
+            text.push_str(&if index == 0 {
+                format!("{word}: {line}\n")
+            } else {
+                format!("       {line}\n")
+            });
         }
         for cure in &failure.cures {
-            let word = if self.error_color { "cure".green().to_string() } else { "cure".to_owned() };
+            let word = if self.error_color {
+                "cure".green().to_string()
+            } else {
+                "cure".to_owned()
+            };
             text.push_str(&format!(" {word}: {cure}\n"));
         }
         self.error_bytes(text.as_bytes());
@@ -105,16 +117,35 @@ impl Ui {
             return;
         }
         let width = |column: usize| {
-            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-            cells.chain(heads.get(column).map(|head| head.len())).max().unwrap_or(0)
+            let cells = rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count());
+            cells
+                .chain(heads.get(column).map(|head| head.len()))
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..heads.len()).map(width).collect();
         let line = |cells: &[String]| {
-            let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let padded: Vec<String> = cells
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
             format!("{}\n", padded.join("  ").trim_end())
         };
-        let head = line(&heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>());
-        let mut text = if self.color { head.bold().to_string() } else { head };
+        let head = line(
+            &heads
+                .iter()
+                .map(|head| (*head).to_owned())
+                .collect::<Vec<_>>(),
+        );
+        let mut text = if self.color {
+            head.bold().to_string()
+        } else {
+            head
+        };
         text.extend(rows.iter().map(|row| line(row)));
         self.text(&text);
     }
@@ -138,7 +169,11 @@ impl Ui {
 
     /// Makes a watch that shows what a lab's verb is at.
     pub(crate) fn watch(&self) -> Arc<dyn Watch> {
-        Arc::new(Progress { ui: self.clone(), bars: MultiProgress::new(), hosts: Mutex::default() })
+        Arc::new(Progress {
+            ui: self.clone(),
+            bars: MultiProgress::new(),
+            hosts: Mutex::default(),
+        })
     }
 }
 
@@ -176,8 +211,13 @@ impl Progress {
         hosts
             .entry(host.to_owned())
             .or_insert_with(|| {
-                let style = ProgressStyle::with_template("{spinner} {prefix:<14} {msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-                let bar = self.bars.add(ProgressBar::new_spinner().with_style(style).with_prefix(host.to_owned()));
+                let style = ProgressStyle::with_template("{spinner} {prefix:<14} {msg} {elapsed}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner());
+                let bar = self.bars.add(
+                    ProgressBar::new_spinner()
+                        .with_style(style)
+                        .with_prefix(host.to_owned()),
+                );
                 bar.enable_steady_tick(Duration::from_millis(120));
                 bar
             })
@@ -191,8 +231,15 @@ impl Watch for Progress {
             return;
         }
         match event {
-            Event::Started { host: Some(host), what, .. } if self.ui.bars => self.bar(host).set_message(what.to_owned()),
-            Event::Done { host: Some(host), id } if self.ui.bars => {
+            Event::Started {
+                host: Some(host),
+                what,
+                ..
+            } if self.ui.bars => self.bar(host).set_message(what.to_owned()),
+            Event::Done {
+                host: Some(host),
+                id,
+            } if self.ui.bars => {
                 if id.ends_with("/answer") || !id.contains('/') {
                     self.bar(host).finish_with_message("done");
                 }
@@ -201,7 +248,10 @@ impl Watch for Progress {
                 let line = host.map_or_else(|| what.to_owned(), |host| format!("{host}: {what}"));
                 self.ui.remark(&line);
             }
-            Event::Done { host: Some(host), id } if id.ends_with("/answer") => self.ui.remark(&format!("{host}: answers")),
+            Event::Done {
+                host: Some(host),
+                id,
+            } if id.ends_with("/answer") => self.ui.remark(&format!("{host}: answers")),
             Event::Done { .. } => {}
             Event::Note(note) => self.ui.remark(note),
         }

@@ -62,7 +62,14 @@ pub enum FormatError {
 
 impl FormatError {
     /// All codes.
-    pub const CODES: &'static [&'static str] = &["syntax", "unknown-key", "duplicate-key", "missing-key", "wrong-type", "bad-value"];
+    pub const CODES: &'static [&'static str] = &[
+        "syntax",
+        "unknown-key",
+        "duplicate-key",
+        "missing-key",
+        "wrong-type",
+        "bad-value",
+    ];
 
     const fn code(&self) -> &'static str {
         match self {
@@ -91,7 +98,12 @@ impl FormatError {
 
     /// Makes a problem of it.
     pub fn at(self, span: Span) -> Problem {
-        Problem { code: self.code(), message: self.to_string(), span, cure: self.cure() }
+        Problem {
+            code: self.code(),
+            message: self.to_string(),
+            span,
+            cure: self.cure(),
+        }
     }
 }
 
@@ -111,11 +123,20 @@ impl Reader {
     /// Opens a mapping. `place` names it in messages.
     pub fn fields<'n>(&mut self, node: &'n Node, place: impl Display) -> Option<Fields<'n>> {
         let entries = self.entries(node, &place)?;
-        Some(Fields { entries, span: node.span, place: place.to_string(), known: Vec::new() })
+        Some(Fields {
+            entries,
+            span: node.span,
+            place: place.to_string(),
+            known: Vec::new(),
+        })
     }
 
     /// Returns the entries of a mapping whose keys are free, noting repeated ones.
-    pub fn entries<'n>(&mut self, node: &'n Node, place: &impl Display) -> Option<Vec<(&'n Key, &'n Node)>> {
+    pub fn entries<'n>(
+        &mut self,
+        node: &'n Node,
+        place: &impl Display,
+    ) -> Option<Vec<(&'n Key, &'n Node)>> {
         let Value::Map(entries) = &node.value else {
             self.wrong_type(node, "a mapping");
             return None;
@@ -123,7 +144,13 @@ impl Reader {
         let mut unique: Vec<(&Key, &Node)> = Vec::new();
         for (key, value) in entries {
             if unique.iter().any(|(earlier, _)| earlier.text == key.text) {
-                self.wrong(FormatError::DuplicateKey { key: key.text.clone(), place: place.to_string() }.at(key.span));
+                self.wrong(
+                    FormatError::DuplicateKey {
+                        key: key.text.clone(),
+                        place: place.to_string(),
+                    }
+                    .at(key.span),
+                );
             } else {
                 unique.push((key, value));
             }
@@ -171,7 +198,11 @@ impl Reader {
     {
         let parsed: Result<T, T::Err> = key.text.parse();
         if let Err(error) = &parsed {
-            let error = FormatError::BadValue { text: key.text.clone(), wanted: wanted.into(), why: error.to_string() };
+            let error = FormatError::BadValue {
+                text: key.text.clone(),
+                wanted: wanted.into(),
+                why: error.to_string(),
+            };
             self.wrong(error.at(key.span));
         }
         parsed.ok()
@@ -179,13 +210,23 @@ impl Reader {
 
     /// Notes a value that parses but is not acceptable.
     pub fn bad_value(&mut self, node: &Node, text: &dyn Display, wanted: &str, why: &dyn Display) {
-        self.wrong(FormatError::BadValue { text: text.to_string(), wanted: wanted.into(), why: why.to_string() }.at(node.span));
+        self.wrong(
+            FormatError::BadValue {
+                text: text.to_string(),
+                wanted: wanted.into(),
+                why: why.to_string(),
+            }
+            .at(node.span),
+        );
     }
 
     /// Reads one of a few words.
     pub fn choice<T: Copy>(&mut self, node: &Node, wanted: &str, words: &[(&str, T)]) -> Option<T> {
         let text: String = self.scalar(node, wanted)?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        let found = words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value);
         if found.is_none() {
             let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let why = match nearest(&text, names.iter().copied()) {
@@ -198,7 +239,13 @@ impl Reader {
     }
 
     fn wrong_type(&mut self, node: &Node, wanted: &'static str) {
-        self.wrong(FormatError::WrongType { wanted, found: node.value.kind() }.at(node.span));
+        self.wrong(
+            FormatError::WrongType {
+                wanted,
+                found: node.value.kind(),
+            }
+            .at(node.span),
+        );
     }
 }
 
@@ -216,7 +263,10 @@ impl<'n> Fields<'n> {
     /// Takes a key that may be missing. One that is there with nothing after it counts as missing.
     pub fn optional(&mut self, key: &'static str) -> Option<&'n Node> {
         self.known.push(key);
-        let at = self.entries.iter().position(|(found, _)| found.text == key)?;
+        let at = self
+            .entries
+            .iter()
+            .position(|(found, _)| found.text == key)?;
         let (_, node) = self.entries.remove(at);
         (node.value != Value::Null).then_some(node)
     }
@@ -225,7 +275,13 @@ impl<'n> Fields<'n> {
     pub fn required(&mut self, key: &'static str, reader: &mut Reader) -> Option<&'n Node> {
         let found = self.optional(key);
         if found.is_none() {
-            reader.wrong(FormatError::MissingKey { key, place: self.place.clone() }.at(self.span));
+            reader.wrong(
+                FormatError::MissingKey {
+                    key,
+                    place: self.place.clone(),
+                }
+                .at(self.span),
+            );
         }
         found
     }
@@ -233,7 +289,11 @@ impl<'n> Fields<'n> {
     /// Ends the mapping: keys that nobody took are problems.
     pub fn finish(self, reader: &mut Reader) {
         for (key, _) in self.entries {
-            let error = FormatError::UnknownKey { key: key.text.clone(), place: self.place.clone(), allowed: self.known.clone() };
+            let error = FormatError::UnknownKey {
+                key: key.text.clone(),
+                place: self.place.clone(),
+                allowed: self.known.clone(),
+            };
             reader.wrong(error.at(key.span));
         }
     }

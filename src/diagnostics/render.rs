@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+};
 
 use super::{Problem, Source};
 
@@ -26,9 +28,16 @@ impl fmt::Display for Place {
 /// Returns a problem's place.
 pub fn place(problem: &Problem, sources: &[Source]) -> Place {
     let Some(source) = sources.get(problem.span.file) else {
-        return Place { path: String::new(), line: 1, column: 1 };
+        return Place {
+            path: String::new(),
+            line: 1,
+            column: 1,
+        };
     };
-    let before = source.text.get(..problem.span.offset).unwrap_or(&source.text);
+    let before = source
+        .text
+        .get(..problem.span.offset)
+        .unwrap_or(&source.text);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     Place {
         path: source.name.clone(),
@@ -39,13 +48,24 @@ pub fn place(problem: &Problem, sources: &[Source]) -> Place {
 
 /// Shows problems with their lines, ordered by file and place.
 pub fn render(problems: &[Problem], sources: &[Source], color: bool) -> String {
-    let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(120);
+    let theme = if color {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_links(false)
+        .with_width(120);
     let mut ordered: Vec<&Problem> = problems.iter().collect();
     ordered.sort_by_key(|problem| (problem.span.file, problem.span.offset));
     let mut text = String::new();
     for problem in ordered {
-        let shown = Shown { problem, source: sources.get(problem.span.file).map(|source| NamedSource::new(&source.name, source.text.clone())) };
+        let shown = Shown {
+            problem,
+            source: sources
+                .get(problem.span.file)
+                .map(|source| NamedSource::new(&source.name, source.text.clone())),
+        };
         // Writing to a String does not fail.
         let _ = handler.render_report(&mut text, &shown);
     }
@@ -81,6 +101,10 @@ impl Diagnostic for Shown<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.problem.span;
-        Some(Box::new(std::iter::once(LabeledSpan::new(Some("here".into()), span.offset, span.length))))
+        Some(Box::new(std::iter::once(LabeledSpan::new(
+            Some("here".into()),
+            span.offset,
+            span.length,
+        ))))
     }
 }

@@ -62,12 +62,27 @@ impl Value {
 /// Parses one YAML document. `file` is its place in the list of sources.
 pub fn parse(file: usize, text: &str) -> Result<Node, Problem> {
     let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough, with_snippet: false };
-    let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let span = error.location().map(|location| span_of(file, text, location)).unwrap_or(Span { file, ..Span::default() });
-        let why = error.to_string();
-        let why = why.split(" at line ").next().unwrap_or_default().trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned();
-        FormatError::Syntax { why }.at(span)
-    })?;
+    let raw: Spanned<Raw> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let span = error
+                .location()
+                .map(|location| span_of(file, text, location))
+                .unwrap_or(Span {
+                    file,
+                    ..Span::default()
+                });
+            let why = error.to_string();
+            let why = why
+                .split(" at line ")
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            FormatError::Syntax { why }.at(span)
+        })?;
     Ok(place(file, text, raw))
 }
 
@@ -75,7 +90,12 @@ fn place(file: usize, text: &str, raw: Spanned<Raw>) -> Node {
     let span = span_of(file, text, raw.referenced);
     let value = match raw.value {
         Raw::Scalar(value) => value,
-        Raw::List(items) => Value::List(items.into_iter().map(|item| place(file, text, item)).collect()),
+        Raw::List(items) => Value::List(
+            items
+                .into_iter()
+                .map(|item| place(file, text, item))
+                .collect(),
+        ),
         Raw::Map(entries) => Value::Map(
             entries
                 .into_iter()
@@ -85,9 +105,18 @@ fn place(file: usize, text: &str, raw: Spanned<Raw>) -> Node {
                         Raw::Scalar(Value::Text(text)) => text,
                         Raw::Scalar(Value::Integer(number)) => number.to_string(),
                         Raw::Scalar(Value::Bool(is)) => is.to_string(),
-                        _ => text.get(span.offset..span.offset + span.length).unwrap_or_default().to_owned(),
+                        _ => text
+                            .get(span.offset..span.offset + span.length)
+                            .unwrap_or_default()
+                            .to_owned(),
                     };
-                    (Key { span, text: text_of(key.value) }, place(file, text, value))
+                    (
+                        Key {
+                            span,
+                            text: text_of(key.value),
+                        },
+                        place(file, text, value),
+                    )
                 })
                 .collect(),
         ),
@@ -98,10 +127,21 @@ fn place(file: usize, text: &str, raw: Spanned<Raw>) -> Node {
 fn span_of(file: usize, text: &str, location: Location) -> Span {
     let number = |value: Option<u64>| value.and_then(|value| usize::try_from(value).ok());
     let span = location.span();
-    let offset = number(span.byte_offset()).unwrap_or_default().min(text.len());
+    let offset = number(span.byte_offset())
+        .unwrap_or_default()
+        .min(text.len());
     let length = number(span.byte_len()).unwrap_or_default();
-    let line_left = text.get(offset..).and_then(|rest| rest.lines().next()).unwrap_or_default().trim_end().len();
-    Span { file, offset, length: length.clamp(usize::from(line_left > 0), line_left.max(1)) }
+    let line_left = text
+        .get(offset..)
+        .and_then(|rest| rest.lines().next())
+        .unwrap_or_default()
+        .trim_end()
+        .len();
+    Span {
+        file,
+        offset,
+        length: length.clamp(usize::from(line_left > 0), line_left.max(1)),
+    }
 }
 
 /// A value before its place is known in bytes.
@@ -147,7 +187,10 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
-        Ok(Raw::Scalar(i64::try_from(value).map_or_else(|_| Value::Text(value.to_string()), Value::Integer)))
+        Ok(Raw::Scalar(i64::try_from(value).map_or_else(
+            |_| Value::Text(value.to_string()),
+            Value::Integer,
+        )))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
@@ -183,21 +226,32 @@ mod tests {
     fn nodes_know_where_they_stand() {
         let text = "name: lab\nhosts:\n  a: {vcpus: 8}\n  a: [x, 1.5]\n";
         let root = parse(0, text).expect("parses");
-        let Value::Map(entries) = &root.value else { panic!("a mapping") };
-        let Value::Map(hosts) = &entries[1].1.value else { panic!("a mapping") };
+        let Value::Map(entries) = &root.value else {
+            panic!("a mapping")
+        };
+        let Value::Map(hosts) = &entries[1].1.value else {
+            panic!("a mapping")
+        };
         assert_eq!(hosts.len(), 2, "repeated keys are kept");
         let slice = |span: Span| &text[span.offset..span.offset + span.length];
         assert_eq!(slice(entries[0].1.span), "lab");
         assert_eq!(slice(hosts[1].0.span), "a");
         assert_eq!(hosts[1].0.span.offset, text.rfind("a:").expect("there"));
-        let Value::List(items) = &hosts[1].1.value else { panic!("a list") };
-        assert_eq!((slice(items[1].span), &items[1].value), ("1.5", &Value::Float(1.5)));
+        let Value::List(items) = &hosts[1].1.value else {
+            panic!("a list")
+        };
+        assert_eq!(
+            (slice(items[1].span), &items[1].value),
+            ("1.5", &Value::Float(1.5))
+        );
     }
 
     #[test]
     fn anchors_work_and_broken_yaml_names_its_place() {
         let root = parse(0, "a: &x {b: 1}\nc: *x\n").expect("parses");
-        let Value::Map(entries) = &root.value else { panic!("a mapping") };
+        let Value::Map(entries) = &root.value else {
+            panic!("a mapping")
+        };
         assert!(matches!(&entries[1].1.value, Value::Map(map) if map.len() == 1));
         let problem = parse(0, "a: [1,\nb: 2\n").expect_err("unclosed");
         assert_eq!(problem.code, "syntax");

@@ -23,7 +23,10 @@ const DEADLINE: Duration = Duration::from_secs(8);
 const PAYLOAD_DONE: i32 = 33;
 
 /// 16-bit code: `cli; mov ecx, 100000000; dec ecx; jnz -4; mov al, 0x10; out 0xf4, al; hlt`.
-const CODE: [u8; 19] = [0xfa, 0x66, 0xb9, 0x00, 0xe1, 0xf5, 0x05, 0x66, 0x49, 0x75, 0xfc, 0xb0, 0x10, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd, 0x00];
+const CODE: [u8; 19] = [
+    0xfa, 0x66, 0xb9, 0x00, 0xe1, 0xf5, 0x05, 0x66, 0x49, 0x75, 0xfc, 0xb0, 0x10, 0xe6, 0xf4, 0xf4,
+    0xeb, 0xfd, 0x00,
+];
 
 /// What the probe found, and for which kernel and QEMU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,24 +67,50 @@ impl TimedProbe {
     /// Returns what is remembered for this kernel and QEMU, else boots the payload under each.
     pub async fn look(&self) -> Result<Accelerators, LabError> {
         let none = |why: String| LabError::NoAccelerator { why };
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-        let version = Command::new("qemu-system-x86_64").arg("--version").kill_on_drop(true).output().await;
-        let version = version.map_err(|error| none(format!("qemu-system-x86_64 does not run: {error}")))?;
-        let qemu = String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().to_owned();
-        let remembered: Option<Accelerators> = std::fs::read(&self.cache).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        if let Some(known) = remembered.filter(|known| known.kernel == kernel && known.qemu == qemu) {
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
+        let version = Command::new("qemu-system-x86_64")
+            .arg("--version")
+            .kill_on_drop(true)
+            .output()
+            .await;
+        let version =
+            version.map_err(|error| none(format!("qemu-system-x86_64 does not run: {error}")))?;
+        let qemu = String::from_utf8_lossy(&version.stdout)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let remembered: Option<Accelerators> = std::fs::read(&self.cache)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if let Some(known) = remembered.filter(|known| known.kernel == kernel && known.qemu == qemu)
+        {
             return Ok(known);
         }
         let payload = payload().map_err(LabError::io("writing the probe's boot sector"))?;
-        let kvm_ms = if Path::new("/dev/kvm").exists() { boot("kvm", "host", payload.path()).await } else { None };
+        let kvm_ms = if Path::new("/dev/kvm").exists() {
+            boot("kvm", "host", payload.path()).await
+        } else {
+            None
+        };
         let tcg_ms = boot("tcg", "max", payload.path()).await;
-        let found = Accelerators { kernel, qemu, kvm_ms, tcg_ms };
+        let found = Accelerators {
+            kernel,
+            qemu,
+            kvm_ms,
+            tcg_ms,
+        };
         if self.keep && found.choice().is_some() {
             let text = serde_json::to_vec_pretty(&found).unwrap_or_default();
             if let Some(parent) = self.cache.parent() {
-                std::fs::create_dir_all(parent).map_err(LabError::io(format!("making {}", parent.display())))?;
+                std::fs::create_dir_all(parent)
+                    .map_err(LabError::io(format!("making {}", parent.display())))?;
             }
-            std::fs::write(&self.cache, text).map_err(LabError::io(format!("writing {}", self.cache.display())))?;
+            std::fs::write(&self.cache, text)
+                .map_err(LabError::io(format!("writing {}", self.cache.display())))?;
         }
         Ok(found)
     }
@@ -91,7 +120,9 @@ impl TimedProbe {
 impl AcceleratorProbe for TimedProbe {
     async fn choose(&self) -> Result<AcceleratorChoice, LabError> {
         let found = self.look().await?;
-        found.choice().ok_or_else(|| LabError::NoAccelerator { why: "the boot sector finished under neither KVM nor TCG".into() })
+        found.choice().ok_or_else(|| LabError::NoAccelerator {
+            why: "the boot sector finished under neither KVM nor TCG".into(),
+        })
     }
 }
 
@@ -110,17 +141,35 @@ fn payload() -> std::io::Result<tempfile::NamedTempFile> {
 async fn boot(accelerator: &str, cpu: &str, payload: &Path) -> Option<u64> {
     let started = Instant::now();
     let mut child = Command::new("qemu-system-x86_64")
-        .args(["-accel", accelerator, "-cpu", cpu, "-nodefaults", "-display", "none", "-m", "16", "-no-reboot"])
+        .args([
+            "-accel",
+            accelerator,
+            "-cpu",
+            cpu,
+            "-nodefaults",
+            "-display",
+            "none",
+            "-m",
+            "16",
+            "-no-reboot",
+        ])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-drive"])
-        .arg(format!("file={},format=raw,if=ide,snapshot=on", payload.display()))
+        .arg(format!(
+            "file={},format=raw,if=ide,snapshot=on",
+            payload.display()
+        ))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .ok()?;
-    let status = tokio::time::timeout(DEADLINE, child.wait()).await.ok()?.ok()?;
-    (status.code() == Some(PAYLOAD_DONE)).then(|| u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    let status = tokio::time::timeout(DEADLINE, child.wait())
+        .await
+        .ok()?
+        .ok()?;
+    (status.code() == Some(PAYLOAD_DONE))
+        .then(|| u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -129,7 +178,15 @@ mod tests {
 
     #[test]
     fn the_faster_accelerator_wins_and_one_that_hangs_never_does() {
-        let found = |kvm_ms, tcg_ms| Accelerators { kernel: String::new(), qemu: String::new(), kvm_ms, tcg_ms }.choice();
+        let found = |kvm_ms, tcg_ms| {
+            Accelerators {
+                kernel: String::new(),
+                qemu: String::new(),
+                kvm_ms,
+                tcg_ms,
+            }
+            .choice()
+        };
         assert_eq!(found(Some(90), Some(400)), Some(AcceleratorChoice::Kvm));
         assert_eq!(found(Some(2900), Some(400)), Some(AcceleratorChoice::Tcg));
         assert_eq!(found(None, Some(400)), Some(AcceleratorChoice::Tcg));

@@ -71,14 +71,22 @@ async fn hypervisor_lines(hypervisor: &dyn Hypervisor) -> Vec<Line> {
     match second {
         Ok(machine) => {
             let security = machine.security_models.join(", ");
-            let apparmor = machine.security_models.iter().any(|model| model == "apparmor");
+            let apparmor = machine
+                .security_models
+                .iter()
+                .any(|model| model == "apparmor");
             let drop_in = Path::new("/etc/apparmor.d/local/abstractions/libvirt-qemu").exists()
-                && std::fs::read_to_string("/etc/apparmor.d/local/abstractions/libvirt-qemu").is_ok_and(|text| text.contains("twin"));
+                && std::fs::read_to_string("/etc/apparmor.d/local/abstractions/libvirt-qemu")
+                    .is_ok_and(|text| text.contains("twin"));
             vec![
                 if took > SLOW_CAPABILITIES {
                     Line::degraded(
                         "libvirt",
-                        format!("{}; it takes {:.1} s to tell its capabilities, at every call", machine.library, took.as_secs_f64()),
+                        format!(
+                            "{}; it takes {:.1} s to tell its capabilities, at every call",
+                            machine.library,
+                            took.as_secs_f64()
+                        ),
                         "is /dev/kvm open to root but not to QEMU's user? scripts/host-setup.sh gives it to the group kvm",
                     )
                 } else {
@@ -86,14 +94,29 @@ async fn hypervisor_lines(hypervisor: &dyn Hypervisor) -> Vec<Line> {
                 },
                 Line::ok("qemu", machine.hypervisor),
                 if apparmor && !drop_in {
-                    Line::degraded("security", format!("{security}; AppArmor has no rule for memory files in the pool"), "run scripts/host-setup.sh")
+                    Line::degraded(
+                        "security",
+                        format!("{security}; AppArmor has no rule for memory files in the pool"),
+                        "run scripts/host-setup.sh",
+                    )
                 } else {
-                    Line::ok("security", if security.is_empty() { "no security driver".to_owned() } else { security })
+                    Line::ok(
+                        "security",
+                        if security.is_empty() {
+                            "no security driver".to_owned()
+                        } else {
+                            security
+                        },
+                    )
                 },
             ]
         }
         Err(error) => {
-            let id = if matches!(error, HypervisorError::Refused { .. }) { "qemu" } else { "libvirt" };
+            let id = if matches!(error, HypervisorError::Refused { .. }) {
+                "qemu"
+            } else {
+                "libvirt"
+            };
             vec![Line::missing(id, error.to_string(), error.cure())]
         }
     }
@@ -102,36 +125,59 @@ async fn hypervisor_lines(hypervisor: &dyn Hypervisor) -> Vec<Line> {
 async fn accelerator(probe: &TimedProbe) -> Line {
     let found = match probe.look().await {
         Ok(found) => found,
-        Err(error) => return Line::missing("accelerator", error.to_string(), error.cures().join("; ")),
+        Err(error) => {
+            return Line::missing("accelerator", error.to_string(), error.cures().join("; "));
+        }
     };
-    let time = |milliseconds: Option<u64>| milliseconds.map_or("does not boot".to_owned(), |time| format!("{time} ms"));
-    let detail = format!("timed boot: KVM {}, TCG {}", time(found.kvm_ms), time(found.tcg_ms));
+    let time = |milliseconds: Option<u64>| {
+        milliseconds.map_or("does not boot".to_owned(), |time| format!("{time} ms"))
+    };
+    let detail = format!(
+        "timed boot: KVM {}, TCG {}",
+        time(found.kvm_ms),
+        time(found.tcg_ms)
+    );
     match found.choice() {
         Some(AcceleratorChoice::Kvm) => Line::ok("accelerator", format!("kvm; {detail}")),
-        Some(AcceleratorChoice::Tcg) => {
-            Line::degraded("accelerator", format!("tcg; {detail}"), "guests are emulated; for speed use a machine with working hardware virtualisation")
-        }
-        None => Line::missing("accelerator", detail, "install QEMU with scripts/host-setup.sh"),
+        Some(AcceleratorChoice::Tcg) => Line::degraded(
+            "accelerator",
+            format!("tcg; {detail}"),
+            "guests are emulated; for speed use a machine with working hardware virtualisation",
+        ),
+        None => Line::missing(
+            "accelerator",
+            detail,
+            "install QEMU with scripts/host-setup.sh",
+        ),
     }
 }
 
 fn tools() -> Line {
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    let there = |name: &str| std::env::split_paths(&paths).any(|directory| directory.join(name).is_file());
+    let there =
+        |name: &str| std::env::split_paths(&paths).any(|directory| directory.join(name).is_file());
     let missing: Vec<&(&str, &str)> = TOOLS.iter().filter(|(tool, _)| !there(tool)).collect();
     if missing.is_empty() {
         return Line::ok("tools", "all there");
     }
     let names: Vec<&str> = missing.iter().map(|(tool, _)| *tool).collect();
     let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-    Line::missing("tools", format!("not there: {}", names.join(", ")), format!("apt-get install {}", packages.join(" ")))
+    Line::missing(
+        "tools",
+        format!("not there: {}", names.join(", ")),
+        format!("apt-get install {}", packages.join(" ")),
+    )
 }
 
 fn memory() -> Line {
     let available = crate::lab::available_memory();
     let detail = format!("{available} can be had");
     if available < Mib(6 * 1024) {
-        Line::degraded("memory", detail, "the testcloud at its smallest takes some 5GiB")
+        Line::degraded(
+            "memory",
+            detail,
+            "the testcloud at its smallest takes some 5GiB",
+        )
     } else {
         Line::ok("memory", detail)
     }
@@ -141,18 +187,43 @@ async fn state_lines(layout: &Layout) -> Vec<Line> {
     let mut lines = Vec::new();
     let pool = layout.pool();
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mounted = mounts.lines().any(|line| line.split(' ').nth(1) == Some(&pool.to_string_lossy()));
+    let mounted = mounts
+        .lines()
+        .any(|line| line.split(' ').nth(1) == Some(&pool.to_string_lossy()));
     if layout.pool_image().exists() && !mounted {
-        lines.push(Line::missing("pool", format!("{} is not mounted on {}", layout.pool_image().display(), pool.display()), "run scripts/host-setup.sh, which mounts it"));
+        lines.push(Line::missing(
+            "pool",
+            format!(
+                "{} is not mounted on {}",
+                layout.pool_image().display(),
+                pool.display()
+            ),
+            "run scripts/host-setup.sh, which mounts it",
+        ));
     }
     if !pool.exists() {
-        lines.push(Line::missing("state", format!("there is no {}", pool.display()), "run scripts/host-setup.sh, or `twin up`, which makes it"));
+        lines.push(Line::missing(
+            "state",
+            format!("there is no {}", pool.display()),
+            "run scripts/host-setup.sh, or `twin up`, which makes it",
+        ));
         return lines;
     }
-    lines.push(Line::ok("disk", format!("{} free in {}", crate::lab::free_disk(layout), pool.display())));
+    lines.push(Line::ok(
+        "disk",
+        format!(
+            "{} free in {}",
+            crate::lab::free_disk(layout),
+            pool.display()
+        ),
+    ));
     lines.push(match reflink(&pool).await {
         Ok(true) => Line::ok("reflink", format!("{} can reflink", pool.display())),
-        Ok(false) => Line::degraded("reflink", format!("{} cannot reflink: baselines are copied", pool.display()), "run scripts/host-setup.sh, which makes an XFS pool"),
+        Ok(false) => Line::degraded(
+            "reflink",
+            format!("{} cannot reflink: baselines are copied", pool.display()),
+            "run scripts/host-setup.sh, which makes an XFS pool",
+        ),
         Err(error) => Line::degraded("reflink", format!("not tried: {error}"), "run as root"),
     });
     lines.push(ram_file(&pool));
@@ -164,8 +235,15 @@ async fn reflink(pool: &Path) -> std::io::Result<bool> {
     let mut original = tempfile::NamedTempFile::new_in(pool)?;
     original.write_all(&[1u8; 4096])?;
     let copy = tempfile::NamedTempFile::new_in(pool)?;
-    let run = Command::new("cp").arg("--reflink=always").arg(original.path()).arg(copy.path()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(TOOL, run).await.map_err(std::io::Error::other)??;
+    let run = Command::new("cp")
+        .arg("--reflink=always")
+        .arg(original.path())
+        .arg(copy.path())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(TOOL, run)
+        .await
+        .map_err(std::io::Error::other)??;
     Ok(output.status.success())
 }
 
@@ -187,7 +265,12 @@ fn ram_file(pool: &Path) -> Line {
     match measured {
         Ok((anonymous, file)) => {
             let ratio = file.as_secs_f64() / anonymous.as_secs_f64().max(1e-6);
-            Line::ok("ram-file", format!("filling memory in a file takes {ratio:.1} times as long as anonymous memory"))
+            Line::ok(
+                "ram-file",
+                format!(
+                    "filling memory in a file takes {ratio:.1} times as long as anonymous memory"
+                ),
+            )
         }
         Err(error) => Line::degraded("ram-file", format!("not measured: {error}"), "run as root"),
     }
@@ -197,19 +280,45 @@ async fn filter_lines(hostnet: &dyn HostNet) -> Vec<Line> {
     let mut lines = Vec::new();
     match hostnet.tables().await {
         Ok(tables) => {
-            let names: Vec<String> = tables.iter().map(|(family, name)| format!("{family} {name}")).collect();
-            lines.push(Line::ok("nft", if names.is_empty() { "no tables".to_owned() } else { names.join(", ") }));
+            let names: Vec<String> = tables
+                .iter()
+                .map(|(family, name)| format!("{family} {name}"))
+                .collect();
+            lines.push(Line::ok(
+                "nft",
+                if names.is_empty() {
+                    "no tables".to_owned()
+                } else {
+                    names.join(", ")
+                },
+            ));
         }
-        Err(error) => lines.push(Line::degraded("nft", error.to_string(), "run as root, with nftables installed")),
+        Err(error) => lines.push(Line::degraded(
+            "nft",
+            error.to_string(),
+            "run as root, with nftables installed",
+        )),
     }
     let mut others = Vec::new();
-    if output_of("firewall-cmd", &["--state"]).await.is_some_and(|text| text.contains("running")) {
+    if output_of("firewall-cmd", &["--state"])
+        .await
+        .is_some_and(|text| text.contains("running"))
+    {
         others.push("firewalld");
     }
-    if output_of("ufw", &["status"]).await.is_some_and(|text| text.contains("Status: active")) {
+    if output_of("ufw", &["status"])
+        .await
+        .is_some_and(|text| text.contains("Status: active"))
+    {
         others.push("ufw");
     }
-    if output_of("iptables", &["-S", "FORWARD"]).await.is_some_and(|text| text.lines().any(|line| line.starts_with("-A") && !line.contains("LIBVIRT"))) {
+    if output_of("iptables", &["-S", "FORWARD"])
+        .await
+        .is_some_and(|text| {
+            text.lines()
+                .any(|line| line.starts_with("-A") && !line.contains("LIBVIRT"))
+        })
+    {
         others.push("iptables rules in FORWARD");
     }
     lines.push(if others.is_empty() {
@@ -221,16 +330,24 @@ async fn filter_lines(hostnet: &dyn HostNet) -> Vec<Line> {
 }
 
 async fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
-    let run = Command::new(program).args(arguments).kill_on_drop(true).stdin(std::process::Stdio::null()).output();
+    let run = Command::new(program)
+        .args(arguments)
+        .kill_on_drop(true)
+        .stdin(std::process::Stdio::null())
+        .output();
     let output = tokio::time::timeout(TOOL, run).await.ok()?.ok()?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// libvirt-guests saves running domains when this machine shuts down, which brings a lab back half old, half new.
 async fn libvirt_guests() -> Line {
-    let enabled = output_of("systemctl", &["is-enabled", "libvirt-guests"]).await.is_some_and(|text| text.trim() == "enabled");
+    let enabled = output_of("systemctl", &["is-enabled", "libvirt-guests"])
+        .await
+        .is_some_and(|text| text.trim() == "enabled");
     let settings = std::fs::read_to_string("/etc/default/libvirt-guests").unwrap_or_default();
-    let shuts_down = settings.lines().any(|line| line.trim() == "ON_SHUTDOWN=shutdown");
+    let shuts_down = settings
+        .lines()
+        .any(|line| line.trim() == "ON_SHUTDOWN=shutdown");
     if enabled && !shuts_down {
         Line::degraded(
             "libvirt-guests",
@@ -238,15 +355,32 @@ async fn libvirt_guests() -> Line {
             "`twin down` before a reboot, or ON_SHUTDOWN=shutdown in /etc/default/libvirt-guests",
         )
     } else {
-        Line::ok("libvirt-guests", if enabled { "shuts domains down with this machine" } else { "does not run" })
+        Line::ok(
+            "libvirt-guests",
+            if enabled {
+                "shuts domains down with this machine"
+            } else {
+                "does not run"
+            },
+        )
     }
 }
 
 fn nested() -> Line {
-    let read = |module: &str| std::fs::read_to_string(format!("/sys/module/{module}/parameters/nested")).ok();
-    match read("kvm_amd").or_else(|| read("kvm_intel")).as_deref().map(str::trim) {
+    let read = |module: &str| {
+        std::fs::read_to_string(format!("/sys/module/{module}/parameters/nested")).ok()
+    };
+    match read("kvm_amd")
+        .or_else(|| read("kvm_intel"))
+        .as_deref()
+        .map(str::trim)
+    {
         Some("1" | "Y") => Line::ok("nested", "guests can run guests of their own under KVM"),
-        Some(_) => Line::degraded("nested", "guests cannot run guests of their own", "load kvm_amd or kvm_intel with nested=1; lab instances do not need it"),
+        Some(_) => Line::degraded(
+            "nested",
+            "guests cannot run guests of their own",
+            "load kvm_amd or kvm_intel with nested=1; lab instances do not need it",
+        ),
         None => Line::ok("nested", "no KVM module; lab instances do not need it"),
     }
 }

@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
     /// All is well.
@@ -36,14 +38,29 @@ pub struct Line {
 
 impl Line {
     fn ok(id: &str, detail: impl Into<String>) -> Self {
-        Self { id: id.to_owned(), state: Health::Ok, detail: detail.into(), cure: None }
+        Self {
+            id: id.to_owned(),
+            state: Health::Ok,
+            detail: detail.into(),
+            cure: None,
+        }
     }
 
     fn degraded(id: &str, detail: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { id: id.to_owned(), state: Health::Degraded, detail: detail.into(), cure: Some(cure.into()) }
+        Self {
+            id: id.to_owned(),
+            state: Health::Degraded,
+            detail: detail.into(),
+            cure: Some(cure.into()),
+        }
     }
 
     fn missing(id: &str, detail: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { id: id.to_owned(), state: Health::Missing, detail: detail.into(), cure: Some(cure.into()) }
+        Self {
+            id: id.to_owned(),
+            state: Health::Missing,
+            detail: detail.into(),
+            cure: Some(cure.into()),
+        }
     }
 }

@@ -45,8 +45,12 @@ impl GuestError {
     /// What to do about it.
     pub const fn cure(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } | Self::Gone { .. } => "`twin status` shows whether the host runs; `twin power on HOST` starts it",
-            Self::Deadline { .. } => "look at the host's console with `twin console HOST`; `twin power cycle HOST` starts it anew",
+            Self::Unreachable { .. } | Self::Gone { .. } => {
+                "`twin status` shows whether the host runs; `twin power on HOST` starts it"
+            }
+            Self::Deadline { .. } => {
+                "look at the host's console with `twin console HOST`; `twin power cycle HOST` starts it anew"
+            }
             Self::Refused { .. } => "look at the host with `twin exec HOST -- CMD`",
             Self::Unsupported { .. } => "use a host with the image micro or debian",
         }

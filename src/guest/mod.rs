@@ -72,9 +72,17 @@ pub trait Guest: Send + Sync {
 }
 
 /// Runs a short program and collects its output, at most [`COLLECT_BYTES`] of it.
-pub async fn collect(guest: &dyn Guest, argv: &[&str], deadline: Duration) -> Result<(i32, Vec<u8>, Vec<u8>), GuestError> {
+pub async fn collect(
+    guest: &dyn Guest,
+    argv: &[&str],
+    deadline: Duration,
+) -> Result<(i32, Vec<u8>, Vec<u8>), GuestError> {
     let (sender, mut receiver) = mpsc::channel(16);
-    let program = Program { argv: argv.iter().map(|&word| word.to_owned()).collect(), stdin: None, output: sender };
+    let program = Program {
+        argv: argv.iter().map(|&word| word.to_owned()).collect(),
+        stdin: None,
+        output: sender,
+    };
     let gather = async {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         while let Some(output) = receiver.recv().await {
@@ -90,7 +98,11 @@ pub async fn collect(guest: &dyn Guest, argv: &[&str], deadline: Duration) -> Re
     let both = async { tokio::join!(guest.run(program), gather) };
     match tokio::time::timeout(deadline, both).await {
         Ok((code, (stdout, stderr))) => Ok((code?, stdout, stderr)),
-        Err(_) => Err(GuestError::Deadline { what: format!("running {}", argv.first().unwrap_or(&"a program")), deadline, last: None }),
+        Err(_) => Err(GuestError::Deadline {
+            what: format!("running {}", argv.first().unwrap_or(&"a program")),
+            deadline,
+            last: None,
+        }),
     }
 }
 

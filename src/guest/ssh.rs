@@ -33,9 +33,15 @@ pub struct Ssh {
 pub async fn make_key(path: &Path) -> std::io::Result<String> {
     let public = path.with_extension("pub");
     if !path.exists() {
-        let output = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "twin", "-f"]).arg(path).output().await?;
+        let output = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "twin", "-f"])
+            .arg(path)
+            .output()
+            .await?;
         if !output.status.success() {
-            return Err(std::io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            return Err(std::io::Error::other(
+                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            ));
         }
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     }
@@ -54,7 +60,16 @@ impl Ssh {
             .arg("-i")
             .arg(&self.key)
             // The guest was made by us a moment ago on a bridge of ours: its key is as new as it is.
-            .args(["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
+            .args([
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+                "-o",
+                "LogLevel=ERROR",
+            ])
             .args(["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10"])
             .arg(format!("twin@{}", self.address))
             .arg("--")
@@ -75,9 +90,25 @@ impl Guest for Ssh {
         let mut last = None;
         let tries = async {
             loop {
-                match collect(self, &["cat", "/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/hostname", "/proc/uptime"], LOGIN).await {
+                match collect(
+                    self,
+                    &[
+                        "cat",
+                        "/proc/sys/kernel/random/boot_id",
+                        "/proc/sys/kernel/hostname",
+                        "/proc/uptime",
+                    ],
+                    LOGIN,
+                )
+                .await
+                {
                     Ok((0, stdout, _)) => return String::from_utf8_lossy(&stdout).into_owned(),
-                    Ok((code, _, stderr)) => last = Some(format!("exit {code}: {}", String::from_utf8_lossy(&stderr).trim())),
+                    Ok((code, _, stderr)) => {
+                        last = Some(format!(
+                            "exit {code}: {}",
+                            String::from_utf8_lossy(&stderr).trim()
+                        ))
+                    }
                     Err(error) => last = Some(error.to_string()),
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -85,25 +116,45 @@ impl Guest for Ssh {
         };
         let answered = tokio::time::timeout(deadline, tries).await;
         let Ok(text) = answered else {
-            return Err(GuestError::Deadline { what: format!("logging in at {}", self.address), deadline, last });
+            return Err(GuestError::Deadline {
+                what: format!("logging in at {}", self.address),
+                deadline,
+                last,
+            });
         };
         let mut lines = text.lines();
         let mut line = || lines.next().unwrap_or_default().to_owned();
         let (boot_id, hostname, uptime) = (line(), line(), line());
-        let seconds: f64 = uptime.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
-        Ok(Greeting { boot_id, hostname, uptime: Duration::try_from_secs_f64(seconds).unwrap_or_default(), problems: Vec::new() })
+        let seconds: f64 = uptime
+            .split(' ')
+            .next()
+            .and_then(|word| word.parse().ok())
+            .unwrap_or_default();
+        Ok(Greeting {
+            boot_id,
+            hostname,
+            uptime: Duration::try_from_secs_f64(seconds).unwrap_or_default(),
+            problems: Vec::new(),
+        })
     }
 
     async fn run(&self, mut program: Program) -> Result<i32, GuestError> {
-        let unreachable = |error: std::io::Error| GuestError::Unreachable { why: format!("ssh: {error}") };
+        let unreachable = |error: std::io::Error| GuestError::Unreachable {
+            why: format!("ssh: {error}"),
+        };
         let mut child = self
             .command(&program.argv)
-            .stdin(if program.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdin(if program.stdin.is_some() {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(unreachable)?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let input = async {
             if let (Some(mut stdin), Some(mut pieces)) = (stdin, program.stdin.take()) {
                 while let Some(piece) = pieces.recv().await {
@@ -125,7 +176,9 @@ impl Guest for Ssh {
     }
 
     async fn state(&self) -> Result<GuestState, GuestError> {
-        Err(GuestError::Unsupported { what: "reading services and instances" })
+        Err(GuestError::Unsupported {
+            what: "reading services and instances",
+        })
     }
 
     async fn ask(&self, _: Request) -> Result<(), GuestError> {
@@ -133,7 +186,9 @@ impl Guest for Ssh {
     }
 
     async fn kernel_log(&self, _: u64) -> Result<Vec<KernelLine>, GuestError> {
-        Err(GuestError::Unsupported { what: "reading the kernel's log" })
+        Err(GuestError::Unsupported {
+            what: "reading the kernel's log",
+        })
     }
 }
 

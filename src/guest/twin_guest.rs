@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 
 use super::session::Session;
 use super::{Greeting, Guest, GuestError, Output, Program};
-use crate::wire::{Bytes, CHUNK_BYTES, GuestState, KernelLine, PROTOCOL, Reply, Request, STDIN_WINDOW};
+use crate::wire::{
+    Bytes, CHUNK_BYTES, GuestState, KernelLine, PROTOCOL, Reply, Request, STDIN_WINDOW,
+};
 
 /// A guest that runs answers within this; a loaded machine under emulation takes seconds.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -43,12 +45,22 @@ impl TwinGuest {
         };
         tokio::time::timeout(ANSWER, exchange)
             .await
-            .unwrap_or_else(|_| Err(GuestError::Deadline { what: what.to_owned(), deadline: ANSWER, last: None }))
+            .unwrap_or_else(|_| {
+                Err(GuestError::Deadline {
+                    what: what.to_owned(),
+                    deadline: ANSWER,
+                    last: None,
+                })
+            })
     }
 }
 
 fn unexpected(what: &str) -> GuestError {
-    GuestError::Refused { why: format!("its answer to {what} was not understood; its image is of another version: `twin up --replace HOST`") }
+    GuestError::Refused {
+        why: format!(
+            "its answer to {what} was not understood; its image is of another version: `twin up --replace HOST`"
+        ),
+    }
 }
 
 #[async_trait]
@@ -56,9 +68,19 @@ impl Guest for TwinGuest {
     async fn greet(&self, deadline: Duration) -> Result<Greeting, GuestError> {
         let (_session, reply) = Session::open(&self.socket, deadline).await?;
         match reply {
-            Reply::Hello { protocol: PROTOCOL, boot_id, hostname, uptime_ms, ready: true, problems } => {
-                Ok(Greeting { boot_id, hostname, uptime: Duration::from_millis(uptime_ms), problems })
-            }
+            Reply::Hello {
+                protocol: PROTOCOL,
+                boot_id,
+                hostname,
+                uptime_ms,
+                ready: true,
+                problems,
+            } => Ok(Greeting {
+                boot_id,
+                hostname,
+                uptime: Duration::from_millis(uptime_ms),
+                problems,
+            }),
             _ => Err(unexpected("hello")),
         }
     }
@@ -86,7 +108,10 @@ impl Guest for TwinGuest {
         let mut lines: Vec<KernelLine> = Vec::new();
         loop {
             let after = lines.last().map_or(after, |line| line.sequence);
-            match self.once(Request::KernelLog { after }, "the kernel's log").await? {
+            match self
+                .once(Request::KernelLog { after }, "the kernel's log")
+                .await?
+            {
                 Reply::KernelLog { lines: more } if more.is_empty() => return Ok(lines),
                 Reply::KernelLog { lines: more } => lines.extend(more),
                 _ => return Err(unexpected("kernel log")),
@@ -97,7 +122,15 @@ impl Guest for TwinGuest {
 
 /// Carries a program's streams both ways until it ends.
 async fn stream(mut session: Session, mut program: Program) -> Result<i32, GuestError> {
-    session.send(1, &Request::Exec { argv: program.argv.clone(), stdin: program.stdin.is_some() }).await?;
+    session
+        .send(
+            1,
+            &Request::Exec {
+                argv: program.argv.clone(),
+                stdin: program.stdin.is_some(),
+            },
+        )
+        .await?;
     let mut unacknowledged = 0usize;
     let mut waiting: std::collections::VecDeque<Vec<u8>> = std::collections::VecDeque::new();
     let mut input = program.stdin.take();
@@ -106,7 +139,9 @@ async fn stream(mut session: Session, mut program: Program) -> Result<i32, Guest
         while unacknowledged < STDIN_WINDOW
             && let Some(piece) = waiting.pop_front()
         {
-            session.send(1, &Request::Stdin { data: Bytes(piece) }).await?;
+            session
+                .send(1, &Request::Stdin { data: Bytes(piece) })
+                .await?;
             unacknowledged += 1;
         }
         if end_due && input.is_none() && waiting.is_empty() && unacknowledged == 0 {
@@ -133,7 +168,17 @@ async fn next(input: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
     input.as_mut()?.recv().await
 }
 
-async fn deliver(output: &mpsc::Sender<Output>, stderr: bool, data: Vec<u8>) -> Result<(), GuestError> {
-    let piece = if stderr { Output::Stderr(data) } else { Output::Stdout(data) };
-    output.send(piece).await.map_err(|_| GuestError::Gone { what: "a program whose output nobody takes any more".into() })
+async fn deliver(
+    output: &mpsc::Sender<Output>,
+    stderr: bool,
+    data: Vec<u8>,
+) -> Result<(), GuestError> {
+    let piece = if stderr {
+        Output::Stderr(data)
+    } else {
+        Output::Stdout(data)
+    };
+    output.send(piece).await.map_err(|_| GuestError::Gone {
+        what: "a program whose output nobody takes any more".into(),
+    })
 }

@@ -22,14 +22,25 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct LinuxNet;
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> HostNetError {
-    HostNetError::Failed { what: what.to_owned(), why: error.to_string() }
+    HostNetError::Failed {
+        what: what.to_owned(),
+        why: error.to_string(),
+    }
 }
 
 fn netlink_error(what: &str, error: &rtnetlink::Error) -> HostNetError {
     if let rtnetlink::Error::NetlinkError(message) = error {
         match message.to_io().raw_os_error() {
-            Some(nix::libc::EPERM) => return HostNetError::Permission { what: what.to_owned() },
-            Some(nix::libc::ENODEV) => return HostNetError::NotFound { what: what.to_owned() },
+            Some(nix::libc::EPERM) => {
+                return HostNetError::Permission {
+                    what: what.to_owned(),
+                };
+            }
+            Some(nix::libc::ENODEV) => {
+                return HostNetError::NotFound {
+                    what: what.to_owned(),
+                };
+            }
             _ => {}
         }
     }
@@ -37,14 +48,21 @@ fn netlink_error(what: &str, error: &rtnetlink::Error) -> HostNetError {
 }
 
 /// Runs one conversation with the kernel within the deadline.
-async fn talk<T>(what: &str, conversation: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>) -> Result<T, HostNetError> {
-    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| failed(what, &error))?;
+async fn talk<T>(
+    what: &str,
+    conversation: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
+) -> Result<T, HostNetError> {
+    let (connection, handle, _) =
+        rtnetlink::new_connection().map_err(|error| failed(what, &error))?;
     let driver = tokio::spawn(connection);
     let outcome = tokio::time::timeout(DEADLINE, conversation(handle)).await;
     driver.abort();
     match outcome {
         Ok(result) => result.map_err(|error| netlink_error(what, &error)),
-        Err(_) => Err(failed(what, &format!("the kernel did not answer within {DEADLINE:?}"))),
+        Err(_) => Err(failed(
+            what,
+            &format!("the kernel did not answer within {DEADLINE:?}"),
+        )),
     }
 }
 
@@ -59,12 +77,18 @@ impl HostNet for LinuxNet {
         .await?;
         let mut by_link: HashMap<u32, Vec<(Ipv4Addr, u8)>> = HashMap::new();
         for address in addresses {
-            let local = address.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-                _ => None,
-            });
+            let local = address
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+                    _ => None,
+                });
             if let Some(local) = local {
-                by_link.entry(address.header.index).or_default().push((local, address.header.prefix_len));
+                by_link
+                    .entry(address.header.index)
+                    .or_default()
+                    .push((local, address.header.prefix_len));
             }
         }
         let one = |message: rtnetlink::packet_route::link::LinkMessage| {
@@ -96,19 +120,34 @@ impl HostNet for LinuxNet {
     }
 
     async fn routes(&self) -> Result<Vec<Route>, HostNetError> {
-        let names: HashMap<u32, String> = self.links().await?.into_iter().map(|link| (link.index, link.name)).collect();
+        let names: HashMap<u32, String> = self
+            .links()
+            .await?
+            .into_iter()
+            .map(|link| (link.index, link.name))
+            .collect();
         let messages: Vec<RouteMessage> = talk("listing routes", async |handle| {
-            handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute().try_collect().await
+            handle
+                .route()
+                .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+                .execute()
+                .try_collect()
+                .await
         })
         .await?;
-        let main = messages.into_iter().filter(|message| message.header.table == RouteHeader::RT_TABLE_MAIN);
+        let main = messages
+            .into_iter()
+            .filter(|message| message.header.table == RouteHeader::RT_TABLE_MAIN);
         Ok(main
             .map(|message| {
                 let (mut destination, mut link) = (None, None);
                 for attribute in &message.attributes {
                     match attribute {
                         RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                            destination = Some(Cidr::holding(*address, message.header.destination_prefix_length));
+                            destination = Some(Cidr::holding(
+                                *address,
+                                message.header.destination_prefix_length,
+                            ));
                         }
                         RouteAttribute::Oif(index) => link = names.get(index).cloned(),
                         _ => {}
@@ -126,25 +165,42 @@ impl HostNet for LinuxNet {
             .into_iter()
             .find(|found| found.name == link)
             .map(|found| found.index)
-            .ok_or_else(|| HostNetError::NotFound { what: format!("link {link}") })?;
+            .ok_or_else(|| HostNetError::NotFound {
+                what: format!("link {link}"),
+            })?;
         let mut message = LinkUnspec::new_with_index(index).build();
-        message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-        talk(&format!("marking link {link}"), async |handle| handle.link().set(message).execute().await).await
+        message
+            .attributes
+            .push(LinkAttribute::IfAlias(alias.to_owned()));
+        talk(&format!("marking link {link}"), async |handle| {
+            handle.link().set(message).execute().await
+        })
+        .await
     }
 
     async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError> {
-        let Some(output) = nft(&["-j", "list", "tables"]).await? else { return Ok(Vec::new()) };
-        let document: serde_json::Value = serde_json::from_slice(&output).map_err(|error| failed("reading nft's tables", &error))?;
+        let Some(output) = nft(&["-j", "list", "tables"]).await? else {
+            return Ok(Vec::new());
+        };
+        let document: serde_json::Value = serde_json::from_slice(&output)
+            .map_err(|error| failed("reading nft's tables", &error))?;
         let items = document["nftables"].as_array().cloned().unwrap_or_default();
         Ok(items
             .iter()
-            .filter_map(|item| Some((item["table"]["family"].as_str()?.to_owned(), item["table"]["name"].as_str()?.to_owned())))
+            .filter_map(|item| {
+                Some((
+                    item["table"]["family"].as_str()?.to_owned(),
+                    item["table"]["name"].as_str()?.to_owned(),
+                ))
+            })
             .collect())
     }
 
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
         match nft(&["delete", "table", family, name]).await {
-            Err(HostNetError::Failed { why, .. }) if why.contains("No such file or directory") => Ok(()),
+            Err(HostNetError::Failed { why, .. }) if why.contains("No such file or directory") => {
+                Ok(())
+            }
             other => other.map(drop),
         }
     }
@@ -153,7 +209,10 @@ impl HostNet for LinuxNet {
 /// Runs nft; nothing where it is not installed.
 async fn nft(arguments: &[&str]) -> Result<Option<Vec<u8>>, HostNetError> {
     let what = format!("nft {}", arguments.join(" "));
-    let run = tokio::process::Command::new("nft").args(arguments).kill_on_drop(true).output();
+    let run = tokio::process::Command::new("nft")
+        .args(arguments)
+        .kill_on_drop(true)
+        .output();
     match tokio::time::timeout(DEADLINE, run).await {
         Err(_) => Err(failed(&what, &format!("no end within {DEADLINE:?}"))),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

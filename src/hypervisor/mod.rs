@@ -15,8 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
 use crate::model::Mark;
+use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
 use crate::units::Mib;
 
 /// What a hypervisor says of itself and the machine it runs on.
@@ -143,5 +143,10 @@ pub trait Hypervisor: Send + Sync {
     async fn console(&self, target: Target) -> Result<std::path::PathBuf, HypervisorError>;
 
     /// Sends one JSON command to QEMU's guest agent and returns its answer.
-    async fn agent(&self, target: Target, command: &str, deadline: Duration) -> Result<String, HypervisorError>;
+    async fn agent(
+        &self,
+        target: Target,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HypervisorError>;
 }

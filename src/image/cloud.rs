@@ -56,46 +56,77 @@ impl Source {
             if !path.is_file() {
                 return Err(ImageError::SourceMissing { path });
             }
-            let path = path.canonicalize().map_err(ImageError::io(format!("finding {}", path.display())))?;
+            let path = path
+                .canonicalize()
+                .map_err(ImageError::io(format!("finding {}", path.display())))?;
             self.verify(&path)?;
             return Ok(path);
         }
         let Some(wanted) = &self.sha256 else {
-            return Err(ImageError::SourceMissing { path: PathBuf::from(&self.place) });
+            return Err(ImageError::SourceMissing {
+                path: PathBuf::from(&self.place),
+            });
         };
-        let (whole, part) = (cache.join(format!("cloud-{wanted}.qcow2")), cache.join(format!("cloud-{wanted}.part")));
+        let (whole, part) = (
+            cache.join(format!("cloud-{wanted}.qcow2")),
+            cache.join(format!("cloud-{wanted}.part")),
+        );
         if whole.is_file() {
             return Ok(whole);
         }
         let mut fetch = Command::new("curl");
-        fetch.args(["--fail", "--location", "--silent", "--show-error", "--retry", "5", "--continue-at", "-", "--output"]).arg(&part).arg(&self.place);
+        fetch
+            .args([
+                "--fail",
+                "--location",
+                "--silent",
+                "--show-error",
+                "--retry",
+                "5",
+                "--continue-at",
+                "-",
+                "--output",
+            ])
+            .arg(&part)
+            .arg(&self.place);
         run(&mut fetch, DOWNLOAD).await?;
         if let Err(error) = self.verify(&part) {
             // What is wrong from end to end cannot be gone on with.
             let _ = std::fs::remove_file(&part);
             return Err(error);
         }
-        std::fs::rename(&part, &whole).map_err(ImageError::io(format!("keeping {}", whole.display())))?;
+        std::fs::rename(&part, &whole)
+            .map_err(ImageError::io(format!("keeping {}", whole.display())))?;
         Ok(whole)
     }
 
     fn verify(&self, path: &Path) -> Result<(), ImageError> {
-        let Some(wanted) = &self.sha256 else { return Ok(()) };
+        let Some(wanted) = &self.sha256 else {
+            return Ok(());
+        };
         let found = sha256_of(path)?;
         if found == *wanted {
             return Ok(());
         }
-        Err(ImageError::Hash { path: path.to_owned(), found, wanted: wanted.clone() })
+        Err(ImageError::Hash {
+            path: path.to_owned(),
+            found,
+            wanted: wanted.clone(),
+        })
     }
 }
 
 /// Returns a file's SHA-256 in hex.
 pub(super) fn sha256_of(path: &Path) -> Result<String, ImageError> {
-    let mut file = File::open(path).map_err(ImageError::io(format!("opening {}", path.display())))?;
+    let mut file =
+        File::open(path).map_err(ImageError::io(format!("opening {}", path.display())))?;
     let mut hash = Sha256::new();
     let mut piece = vec![0u8; 1 << 20];
     loop {
-        match file.read(&mut piece).map_err(ImageError::io(format!("reading {}", path.display())))? {
+        match file
+            .read(&mut piece)
+            .map_err(ImageError::io(format!("reading {}", path.display())))?
+        {
             0 => break,
             length => hash.update(&piece[..length]),
         }
@@ -140,10 +171,15 @@ pub fn seed_files(station: &Station) -> Vec<(&'static str, String)> {
             (format!("nic{index}"), nic)
         })
         .collect();
-    let meta = serde_json::json!({ "instance-id": station.instance, "local-hostname": station.hostname });
+    let meta =
+        serde_json::json!({ "instance-id": station.instance, "local-hostname": station.hostname });
     let network = serde_json::json!({ "version": 2, "ethernets": ethernets });
     // JSON is YAML, and needs no quoting rules of its own.
-    vec![("meta-data", meta.to_string()), ("user-data", format!("#cloud-config\n{user}\n")), ("network-config", network.to_string())]
+    vec![
+        ("meta-data", meta.to_string()),
+        ("user-data", format!("#cloud-config\n{user}\n")),
+        ("network-config", network.to_string()),
+    ]
 }
 
 /// Room for a seed's ISO; its files are a few KiB.
@@ -151,8 +187,16 @@ const ISO_BYTES: usize = 1 << 20;
 
 /// Writes a seed as an ISO with the label that NoCloud looks for.
 pub fn write_seed(station: &Station, path: &Path) -> Result<(), ImageError> {
-    let files = seed_files(station).into_iter().map(|(name, text)| IsoFile::File { name: std::sync::Arc::new(name.to_owned()), contents: text.into_bytes() });
-    let files = InputFiles { path_separator: PathSeparator::ForwardSlash, files: files.collect() };
+    let files = seed_files(station)
+        .into_iter()
+        .map(|(name, text)| IsoFile::File {
+            name: std::sync::Arc::new(name.to_owned()),
+            contents: text.into_bytes(),
+        });
+    let files = InputFiles {
+        path_separator: PathSeparator::ForwardSlash,
+        files: files.collect(),
+    };
     let options = IsoFormatOptions {
         volume_name: "CIDATA".into(),
         system_id: None,
@@ -163,7 +207,10 @@ pub fn write_seed(station: &Station, path: &Path) -> Result<(), ImageError> {
         sector_size: 2048,
         path_separator: PathSeparator::ForwardSlash,
         features: CreationFeatures {
-            filenames: BaseIsoLevel::Level1 { supports_lowercase: false, supports_rrip: false },
+            filenames: BaseIsoLevel::Level1 {
+                supports_lowercase: false,
+                supports_rrip: false,
+            },
             long_filenames: false,
             joliet: Some(JolietLevel::Level3),
             rock_ridge: None,
@@ -173,9 +220,12 @@ pub fn write_seed(station: &Station, path: &Path) -> Result<(), ImageError> {
         strict_charset: false,
     };
     let mut buffer = std::io::Cursor::new(vec![0u8; ISO_BYTES]);
-    IsoImageWriter::create(&mut buffer, files, options)
-        .map_err(|error| ImageError::Tool { tool: "writing the seed".into(), why: error.to_string() })?;
-    std::fs::write(path, buffer.into_inner()).map_err(ImageError::io(format!("writing {}", path.display())))
+    IsoImageWriter::create(&mut buffer, files, options).map_err(|error| ImageError::Tool {
+        tool: "writing the seed".into(),
+        why: error.to_string(),
+    })?;
+    std::fs::write(path, buffer.into_inner())
+        .map_err(ImageError::io(format!("writing {}", path.display())))
 }
 
 #[cfg(test)]
@@ -188,7 +238,11 @@ mod tests {
             hostname: "noble".into(),
             instance: "i-1".into(),
             public_key: "ssh-ed25519 AAAA twin".into(),
-            nics: vec![(Mac([0x52, 0x54, 0, 1, 2, 3]), Some((Ipv4Addr::new(10, 12, 8, 70), 22)), Some(Ipv4Addr::new(10, 12, 8, 1)))],
+            nics: vec![(
+                Mac([0x52, 0x54, 0, 1, 2, 3]),
+                Some((Ipv4Addr::new(10, 12, 8, 70), 22)),
+                Some(Ipv4Addr::new(10, 12, 8, 1)),
+            )],
         };
         let files = seed_files(&station);
         assert!(files[1].1.contains("ssh-ed25519 AAAA twin"));
@@ -206,7 +260,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("image.qcow2");
         std::fs::write(&path, b"abc").expect("written");
-        let source = |sha256: &str| Source { place: path.to_string_lossy().into_owned(), sha256: Some(sha256.to_owned()) };
+        let source = |sha256: &str| Source {
+            place: path.to_string_lossy().into_owned(),
+            sha256: Some(sha256.to_owned()),
+        };
         let right = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert!(source(right).local(directory.path()).await.is_ok());
         let wrong = source(&"0".repeat(64)).local(directory.path()).await;

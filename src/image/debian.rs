@@ -35,14 +35,24 @@ WantedBy=multi-user.target
 ";
 
 /// Builds `kernel`, `initrd` and `disk.qcow2` in `out`.
-pub(super) async fn build(recipe: &Recipe, guest: &Path, scratch: &Path, out: &Path) -> Result<(), ImageError> {
+pub(super) async fn build(
+    recipe: &Recipe,
+    guest: &Path,
+    scratch: &Path,
+    out: &Path,
+) -> Result<(), ImageError> {
     let (distribution, codename) = packages::distribution();
     let tree = scratch.join("tree");
     let mut include = recipe.packages.clone();
     include.push(recipe.kernel_package(&distribution)?.to_owned());
     let mut bootstrap = Command::new("mmdebstrap");
     bootstrap
-        .args(["--quiet", "--variant=minbase", "--mode=root", "--aptopt=Acquire::Retries=3"])
+        .args([
+            "--quiet",
+            "--variant=minbase",
+            "--mode=root",
+            "--aptopt=Acquire::Retries=3",
+        ])
         .arg("--dpkgopt=path-exclude=/usr/share/doc/*")
         .arg("--dpkgopt=path-exclude=/usr/share/man/*")
         .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
@@ -54,31 +64,59 @@ pub(super) async fn build(recipe: &Recipe, guest: &Path, scratch: &Path, out: &P
     configure(&tree, guest).await?;
     for (name, place) in [("kernel", "boot/vmlinuz-"), ("initrd", "boot/initrd.img-")] {
         let from = tree.join(format!("{place}{}", packages::kernel_version(&tree)?));
-        std::fs::copy(&from, out.join(name)).map_err(ImageError::io(format!("copying {}", from.display())))?;
+        std::fs::copy(&from, out.join(name))
+            .map_err(ImageError::io(format!("copying {}", from.display())))?;
     }
     let raw = scratch.join("disk.raw");
     let size = recipe.size.unwrap_or(Mib(2048));
     let mut format = Command::new("mke2fs");
-    format.args(["-q", "-F", "-t", "ext4", "-L", "twin-root", "-d"]).arg(&tree).arg(&raw).arg(format!("{}M", size.0));
+    format
+        .args(["-q", "-F", "-t", "ext4", "-L", "twin-root", "-d"])
+        .arg(&tree)
+        .arg(&raw)
+        .arg(format!("{}M", size.0));
     run(&mut format, LOCAL).await?;
     let mut convert = Command::new("qemu-img");
-    convert.args(["convert", "-q", "-f", "raw", "-O", "qcow2"]).arg(&raw).arg(out.join("disk.qcow2"));
+    convert
+        .args(["convert", "-q", "-f", "raw", "-O", "qcow2"])
+        .arg(&raw)
+        .arg(out.join("disk.qcow2"));
     run(&mut convert, LOCAL).await.map(drop)
 }
 
 /// twin-guest and what makes a bootstrapped tree a guest.
 async fn configure(tree: &Path, guest: &Path) -> Result<(), ImageError> {
-    let write = |path: &str, text: &str| std::fs::write(tree.join(path), text).map_err(ImageError::io(format!("writing {path}")));
-    write("etc/fstab", "/dev/vda / ext4 errors=remount-ro,x-systemd.growfs 0 1\n")?;
+    let write = |path: &str, text: &str| {
+        std::fs::write(tree.join(path), text).map_err(ImageError::io(format!("writing {path}")))
+    };
+    write(
+        "etc/fstab",
+        "/dev/vda / ext4 errors=remount-ro,x-systemd.growfs 0 1\n",
+    )?;
     write("etc/systemd/system/twin-guest.service", UNIT)?;
-    write("etc/modules-load.d/twin.conf", "qemu_fw_cfg\nvirtio_console\n")?;
+    write(
+        "etc/modules-load.d/twin.conf",
+        "qemu_fw_cfg\nvirtio_console\n",
+    )?;
     let binary = tree.join("usr/bin/twin-guest");
     std::fs::copy(guest, &binary)
         .and_then(|_| std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)))
         .map_err(ImageError::io("copying twin-guest"))?;
     let enable = ["enable", "twin-guest.service", "serial-getty@ttyS0.service"];
-    run(Command::new("systemctl").arg(format!("--root={}", tree.display())).args(enable), LOCAL).await?;
+    run(
+        Command::new("systemctl")
+            .arg(format!("--root={}", tree.display()))
+            .args(enable),
+        LOCAL,
+    )
+    .await?;
     // The console lets root in without a password: whoever reaches it owns the hypervisor anyway.
-    run(Command::new("chroot").arg(tree).args(["passwd", "-d", "root"]), LOCAL).await?;
+    run(
+        Command::new("chroot")
+            .arg(tree)
+            .args(["passwd", "-d", "root"]),
+        LOCAL,
+    )
+    .await?;
     write("etc/resolv.conf", "")
 }

@@ -20,7 +20,9 @@ pub async fn create_overlay(disk: &DiskSpec) -> Result<(), ImageError> {
     if let Err(error) = std::fs::remove_file(&draft)
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        return Err(ImageError::io(format!("removing {}", draft.display()))(error));
+        return Err(ImageError::io(format!("removing {}", draft.display()))(
+            error,
+        ));
     }
     let mut create = Command::new("qemu-img");
     create.args(["create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=off"]);
@@ -36,14 +38,30 @@ pub async fn create_overlay(disk: &DiskSpec) -> Result<(), ImageError> {
 
 /// Returns the size of a qcow2 as a guest sees it.
 pub async fn qcow2_virtual_size(path: &Path) -> Result<Mib, ImageError> {
-    let output = run(Command::new("qemu-img").args(["info", "--output=json", "-U"]).arg(path), LOCAL).await?;
+    let output = run(
+        Command::new("qemu-img")
+            .args(["info", "--output=json", "-U"])
+            .arg(path),
+        LOCAL,
+    )
+    .await?;
     let document: serde_json::Value =
-        serde_json::from_slice(&output).map_err(|error| ImageError::Tool { tool: "qemu-img".into(), why: error.to_string() })?;
-    match (document["format"].as_str(), document["virtual-size"].as_u64()) {
+        serde_json::from_slice(&output).map_err(|error| ImageError::Tool {
+            tool: "qemu-img".into(),
+            why: error.to_string(),
+        })?;
+    match (
+        document["format"].as_str(),
+        document["virtual-size"].as_u64(),
+    ) {
         (Some("qcow2"), Some(bytes)) => Ok(Mib::from_bytes_ceil(bytes)),
         (format, _) => Err(ImageError::Tool {
             tool: "qemu-img".into(),
-            why: format!("{} is {}, and an image is qcow2", path.display(), format.unwrap_or("of no known format")),
+            why: format!(
+                "{} is {}, and an image is qcow2",
+                path.display(),
+                format.unwrap_or("of no known format")
+            ),
         }),
     }
 }

@@ -90,18 +90,32 @@ impl ImageError {
     /// What to do about it.
     pub fn cure(&self) -> String {
         match self {
-            Self::Unknown { known, .. } => format!("one of: {}; or add images/NAME.yaml", known.join(", ")),
+            Self::Unknown { known, .. } => {
+                format!("one of: {}; or add images/NAME.yaml", known.join(", "))
+            }
             Self::Recipe { .. } => "mend the recipe; images/README.md shows the format".into(),
-            Self::Tool { tool, .. } if tool.starts_with("apt") => "see that `apt-get update` works, then run the same command again".into(),
+            Self::Tool { tool, .. } if tool.starts_with("apt") => {
+                "see that `apt-get update` works, then run the same command again".into()
+            }
             Self::Tool { .. } => "see its last words above; then run the same command again".into(),
             Self::ToolMissing { .. } => "run scripts/host-setup.sh".into(),
-            Self::FileMissing { .. } => "add the package that has it to the recipe's packages".into(),
+            Self::FileMissing { .. } => {
+                "add the package that has it to the recipe's packages".into()
+            }
             Self::Hash { .. } => "fetch the image again, or correct sha256 in the topology".into(),
             Self::SourceMissing { .. } => "correct source in the topology".into(),
-            Self::Measure { .. } => "`twin doctor` shows which accelerator works; --accel chooses one".into(),
-            Self::GuestMissing { .. } => "build it with `make build`, or name it in TWIN_GUEST".into(),
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => "free space on the state disk, then run the same command again".into(),
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => "run as root, or as the owner of the state directory".into(),
+            Self::Measure { .. } => {
+                "`twin doctor` shows which accelerator works; --accel chooses one".into()
+            }
+            Self::GuestMissing { .. } => {
+                "build it with `make build`, or name it in TWIN_GUEST".into()
+            }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                "free space on the state disk, then run the same command again".into()
+            }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                "run as root, or as the owner of the state directory".into()
+            }
             Self::Io { .. } => "see that the state directory is there and can be written to".into(),
         }
     }

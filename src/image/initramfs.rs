@@ -11,13 +11,16 @@ use super::ImageError;
 
 /// Writes the tree below `root` to `archive`, in the order of names.
 pub(super) fn write(root: &Path, archive: &Path) -> Result<(), ImageError> {
-    let file = File::create(archive).map_err(ImageError::io(format!("making {}", archive.display())))?;
+    let file =
+        File::create(archive).map_err(ImageError::io(format!("making {}", archive.display())))?;
     let mut out = BufWriter::new(file);
     let mut pending: Vec<PathBuf> = vec![PathBuf::new()];
     let mut inode = 1;
     while let Some(relative) = pending.pop() {
         let path = root.join(&relative);
-        let metadata = path.symlink_metadata().map_err(ImageError::io(format!("reading {}", path.display())))?;
+        let metadata = path
+            .symlink_metadata()
+            .map_err(ImageError::io(format!("reading {}", path.display())))?;
         if metadata.is_dir() {
             let mut children: Vec<PathBuf> = std::fs::read_dir(&path)
                 .map_err(ImageError::io(format!("reading {}", path.display())))?
@@ -30,16 +33,29 @@ pub(super) fn write(root: &Path, archive: &Path) -> Result<(), ImageError> {
                 continue;
             }
         }
-        entry(&mut out, &path, &relative, &metadata, inode).map_err(ImageError::io(format!("packing {}", relative.display())))?;
+        entry(&mut out, &path, &relative, &metadata, inode)
+            .map_err(ImageError::io(format!("packing {}", relative.display())))?;
         inode += 1;
     }
     newc::trailer(&mut out).map_err(ImageError::io("ending the archive"))?;
-    out.flush().map_err(ImageError::io(format!("writing {}", archive.display())))
+    out.flush()
+        .map_err(ImageError::io(format!("writing {}", archive.display())))
 }
 
-fn entry(out: &mut impl Write, path: &Path, relative: &Path, metadata: &std::fs::Metadata, inode: u32) -> std::io::Result<()> {
+fn entry(
+    out: &mut impl Write,
+    path: &Path,
+    relative: &Path,
+    metadata: &std::fs::Metadata,
+    inode: u32,
+) -> std::io::Result<()> {
     let (kind, content) = if metadata.is_symlink() {
-        (ModeFileType::Symlink, std::fs::read_link(path)?.into_os_string().into_encoded_bytes())
+        (
+            ModeFileType::Symlink,
+            std::fs::read_link(path)?
+                .into_os_string()
+                .into_encoded_bytes(),
+        )
     } else if metadata.is_dir() {
         (ModeFileType::Directory, Vec::new())
     } else {

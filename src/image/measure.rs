@@ -31,14 +31,33 @@ pub struct Boot {
 }
 
 /// Boots a kernel and initrd with `memory` until twin-guest says that it is up.
-pub async fn boot_once(kernel: &Path, initrd: &Path, cmdline: &str, memory: Mib, accelerator: AcceleratorChoice) -> Result<Boot, ImageError> {
+pub async fn boot_once(
+    kernel: &Path,
+    initrd: &Path,
+    cmdline: &str,
+    memory: Mib,
+    accelerator: AcceleratorChoice,
+) -> Result<Boot, ImageError> {
     let started = Instant::now();
     let (accel, cpu) = match accelerator {
         AcceleratorChoice::Kvm => ("kvm", "host"),
         AcceleratorChoice::Tcg => ("tcg,thread=multi,tb-size=128", "max"),
     };
     let mut child = Command::new("qemu-system-x86_64")
-        .args(["-machine", "q35", "-accel", accel, "-cpu", cpu, "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"])
+        .args([
+            "-machine",
+            "q35",
+            "-accel",
+            accel,
+            "-cpu",
+            cpu,
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+        ])
         .args(["-m", &memory.0.to_string(), "-append"])
         .arg(format!("{cmdline} loglevel=6"))
         .arg("-kernel")
@@ -51,16 +70,31 @@ pub async fn boot_once(kernel: &Path, initrd: &Path, cmdline: &str, memory: Mib,
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound { ImageError::ToolMissing { tool: "qemu-system-x86_64".into() } } else { ImageError::Measure { why: error.to_string() } }
+            if error.kind() == std::io::ErrorKind::NotFound {
+                ImageError::ToolMissing {
+                    tool: "qemu-system-x86_64".into(),
+                }
+            } else {
+                ImageError::Measure {
+                    why: error.to_string(),
+                }
+            }
         })?;
     let mut last = String::from("no output");
-    let Some(stdout) = child.stdout.take() else { return Err(ImageError::Measure { why: "no console".into() }) };
+    let Some(stdout) = child.stdout.take() else {
+        return Err(ImageError::Measure {
+            why: "no console".into(),
+        });
+    };
     let mut lines = BufReader::new(stdout).split(b'\n');
     let wait = async {
         while let Ok(Some(line)) = lines.next_segment().await {
             let line = String::from_utf8_lossy(&line).trim_end().to_owned();
             if let Some((_, rest)) = line.split_once(UP) {
-                return rest.split_whitespace().nth(2).and_then(|word| word.parse().ok());
+                return rest
+                    .split_whitespace()
+                    .nth(2)
+                    .and_then(|word| word.parse().ok());
             }
             last = line;
         }
@@ -70,14 +104,26 @@ pub async fn boot_once(kernel: &Path, initrd: &Path, cmdline: &str, memory: Mib,
     // The guest has nothing to lose; an error means that it ended by itself.
     let _ = child.kill().await;
     match seen {
-        Ok(Some(available_kib)) => Ok(Boot { took: started.elapsed(), available_kib }),
-        Ok(None) => Err(ImageError::Measure { why: format!("it ended; last words: {last}") }),
-        Err(_) => Err(ImageError::Measure { why: format!("not up within {DEADLINE:?}; last words: {last}") }),
+        Ok(Some(available_kib)) => Ok(Boot {
+            took: started.elapsed(),
+            available_kib,
+        }),
+        Ok(None) => Err(ImageError::Measure {
+            why: format!("it ended; last words: {last}"),
+        }),
+        Err(_) => Err(ImageError::Measure {
+            why: format!("not up within {DEADLINE:?}; last words: {last}"),
+        }),
     }
 }
 
 /// Measures what the guest system takes for itself.
-pub(super) async fn overhead(kernel: &Path, initrd: &Path, cmdline: &str, accelerator: AcceleratorChoice) -> Result<Overhead, ImageError> {
+pub(super) async fn overhead(
+    kernel: &Path,
+    initrd: &Path,
+    cmdline: &str,
+    accelerator: AcceleratorChoice,
+) -> Result<Overhead, ImageError> {
     let mut taken_kib = [0u64; 2];
     for (taken, size) in taken_kib.iter_mut().zip(SIZES) {
         let boot = boot_once(kernel, initrd, cmdline, size, accelerator).await?;
@@ -86,5 +132,8 @@ pub(super) async fn overhead(kernel: &Path, initrd: &Path, cmdline: &str, accele
     let between_gib = (SIZES[1].0 - SIZES[0].0) / 1024;
     let per_gib_kib = taken_kib[1].saturating_sub(taken_kib[0]) / between_gib.max(1);
     let fixed_kib = taken_kib[0].saturating_sub(per_gib_kib * SIZES[0].0 / 1024);
-    Ok(Overhead { fixed: Mib(fixed_kib.div_ceil(1024)), per_gib_kib })
+    Ok(Overhead {
+        fixed: Mib(fixed_kib.div_ceil(1024)),
+        per_gib_kib,
+    })
 }

@@ -18,39 +18,74 @@ const LOCAL: Duration = Duration::from_secs(300);
 pub(super) fn distribution() -> (String, String) {
     let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        line.map(|value| value.trim_matches('"').to_owned()).unwrap_or_default()
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(|value| value.trim_matches('"').to_owned())
+            .unwrap_or_default()
     };
     (value("ID"), value("VERSION_CODENAME"))
 }
 
 /// Runs a tool; its standard output, or its last words as an error.
 pub(super) async fn run(command: &mut Command, deadline: Duration) -> Result<Vec<u8>, ImageError> {
-    let tool = command.as_std().get_program().to_string_lossy().into_owned();
-    let output = tokio::time::timeout(deadline, command.kill_on_drop(true).stdin(std::process::Stdio::null()).output())
-        .await
-        .map_err(|_| ImageError::Tool { tool: tool.clone(), why: format!("no end within {deadline:?}") })?;
+    let tool = command
+        .as_std()
+        .get_program()
+        .to_string_lossy()
+        .into_owned();
+    let output = tokio::time::timeout(
+        deadline,
+        command
+            .kill_on_drop(true)
+            .stdin(std::process::Stdio::null())
+            .output(),
+    )
+    .await
+    .map_err(|_| ImageError::Tool {
+        tool: tool.clone(),
+        why: format!("no end within {deadline:?}"),
+    })?;
     let output = output.map_err(|error| {
-        if error.kind() == std::io::ErrorKind::NotFound { ImageError::ToolMissing { tool: tool.clone() } } else { ImageError::Tool { tool: tool.clone(), why: error.to_string() } }
+        if error.kind() == std::io::ErrorKind::NotFound {
+            ImageError::ToolMissing { tool: tool.clone() }
+        } else {
+            ImageError::Tool {
+                tool: tool.clone(),
+                why: error.to_string(),
+            }
+        }
     })?;
     if output.status.success() {
         return Ok(output.stdout);
     }
     let words = String::from_utf8_lossy(&output.stderr);
     let last: Vec<&str> = words.lines().rev().take(3).collect();
-    Err(ImageError::Tool { tool, why: last.into_iter().rev().collect::<Vec<_>>().join("; ") })
+    Err(ImageError::Tool {
+        tool,
+        why: last.into_iter().rev().collect::<Vec<_>>().join("; "),
+    })
 }
 
 /// Fetches packages and the libraries that they depend on into `directory`; returns the files.
 pub(super) async fn fetch(wanted: &[String], directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
-    std::fs::create_dir_all(directory).map_err(ImageError::io(format!("making {}", directory.display())))?;
+    std::fs::create_dir_all(directory)
+        .map_err(ImageError::io(format!("making {}", directory.display())))?;
     let names = closure(wanted).await?;
     let mut download = Command::new("apt-get");
     // Without this apt warns that its own user cannot write here.
-    download.args(["-q", "-o", "APT::Sandbox::User=root", "download"]).args(&names).current_dir(directory);
+    download
+        .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
+        .args(&names)
+        .current_dir(directory);
     run(&mut download, FETCH).await?;
-    let entries = std::fs::read_dir(directory).map_err(ImageError::io(format!("reading {}", directory.display())))?;
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "deb")).collect();
+    let entries = std::fs::read_dir(directory)
+        .map_err(ImageError::io(format!("reading {}", directory.display())))?;
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "deb"))
+        .collect();
     files.sort();
     Ok(files)
 }
@@ -58,20 +93,39 @@ pub(super) async fn fetch(wanted: &[String], directory: &Path) -> Result<Vec<Pat
 /// Returns the wanted packages and, of what they depend on, the kernels, modules and libraries.
 async fn closure(wanted: &[String]) -> Result<Vec<String>, ImageError> {
     let mut depends = Command::new("apt-cache");
-    depends.args(["depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"]);
+    depends.args([
+        "depends",
+        "--recurse",
+        "--no-recommends",
+        "--no-suggests",
+        "--no-conflicts",
+        "--no-breaks",
+        "--no-replaces",
+        "--no-enhances",
+    ]);
     depends.args(wanted);
     let text = run(&mut depends, LOCAL).await?;
     let text = String::from_utf8_lossy(&text);
     // Lines that start a record name a package; `<name>` is virtual.
-    let listed: BTreeSet<&str> = text.lines().filter(|line| !line.starts_with([' ', '|', '<']) && !line.contains(':')).collect();
+    let listed: BTreeSet<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with([' ', '|', '<']) && !line.contains(':'))
+        .collect();
     let mut show = Command::new("apt-cache");
     show.args(["show", "--no-all-versions"]).args(&listed);
     let records = run(&mut show, LOCAL).await?;
     let records = String::from_utf8_lossy(&records);
     let mut names: BTreeSet<String> = BTreeSet::new();
     for record in records.split("\n\n") {
-        let field = |key: &str| record.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
-        let (Some(name), Some(section)) = (field("Package:"), field("Section:")) else { continue };
+        let field = |key: &str| {
+            record
+                .lines()
+                .find_map(|line| line.strip_prefix(key))
+                .map(str::trim)
+        };
+        let (Some(name), Some(section)) = (field("Package:"), field("Section:")) else {
+            continue;
+        };
         let library = section.ends_with("libs") || name.starts_with("lib");
         let kernel = name.starts_with("linux-image-") || name.starts_with("linux-modules-");
         if library || kernel || wanted.iter().any(|wanted| wanted == name) {
@@ -86,7 +140,11 @@ async fn closure(wanted: &[String]) -> Result<Vec<String>, ImageError> {
 /// Unpacks package files into `root`.
 pub(super) async fn unpack(files: &[PathBuf], root: &Path) -> Result<(), ImageError> {
     for file in files {
-        run(Command::new("dpkg-deb").arg("-x").arg(file).arg(root), LOCAL).await?;
+        run(
+            Command::new("dpkg-deb").arg("-x").arg(file).arg(root),
+            LOCAL,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -100,5 +158,7 @@ pub(super) fn kernel_version(root: &Path) -> Result<String, ImageError> {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     versions.sort();
-    versions.pop().ok_or_else(|| ImageError::FileMissing { file: "/lib/modules/VERSION".into() })
+    versions.pop().ok_or_else(|| ImageError::FileMissing {
+        file: "/lib/modules/VERSION".into(),
+    })
 }

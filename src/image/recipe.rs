@@ -70,15 +70,34 @@ pub trait RecipeLookup {
 impl Recipe {
     /// Finds and reads a recipe: the operator's own, else one that comes with twin.
     pub fn load(name: &str, lookup: &dyn RecipeLookup) -> Result<Self, ImageError> {
-        let built_in = || BUILT_IN.iter().find(|(known, _)| *known == name).map(|(known, text)| (format!("{known}.yaml (built in)"), (*text).to_owned()));
-        let Some((path, text)) = lookup.find(name).or_else(built_in) else {
-            let known = BUILT_IN.iter().map(|(known, _)| (*known).to_owned()).chain(["cloud".into(), "pxe".into()]).collect();
-            return Err(ImageError::Unknown { name: name.to_owned(), known });
+        let built_in = || {
+            BUILT_IN
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(known, text)| (format!("{known}.yaml (built in)"), (*text).to_owned()))
         };
-        let wrong = |why: String| ImageError::Recipe { path: path.clone(), why };
-        let mut recipe: Self = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let Some((path, text)) = lookup.find(name).or_else(built_in) else {
+            let known = BUILT_IN
+                .iter()
+                .map(|(known, _)| (*known).to_owned())
+                .chain(["cloud".into(), "pxe".into()])
+                .collect();
+            return Err(ImageError::Unknown {
+                name: name.to_owned(),
+                known,
+            });
+        };
+        let wrong = |why: String| ImageError::Recipe {
+            path: path.clone(),
+            why,
+        };
+        let mut recipe: Self =
+            serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         if recipe.schema != "twin/image/v1" {
-            return Err(wrong(format!("its schema is {}, and this twin reads twin/image/v1", recipe.schema)));
+            return Err(wrong(format!(
+                "its schema is {}, and this twin reads twin/image/v1",
+                recipe.schema
+            )));
         }
         recipe.text = text;
         Ok(recipe)
@@ -86,10 +105,13 @@ impl Recipe {
 
     /// Returns the kernel's package for this machine's distribution.
     pub fn kernel_package(&self, distribution: &str) -> Result<&str, ImageError> {
-        self.kernel.get(distribution).map(String::as_str).ok_or_else(|| ImageError::Recipe {
-            path: format!("{}.yaml", self.name),
-            why: format!("it names no kernel for {distribution}"),
-        })
+        self.kernel
+            .get(distribution)
+            .map(String::as_str)
+            .ok_or_else(|| ImageError::Recipe {
+                path: format!("{}.yaml", self.name),
+                why: format!("it names no kernel for {distribution}"),
+            })
     }
 }
 
@@ -111,6 +133,9 @@ mod tests {
             assert_eq!(recipe.name.as_str(), *name);
             assert!(recipe.kernel_package("debian").is_ok());
         }
-        assert!(matches!(Recipe::load("mikro", &Nothing), Err(ImageError::Unknown { .. })));
+        assert!(matches!(
+            Recipe::load("mikro", &Nothing),
+            Err(ImageError::Unknown { .. })
+        ));
     }
 }

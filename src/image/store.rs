@@ -41,7 +41,11 @@ impl Store {
     }
 
     /// Returns the image for a host, where it is built already.
-    pub fn cached(&self, host: &Host, lookup: &dyn RecipeLookup) -> Result<Option<BuiltImage>, ImageError> {
+    pub fn cached(
+        &self,
+        host: &Host,
+        lookup: &dyn RecipeLookup,
+    ) -> Result<Option<BuiltImage>, ImageError> {
         match host.image.as_str() {
             "pxe" => Ok(Some(pxe())),
             "cloud" => Ok(None),
@@ -64,9 +68,15 @@ impl Store {
         if let Some(image) = self.cached(host, lookup)? {
             return Ok(image);
         }
-        std::fs::create_dir_all(&self.directory).map_err(ImageError::io(format!("making {}", self.directory.display())))?;
+        std::fs::create_dir_all(&self.directory).map_err(ImageError::io(format!(
+            "making {}",
+            self.directory.display()
+        )))?;
         if host.image.as_str() == "cloud" {
-            let (place, sha256) = host.source.clone().ok_or_else(|| ImageError::Unknown { name: "cloud without source".into(), known: Vec::new() })?;
+            let (place, sha256) = host.source.clone().ok_or_else(|| ImageError::Unknown {
+                name: "cloud without source".into(),
+                known: Vec::new(),
+            })?;
             progress("fetching the cloud image and checking its hash");
             let path = Source { place, sha256 }.local(&self.directory).await?;
             return Ok(cloud(qcow2_virtual_size(&path).await?, path));
@@ -74,26 +84,44 @@ impl Store {
         let recipe = Recipe::load(host.image.as_str(), lookup)?;
         let guest = guest_binary()?;
         // One build at a time: a second twin waits here and finds the image built.
-        let lock = std::fs::File::create(self.directory.join("lock")).map_err(ImageError::io("opening the image store's lock"))?;
+        let lock = std::fs::File::create(self.directory.join("lock"))
+            .map_err(ImageError::io("opening the image store's lock"))?;
         let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
             .await
-            .map_err(|error| ImageError::Tool { tool: "waiting for the image store".into(), why: error.to_string() })?
+            .map_err(|error| ImageError::Tool {
+                tool: "waiting for the image store".into(),
+                why: error.to_string(),
+            })?
             .map_err(ImageError::io("locking the image store"))?;
         let place = self.place(&recipe, &guest)?;
         let manifest = match read_manifest(&place) {
             Some(manifest) => manifest,
-            None => self.build(&recipe, &guest, &place, accelerator, progress).await?,
+            None => {
+                self.build(&recipe, &guest, &place, accelerator, progress)
+                    .await?
+            }
         };
         drop(lock);
         Ok(built(&recipe, &place, &manifest))
     }
 
-    async fn build(&self, recipe: &Recipe, guest: &Path, place: &Path, accelerator: AcceleratorChoice, progress: Progress<'_>) -> Result<Manifest, ImageError> {
+    async fn build(
+        &self,
+        recipe: &Recipe,
+        guest: &Path,
+        place: &Path,
+        accelerator: AcceleratorChoice,
+        progress: Progress<'_>,
+    ) -> Result<Manifest, ImageError> {
         self.clear_drafts();
-        let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(&self.directory).map_err(ImageError::io("making a build directory"))?;
+        let draft = tempfile::Builder::new()
+            .prefix(".draft-")
+            .tempdir_in(&self.directory)
+            .map_err(ImageError::io("making a build directory"))?;
         let (scratch, out) = (draft.path().join("scratch"), draft.path().join("out"));
         for directory in [&scratch, &out] {
-            std::fs::create_dir_all(directory).map_err(ImageError::io(format!("making {}", directory.display())))?;
+            std::fs::create_dir_all(directory)
+                .map_err(ImageError::io(format!("making {}", directory.display())))?;
         }
         progress(&format!("building image {}", recipe.name));
         let (kernel, initrd) = (out.join("kernel"), out.join("initrd"));
@@ -101,25 +129,43 @@ impl Store {
             Kind::Initramfs => {
                 micro::build(recipe, guest, &scratch, &out).await?;
                 progress(&format!("measuring image {}", recipe.name));
-                (measure::overhead(&kernel, &initrd, &recipe.cmdline, accelerator).await?, None)
+                (
+                    measure::overhead(&kernel, &initrd, &recipe.cmdline, accelerator).await?,
+                    None,
+                )
             }
             Kind::Rootfs => {
                 debian::build(recipe, guest, &scratch, &out).await?;
-                (ROOTFS_OVERHEAD, Some(qcow2_virtual_size(&out.join("disk.qcow2")).await?.0))
+                (
+                    ROOTFS_OVERHEAD,
+                    Some(qcow2_virtual_size(&out.join("disk.qcow2")).await?.0),
+                )
             }
         };
-        let manifest = Manifest { recipe: recipe.text.clone(), cmdline: recipe.cmdline.clone(), overhead, disk_mib };
+        let manifest = Manifest {
+            recipe: recipe.text.clone(),
+            cmdline: recipe.cmdline.clone(),
+            overhead,
+            disk_mib,
+        };
         let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
-        std::fs::write(out.join("manifest.json"), text).map_err(ImageError::io("writing the image's manifest"))?;
+        std::fs::write(out.join("manifest.json"), text)
+            .map_err(ImageError::io("writing the image's manifest"))?;
         readable(&out)?;
-        std::fs::rename(&out, place).map_err(ImageError::io(format!("keeping {}", place.display())))?;
+        std::fs::rename(&out, place)
+            .map_err(ImageError::io(format!("keeping {}", place.display())))?;
         Ok(manifest)
     }
 
     /// Removes what builds left that were killed; called with the lock held.
     fn clear_drafts(&self) {
-        let Ok(entries) = std::fs::read_dir(&self.directory) else { return };
-        for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(".draft-")) {
+        let Ok(entries) = std::fs::read_dir(&self.directory) else {
+            return;
+        };
+        for entry in entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(".draft-"))
+        {
             // What cannot be removed shows as a full disk at the latest.
             let _ = std::fs::remove_dir_all(entry.path());
         }
@@ -132,22 +178,31 @@ impl Store {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
-        Ok(self.directory.join(format!("{}-{}", recipe.name, &hex(&hash.finalize())[..12])))
+        Ok(self
+            .directory
+            .join(format!("{}-{}", recipe.name, &hex(&hash.finalize())[..12])))
     }
 }
 
 /// What a systemd guest takes for itself: observed 90 to 120 MiB with Debian 12 at rest.
-const ROOTFS_OVERHEAD: Overhead = Overhead { fixed: Mib(160), per_gib_kib: 20 * 1024 };
+const ROOTFS_OVERHEAD: Overhead = Overhead {
+    fixed: Mib(160),
+    per_gib_kib: 20 * 1024,
+};
 
 /// Kernels and initrds are read by QEMU's user; no secret is in them.
 fn readable(out: &Path) -> Result<(), ImageError> {
     use std::os::unix::fs::PermissionsExt;
     let set = |path: &Path, mode: u32| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(ImageError::io(format!("opening {} for qemu", path.display())))
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(
+            ImageError::io(format!("opening {} for qemu", path.display())),
+        )
     };
     set(out, 0o755)?;
     let entries = std::fs::read_dir(out).map_err(ImageError::io("reading the built image"))?;
-    entries.flatten().try_for_each(|entry| set(&entry.path(), 0o644))
+    entries
+        .flatten()
+        .try_for_each(|entry| set(&entry.path(), 0o644))
 }
 
 fn read_manifest(place: &Path) -> Option<Manifest> {
@@ -156,7 +211,11 @@ fn read_manifest(place: &Path) -> Option<Manifest> {
 
 fn built(recipe: &Recipe, place: &Path, manifest: &Manifest) -> BuiltImage {
     BuiltImage {
-        boot: Boot::Kernel { kernel: place.join("kernel"), initrd: place.join("initrd"), cmdline: manifest.cmdline.clone() },
+        boot: Boot::Kernel {
+            kernel: place.join("kernel"),
+            initrd: place.join("initrd"),
+            cmdline: manifest.cmdline.clone(),
+        },
         base: (recipe.kind == Kind::Rootfs).then(|| (place.join("disk.qcow2"), "qcow2".to_owned())),
         base_size: Mib(manifest.disk_mib.unwrap_or_default()),
         has_twin_guest: true,
@@ -172,12 +231,25 @@ fn cloud(size: Mib, path: PathBuf) -> BuiltImage {
         base_size: size,
         has_twin_guest: false,
         takes_seed: true,
-        overhead: Overhead { fixed: Mib(256), per_gib_kib: 20 * 1024 },
+        overhead: Overhead {
+            fixed: Mib(256),
+            per_gib_kib: 20 * 1024,
+        },
     }
 }
 
 fn pxe() -> BuiltImage {
-    BuiltImage { boot: Boot::Network, base: None, base_size: Mib(0), has_twin_guest: false, takes_seed: false, overhead: Overhead { fixed: Mib(64), per_gib_kib: 0 } }
+    BuiltImage {
+        boot: Boot::Network,
+        base: None,
+        base_size: Mib(0),
+        has_twin_guest: false,
+        takes_seed: false,
+        overhead: Overhead {
+            fixed: Mib(64),
+            per_gib_kib: 0,
+        },
+    }
 }
 
 /// Finds twin-guest: named by `TWIN_GUEST`, beside twin, or where it is installed.
@@ -185,6 +257,17 @@ fn guest_binary() -> Result<PathBuf, ImageError> {
     let named = std::env::var_os("TWIN_GUEST").map(PathBuf::from);
     let own = std::env::current_exe().unwrap_or_default();
     let beside = own.parent().map(|directory| directory.join("twin-guest"));
-    let looked: Vec<PathBuf> = named.into_iter().chain(beside).chain([PathBuf::from("/usr/local/lib/twin/twin-guest"), PathBuf::from("/usr/lib/twin/twin-guest")]).collect();
-    looked.iter().find(|path| path.is_file()).cloned().ok_or(ImageError::GuestMissing { looked })
+    let looked: Vec<PathBuf> = named
+        .into_iter()
+        .chain(beside)
+        .chain([
+            PathBuf::from("/usr/local/lib/twin/twin-guest"),
+            PathBuf::from("/usr/lib/twin/twin-guest"),
+        ])
+        .collect();
+    looked
+        .iter()
+        .find(|path| path.is_file())
+        .cloned()
+        .ok_or(ImageError::GuestMissing { looked })
 }

@@ -60,17 +60,30 @@ impl JournalError {
     pub fn cure(&self) -> String {
         match self {
             Self::Newer { .. } => "use the twin that wrote it, or another --state-dir".into(),
-            Self::Directory { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Self::Directory { source, .. }
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
                 "run as root, or with a --state-dir of your own".into()
             }
-            Self::Sqlite { source, .. } if source.to_string().contains("readonly") || source.to_string().contains("unable to open") => {
+            Self::Sqlite { source, .. }
+                if source.to_string().contains("readonly")
+                    || source.to_string().contains("unable to open") =>
+            {
                 "run as root, or with a --state-dir of your own".into()
             }
-            Self::Sqlite { source, .. } if source.to_string().contains("full") || source.to_string().contains("disk I/O") => {
+            Self::Sqlite { source, .. }
+                if source.to_string().contains("full")
+                    || source.to_string().contains("disk I/O") =>
+            {
                 "free space on the state disk, then run the same command again".into()
             }
-            Self::Sqlite { path, .. } => format!("move {} away; labs are found by their marks", path.display()),
-            Self::Directory { .. } => "see that the state directory can be made and has space".into(),
+            Self::Sqlite { path, .. } => format!(
+                "move {} away; labs are found by their marks",
+                path.display()
+            ),
+            Self::Directory { .. } => {
+                "see that the state directory can be made and has space".into()
+            }
         }
     }
 }
@@ -85,24 +98,42 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal in `directory`, making and migrating it as needed.
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
-        std::fs::create_dir_all(directory).map_err(|source| JournalError::Directory { path: directory.to_owned(), source })?;
+        std::fs::create_dir_all(directory).map_err(|source| JournalError::Directory {
+            path: directory.to_owned(),
+            source,
+        })?;
         let path = directory.join("journal.sqlite");
-        let fail = |source| JournalError::Sqlite { path: path.clone(), source };
+        let fail = |source| JournalError::Sqlite {
+            path: path.clone(),
+            source,
+        };
         let connection = Connection::open(&path).map_err(fail)?;
         schema::prepare(&connection).map_err(fail)?;
         let found = schema::migrate(&connection).map_err(fail)?;
         if found > schema::VERSION {
-            return Err(JournalError::Newer { path, found, known: schema::VERSION });
+            return Err(JournalError::Newer {
+                path,
+                found,
+                known: schema::VERSION,
+            });
         }
-        Ok(Self { path, connection: Mutex::new(connection) })
+        Ok(Self {
+            path,
+            connection: Mutex::new(connection),
+        })
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fail(&self, source: rusqlite::Error) -> JournalError {
-        JournalError::Sqlite { path: self.path.clone(), source }
+        JournalError::Sqlite {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 

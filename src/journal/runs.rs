@@ -79,44 +79,81 @@ const RUN_COLUMNS: &str = "id, scenario, seed, started_at, ended_at, verdict, do
 
 impl Journal {
     /// Starts a run.
-    pub fn begin_run(&self, id: &str, lab: Uuid, scenario: &str, seed: u64) -> Result<(), JournalError> {
-        let sql = "INSERT INTO runs (id, lab, scenario, seed, started_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+    pub fn begin_run(
+        &self,
+        id: &str,
+        lab: Uuid,
+        scenario: &str,
+        seed: u64,
+    ) -> Result<(), JournalError> {
+        let sql =
+            "INSERT INTO runs (id, lab, scenario, seed, started_at) VALUES (?1, ?2, ?3, ?4, ?5)";
         let values = params![id, lab.to_string(), scenario, seed.cast_signed(), now()];
-        self.connection().execute(sql, values).map(drop).map_err(|error| self.fail(error))
+        self.connection()
+            .execute(sql, values)
+            .map(drop)
+            .map_err(|error| self.fail(error))
     }
 
     /// Ends a run with its verdict and document.
     pub fn end_run(&self, id: &str, verdict: &str, document: &str) -> Result<(), JournalError> {
         let sql = "UPDATE runs SET ended_at = ?2, verdict = ?3, document = ?4 WHERE id = ?1";
-        self.connection().execute(sql, params![id, now(), verdict, document]).map(drop).map_err(|error| self.fail(error))
+        self.connection()
+            .execute(sql, params![id, now(), verdict, document])
+            .map(drop)
+            .map_err(|error| self.fail(error))
     }
 
     /// Writes an act down before it is done; returns its place in the run.
-    pub fn intend_act(&self, run: &str, variant: &str, step: &str, action: &str, undo: &str) -> Result<i64, JournalError> {
+    pub fn intend_act(
+        &self,
+        run: &str,
+        variant: &str,
+        step: &str,
+        action: &str,
+        undo: &str,
+    ) -> Result<i64, JournalError> {
         let sql = "INSERT INTO acts (run, sequence, variant, step, action, undo, state)
             VALUES (?1, (SELECT coalesce(max(sequence), 0) + 1 FROM acts WHERE run = ?1), ?2, ?3, ?4, ?5, 'intended') RETURNING sequence";
         let values = params![run, variant, step, action, undo];
-        self.connection().query_row(sql, values, |row| row.get(0)).map_err(|error| self.fail(error))
+        self.connection()
+            .query_row(sql, values, |row| row.get(0))
+            .map_err(|error| self.fail(error))
     }
 
     /// Writes down how far an act is.
-    pub fn mark_act(&self, run: &str, sequence: i64, state: ActState, note: Option<&str>) -> Result<(), JournalError> {
+    pub fn mark_act(
+        &self,
+        run: &str,
+        sequence: i64,
+        state: ActState,
+        note: Option<&str>,
+    ) -> Result<(), JournalError> {
         let sql = "UPDATE acts SET state = ?3, note = ?4 WHERE run = ?1 AND sequence = ?2";
-        self.connection().execute(sql, params![run, sequence, state.as_str(), note]).map(drop).map_err(|error| self.fail(error))
+        self.connection()
+            .execute(sql, params![run, sequence, state.as_str(), note])
+            .map(drop)
+            .map_err(|error| self.fail(error))
     }
 
     /// Claims an act for undoing; false where somebody else has it.
     pub fn claim_act(&self, run: &str, sequence: i64, by: &str) -> Result<bool, JournalError> {
         let sql = "UPDATE acts SET claimed_by = ?3 WHERE run = ?1 AND sequence = ?2 AND state IN ('intended', 'acted', 'left')
             AND (claimed_by IS NULL OR claimed_by = ?3)";
-        let changed = self.connection().execute(sql, params![run, sequence, by]).map_err(|error| self.fail(error))?;
+        let changed = self
+            .connection()
+            .execute(sql, params![run, sequence, by])
+            .map_err(|error| self.fail(error))?;
         Ok(changed == 1)
     }
 
     /// Gives up the claims on a run's open acts: whoever made them is known to be dead.
     pub fn release_claims(&self, run: &str) -> Result<(), JournalError> {
         let sql = "UPDATE acts SET claimed_by = NULL WHERE run = ?1 AND state != 'undone'";
-        self.connection().execute(sql, [run]).map(drop).map_err(|error| self.fail(error))
+        self.connection()
+            .execute(sql, [run])
+            .map(drop)
+            .map_err(|error| self.fail(error))
     }
 
     /// Returns a lab's acts that are not put back, last one first.
@@ -128,7 +165,13 @@ impl Journal {
                  WHERE runs.lab = ?1 AND state IN ('intended', 'acted', 'left') ORDER BY runs.started_at DESC, run, sequence DESC",
             )?;
             let rows = statement.query_map([lab.to_string()], |row| {
-                Ok(OpenAct { run: row.get(0)?, sequence: row.get(1)?, step: row.get(2)?, action: row.get(3)?, undo: row.get(4)? })
+                Ok(OpenAct {
+                    run: row.get(0)?,
+                    sequence: row.get(1)?,
+                    step: row.get(2)?,
+                    action: row.get(3)?,
+                    undo: row.get(4)?,
+                })
             })?;
             rows.collect()
         };
@@ -136,16 +179,28 @@ impl Journal {
     }
 
     /// Keeps a piece of evidence.
-    pub fn keep_evidence(&self, run: &str, variant: &str, probe: &str, source: &str, text: &str) -> Result<(), JournalError> {
+    pub fn keep_evidence(
+        &self,
+        run: &str,
+        variant: &str,
+        probe: &str,
+        source: &str,
+        text: &str,
+    ) -> Result<(), JournalError> {
         let sql = "INSERT INTO evidence (run, variant, probe, source, at, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        self.connection().execute(sql, params![run, variant, probe, source, now(), text]).map(drop).map_err(|error| self.fail(error))
+        self.connection()
+            .execute(sql, params![run, variant, probe, source, now(), text])
+            .map(drop)
+            .map_err(|error| self.fail(error))
     }
 
     /// Returns all runs, the last one first.
     pub fn runs(&self, lab: Option<Uuid>) -> Result<Vec<RunRow>, JournalError> {
         let connection = self.connection();
         let list = || -> rusqlite::Result<Vec<RunRow>> {
-            let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE ?1 IS NULL OR lab = ?1 ORDER BY started_at DESC");
+            let sql = format!(
+                "SELECT {RUN_COLUMNS} FROM runs WHERE ?1 IS NULL OR lab = ?1 ORDER BY started_at DESC"
+            );
             let mut statement = connection.prepare(&sql)?;
             let rows = statement.query_map([lab.map(|lab| lab.to_string())], run_row)?;
             rows.collect()
@@ -156,7 +211,10 @@ impl Journal {
     /// Returns one run by its id, or by the start of it where that is unique.
     pub fn run(&self, id: &str) -> Result<Option<RunRow>, JournalError> {
         let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1");
-        self.connection().query_row(&sql, [id], run_row).optional().map_err(|error| self.fail(error))
+        self.connection()
+            .query_row(&sql, [id], run_row)
+            .optional()
+            .map_err(|error| self.fail(error))
     }
 }
 
@@ -175,12 +233,25 @@ mod tests {
         let (_directory, journal) = journal();
         let lab = Uuid::nil();
         journal.begin_run("r1", lab, "s", u64::MAX).expect("begun");
-        let first = journal.intend_act("r1", "bug", "reserve", "compute-reserve", "{}").expect("written");
-        let second = journal.intend_act("r1", "bug", "fill", "instance-fill", "{}").expect("written");
-        journal.mark_act("r1", second, ActState::Acted, None).expect("written");
-        let open: Vec<i64> = journal.open_acts(lab).expect("read").iter().map(|act| act.sequence).collect();
+        let first = journal
+            .intend_act("r1", "bug", "reserve", "compute-reserve", "{}")
+            .expect("written");
+        let second = journal
+            .intend_act("r1", "bug", "fill", "instance-fill", "{}")
+            .expect("written");
+        journal
+            .mark_act("r1", second, ActState::Acted, None)
+            .expect("written");
+        let open: Vec<i64> = journal
+            .open_acts(lab)
+            .expect("read")
+            .iter()
+            .map(|act| act.sequence)
+            .collect();
         assert_eq!(open, [second, first]);
-        journal.mark_act("r1", second, ActState::Undone, None).expect("written");
+        journal
+            .mark_act("r1", second, ActState::Undone, None)
+            .expect("written");
         assert_eq!(journal.open_acts(lab).expect("read").len(), 1);
         assert_eq!(journal.runs(Some(lab)).expect("read")[0].seed, u64::MAX);
     }
@@ -189,7 +260,9 @@ mod tests {
     fn an_act_is_claimed_once_until_its_claimer_is_known_dead() {
         let (_directory, journal) = journal();
         journal.begin_run("r1", Uuid::nil(), "s", 1).expect("begun");
-        let act = journal.intend_act("r1", "bug", "a", "b", "{}").expect("written");
+        let act = journal
+            .intend_act("r1", "bug", "a", "b", "{}")
+            .expect("written");
         assert!(journal.claim_act("r1", act, "pid 10").expect("claimed"));
         assert!(!journal.claim_act("r1", act, "pid 11").expect("asked"));
         journal.release_claims("r1").expect("released");
@@ -199,8 +272,14 @@ mod tests {
     #[test]
     fn a_journal_of_a_later_twin_is_refused() {
         let (directory, journal) = journal();
-        journal.connection().pragma_update(None, "user_version", 99).expect("written");
+        journal
+            .connection()
+            .pragma_update(None, "user_version", 99)
+            .expect("written");
         drop(journal);
-        assert!(matches!(Journal::open(directory.path()), Err(JournalError::Newer { found: 99, .. })));
+        assert!(matches!(
+            Journal::open(directory.path()),
+            Err(JournalError::Newer { found: 99, .. })
+        ));
     }
 }

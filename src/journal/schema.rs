@@ -79,8 +79,12 @@ pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<i64> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     // Another twin may have migrated while this one waited.
     let current: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let missing = MIGRATIONS.iter().skip(usize::try_from(current).unwrap_or(0));
-    let migrated = missing.map(|migration| connection.execute_batch(migration)).collect::<rusqlite::Result<Vec<()>>>();
+    let missing = MIGRATIONS
+        .iter()
+        .skip(usize::try_from(current).unwrap_or(0));
+    let migrated = missing
+        .map(|migration| connection.execute_batch(migration))
+        .collect::<rusqlite::Result<Vec<()>>>();
     match migrated.and_then(|_| connection.pragma_update(None, "user_version", VERSION)) {
         Ok(()) => connection.execute_batch("COMMIT").map(|()| VERSION),
         Err(error) => {

@@ -20,24 +20,52 @@ pub struct Destroyed {
 }
 
 /// Removes a lab. Works from the marks alone; the journal, where there is one, forgets it.
-pub async fn destroy(found: &Found, drivers: &Drivers, layout: &Layout, journal: Option<&Journal>, watch: &dyn Watch) -> Result<Destroyed, LabError> {
+pub async fn destroy(
+    found: &Found,
+    drivers: &Drivers,
+    layout: &Layout,
+    journal: Option<&Journal>,
+    watch: &dyn Watch,
+) -> Result<Destroyed, LabError> {
     let machine = drivers.hypervisor.machine().await?;
     let record = &found.record;
     let _lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), "destroy")?;
     let started = drivers.clock.elapsed();
     // What was found before the lock was taken may be old.
     let labs = super::find_all(drivers, layout).await?;
-    let found = labs.into_iter().find(|lab| lab.record.uuid == record.uuid).unwrap_or_else(|| Found { record: record.clone(), hosts: Vec::new(), networks: Vec::new() });
-    let operation = journal.map(|journal| journal.begin(record.uuid, "destroy")).transpose()?;
+    let found = labs
+        .into_iter()
+        .find(|lab| lab.record.uuid == record.uuid)
+        .unwrap_or_else(|| Found {
+            record: record.clone(),
+            hosts: Vec::new(),
+            networks: Vec::new(),
+        });
+    let operation = journal
+        .map(|journal| journal.begin(record.uuid, "destroy"))
+        .transpose()?;
     let mut removed = Vec::new();
 
     let mut domains: FuturesUnordered<_> = found
         .hosts
         .iter()
         .map(|host| async move {
-            watch.tell(Event::Started { id: "remove", host: Some(host.name.as_str()), what: "remove domain" });
-            let outcome = drivers.hypervisor.remove_domain(Target { uuid: host.domain.uuid, lab: record.uuid }).await;
-            watch.tell(Event::Done { id: "remove", host: Some(host.name.as_str()) });
+            watch.tell(Event::Started {
+                id: "remove",
+                host: Some(host.name.as_str()),
+                what: "remove domain",
+            });
+            let outcome = drivers
+                .hypervisor
+                .remove_domain(Target {
+                    uuid: host.domain.uuid,
+                    lab: record.uuid,
+                })
+                .await;
+            watch.tell(Event::Done {
+                id: "remove",
+                host: Some(host.name.as_str()),
+            });
             outcome.map(|()| format!("domain {}", host.domain.name))
         })
         .collect();
@@ -45,7 +73,13 @@ pub async fn destroy(found: &Found, drivers: &Drivers, layout: &Layout, journal:
         removed.push(outcome?);
     }
     for (network, _) in &found.networks {
-        drivers.hypervisor.remove_network(Target { uuid: network.uuid, lab: record.uuid }).await?;
+        drivers
+            .hypervisor
+            .remove_network(Target {
+                uuid: network.uuid,
+                lab: record.uuid,
+            })
+            .await?;
         removed.push(format!("network {}", network.name));
     }
     let own = table_name(record.uuid);
@@ -59,12 +93,19 @@ pub async fn destroy(found: &Found, drivers: &Drivers, layout: &Layout, journal:
     match std::fs::remove_dir_all(&directory) {
         Ok(()) => removed.push(directory.display().to_string()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(LabError::io(format!("removing {}", directory.display()))(error)),
+        Err(error) => {
+            return Err(LabError::io(format!("removing {}", directory.display()))(
+                error,
+            ));
+        }
     }
     if let (Some(journal), Some(operation)) = (journal, operation) {
         journal.end(operation, "done")?;
         journal.forget(record.uuid)?;
     }
     removed.sort();
-    Ok(Destroyed { removed, took: drivers.clock.elapsed().saturating_sub(started) })
+    Ok(Destroyed {
+        removed,
+        took: drivers.clock.elapsed().saturating_sub(started),
+    })
 }

@@ -96,7 +96,9 @@ pub enum LabError {
         failures: Vec<HostFailure>,
     },
     /// No scale fits.
-    #[error("the lab does not fit this machine, even at scale {largest}: {need} are needed and {available} can be had")]
+    #[error(
+        "the lab does not fit this machine, even at scale {largest}: {need} are needed and {available} can be had"
+    )]
     NoScale {
         /// The smallest lab there is.
         largest: u32,
@@ -150,20 +152,36 @@ impl LabError {
             Self::WhichLab { known } if known.is_empty() => vec!["`twin up` makes one".into()],
             Self::WhichLab { .. } => vec!["name one with --lab".into()],
             Self::NoHost { known, .. } => vec![format!("there is: {}", known.join(", "))],
-            Self::OtherTopology { was, .. } => vec![format!("`twin up {was}` goes on with it; `--lab NAME` makes another lab beside it")],
+            Self::OtherTopology { was, .. } => vec![format!(
+                "`twin up {was}` goes on with it; `--lab NAME` makes another lab beside it"
+            )],
             Self::Conflicts { conflicts, instead } => conflict_cures(conflicts, instead.as_deref()),
-            Self::Blocked { blocked } => blocked.iter().map(|blocked| blocked.cure.clone()).collect(),
+            Self::Blocked { blocked } => {
+                blocked.iter().map(|blocked| blocked.cure.clone()).collect()
+            }
             Self::Hosts { failures } => {
-                let mut cures: Vec<String> = failures.iter().map(|failure| failure.cure.clone()).collect();
+                let mut cures: Vec<String> = failures
+                    .iter()
+                    .map(|failure| failure.cure.clone())
+                    .collect();
                 cures.dedup();
                 cures
             }
             Self::NoScale { .. } => vec!["free memory, or take hosts out of the topology".into()],
             Self::NoAddresses { .. } => vec!["give the topology other networks".into()],
-            Self::NoAccelerator { .. } => vec!["install QEMU with scripts/host-setup.sh; `twin doctor` shows what was tried".into()],
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => vec!["free space on the state disk, then run the same command again".into()],
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => vec!["run as root, or as the owner of the state directory".into()],
-            Self::Io { .. } => vec!["see that the state directory is there and can be written to".into()],
+            Self::NoAccelerator { .. } => vec![
+                "install QEMU with scripts/host-setup.sh; `twin doctor` shows what was tried"
+                    .into(),
+            ],
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                vec!["free space on the state disk, then run the same command again".into()]
+            }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                vec!["run as root, or as the owner of the state directory".into()]
+            }
+            Self::Io { .. } => {
+                vec!["see that the state directory is there and can be written to".into()]
+            }
         }
     }
 }
@@ -177,9 +195,15 @@ fn conflict_cures(conflicts: &[Conflict], instead: Option<&str>) -> Vec<String> 
     }
     for conflict in conflicts {
         match conflict {
-            Conflict::Memory { .. } => cures.push("free memory, or make a smaller lab with a larger --scale".into()),
-            Conflict::Disk { .. } => cures.push("free space on the state disk, or make a smaller lab with a larger --scale".into()),
-            Conflict::SocketPath { .. } => cures.push("choose a shorter --state-dir or host name".into()),
+            Conflict::Memory { .. } => {
+                cures.push("free memory, or make a smaller lab with a larger --scale".into())
+            }
+            Conflict::Disk { .. } => cures.push(
+                "free space on the state disk, or make a smaller lab with a larger --scale".into(),
+            ),
+            Conflict::SocketPath { .. } => {
+                cures.push("choose a shorter --state-dir or host name".into())
+            }
             _ => {}
         }
     }

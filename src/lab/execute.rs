@@ -90,7 +90,10 @@ pub async fn apply(
     let machine_lock = prepared.machine_lock.take();
     let outcome = executor.run(plan, machine_lock).await;
     let ready = drivers.clock.elapsed().saturating_sub(started);
-    let steps = executor.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let steps = executor
+        .done
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     journal.end(operation, if outcome.is_ok() { "done" } else { "failed" })?;
     outcome.map(|()| Upped { steps, ready })
 }
@@ -101,15 +104,20 @@ impl Executor<'_> {
         for step in plan.steps {
             match &step.subject {
                 Subject::Lab | Subject::Network(_) => self.step(&step).await?,
-                Subject::Host(name) => match hosts.iter_mut().find(|(host, _)| *host == name.to_string()) {
-                    Some((_, steps)) => steps.push(step),
-                    None => hosts.push((name.to_string(), vec![step])),
-                },
+                Subject::Host(name) => {
+                    match hosts.iter_mut().find(|(host, _)| *host == name.to_string()) {
+                        Some((_, steps)) => steps.push(step),
+                        None => hosts.push((name.to_string(), vec![step])),
+                    }
+                }
             }
         }
         // The networks are up: their addresses and bridges are seen as taken by everybody.
         drop(machine_lock);
-        let mut pipelines: FuturesUnordered<_> = hosts.iter().map(|(host, steps)| self.host(host, steps)).collect();
+        let mut pipelines: FuturesUnordered<_> = hosts
+            .iter()
+            .map(|(host, steps)| self.host(host, steps))
+            .collect();
         let mut failures = Vec::new();
         while let Some(outcome) = pipelines.next().await {
             failures.extend(outcome.err());
@@ -124,13 +132,19 @@ impl Executor<'_> {
     async fn host(&self, host: &str, steps: &[Step]) -> Result<(), HostFailure> {
         let (making, waiting): (Vec<_>, Vec<_>) = steps.iter().partition(|step| step.changes());
         {
-            let Ok(_permit) = self.jobs.acquire().await else { return Ok(()) };
+            let Ok(_permit) = self.jobs.acquire().await else {
+                return Ok(());
+            };
             for step in making {
-                self.step(step).await.map_err(|error| failure_of(host, &error))?;
+                self.step(step)
+                    .await
+                    .map_err(|error| failure_of(host, &error))?;
             }
         }
         for step in waiting {
-            self.step(step).await.map_err(|error| failure_of(host, &error))?;
+            self.step(step)
+                .await
+                .map_err(|error| failure_of(host, &error))?;
         }
         Ok(())
     }
@@ -142,14 +156,21 @@ impl Executor<'_> {
             Subject::Host(name) => Some(name.as_str()),
             Subject::Lab | Subject::Network(_) => None,
         };
-        self.journal.intend(self.operation, &step.id, &what, step.inverse().as_deref())?;
-        self.watch.tell(Event::Started { id: &step.id, host, what: &what });
+        self.journal
+            .intend(self.operation, &step.id, &what, step.inverse().as_deref())?;
+        self.watch.tell(Event::Started {
+            id: &step.id,
+            host,
+            what: &what,
+        });
         let started = self.drivers.clock.elapsed();
         let mut outcome = self.act(&step.act).await;
         for _ in 0..RECONNECTS {
             match &outcome {
                 Err(LabError::Hypervisor(error)) if error.is_connection() => {
-                    self.watch.tell(Event::Note(&format!("{error}; waiting for it to come back")));
+                    self.watch.tell(Event::Note(&format!(
+                        "{error}; waiting for it to come back"
+                    )));
                     self.reconnected().await?;
                     outcome = self.act(&step.act).await;
                 }
@@ -158,11 +179,20 @@ impl Executor<'_> {
         }
         let took = self.drivers.clock.elapsed().saturating_sub(started);
         let failure = outcome.as_ref().err().map(ToString::to_string);
-        self.journal.done(self.operation, &step.id, took, failure.as_deref())?;
+        self.journal
+            .done(self.operation, &step.id, took, failure.as_deref())?;
         outcome?;
         self.watch.tell(Event::Done { id: &step.id, host });
-        let report = StepReport { id: step.id.clone(), what, took, changed: step.changes() };
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+        let report = StepReport {
+            id: step.id.clone(),
+            what,
+            took,
+            changed: step.changes(),
+        };
+        self.done
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(report);
         Ok(())
     }
 
@@ -182,19 +212,48 @@ impl Executor<'_> {
         let hypervisor = &self.drivers.hypervisor;
         let lab = self.placed.record.uuid;
         match act {
-            Act::MakeDirectory(path) if *path == self.layout.lab(lab) => self.layout.make_lab(&self.placed.record)?,
+            Act::MakeDirectory(path) if *path == self.layout.lab(lab) => {
+                self.layout.make_lab(&self.placed.record)?
+            }
             Act::MakeDirectory(path) => Layout::make(path)?,
             Act::DefineNetwork(network) => hypervisor.define_network(network).await?,
-            Act::StartNetwork(network) => hypervisor.start_network(Target { uuid: network.spec.uuid, lab }).await?,
-            Act::MarkBridge(bridge) => self.drivers.hostnet.set_alias(bridge, &bridge_mark(lab)).await?,
+            Act::StartNetwork(network) => {
+                hypervisor
+                    .start_network(Target {
+                        uuid: network.spec.uuid,
+                        lab,
+                    })
+                    .await?
+            }
+            Act::MarkBridge(bridge) => {
+                self.drivers
+                    .hostnet
+                    .set_alias(bridge, &bridge_mark(lab))
+                    .await?
+            }
             Act::RemoveDomain(domain) => {
-                hypervisor.remove_domain(Target { uuid: domain.spec.uuid, lab }).await?;
+                hypervisor
+                    .remove_domain(Target {
+                        uuid: domain.spec.uuid,
+                        lab,
+                    })
+                    .await?;
                 remove_host_files(&domain.spec)?;
             }
             Act::MakeDisk(disk) => image::create_overlay(disk).await?,
             Act::MakeSeed(path) => self.seed(path).await?,
             Act::DefineDomain(domain) => hypervisor.define_domain(domain).await?,
-            Act::StartDomain(domain) => hypervisor.power(Target { uuid: domain.spec.uuid, lab }, PowerAction::Start).await?,
+            Act::StartDomain(domain) => {
+                hypervisor
+                    .power(
+                        Target {
+                            uuid: domain.spec.uuid,
+                            lab,
+                        },
+                        PowerAction::Start,
+                    )
+                    .await?
+            }
             Act::Configure(domain) => self.configure(domain).await?,
             Act::Await(domain) => self.wait(domain).await?,
         }
@@ -203,49 +262,114 @@ impl Executor<'_> {
 
     /// Makes the seed whose path is `path`.
     async fn seed(&self, path: &std::path::Path) -> Result<(), LabError> {
-        let name = path.parent().and_then(|parent| parent.file_name()).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let Some(host) = self.placed.host(&name) else { return Ok(()) };
+        let name = path
+            .parent()
+            .and_then(|parent| parent.file_name())
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let Some(host) = self.placed.host(&name) else {
+            return Ok(());
+        };
         let key = self.layout.ssh_key();
         if let Some(parent) = key.parent() {
-            std::fs::create_dir_all(parent).map_err(LabError::io(format!("making {}", parent.display())))?;
+            std::fs::create_dir_all(parent)
+                .map_err(LabError::io(format!("making {}", parent.display())))?;
         }
-        let public_key = guest::make_key(&key).await.map_err(LabError::io("making an SSH key"))?;
+        let public_key = guest::make_key(&key)
+            .await
+            .map_err(LabError::io("making an SSH key"))?;
         let nics = host.host.nics.iter().filter_map(|nic| {
             let network = self.placed.network(nic.network.as_str())?;
-            let gateway = if nic.default_route { network.network.gateway } else { None };
-            Some((nic.mac?, nic.address.map(|address| (address, network.network.cidr.prefix())), gateway))
+            let gateway = if nic.default_route {
+                network.network.gateway
+            } else {
+                None
+            };
+            Some((
+                nic.mac?,
+                nic.address
+                    .map(|address| (address, network.network.cidr.prefix())),
+                gateway,
+            ))
         });
-        let station = Station { hostname: name, instance: host.uuid.to_string(), public_key, nics: nics.collect() };
+        let station = Station {
+            hostname: name,
+            instance: host.uuid.to_string(),
+            public_key,
+            nics: nics.collect(),
+        };
         Ok(image::write_seed(&station, path)?)
     }
 
     async fn configure(&self, domain: &Marked<DomainSpec>) -> Result<(), LabError> {
-        let Some(config) = domain.spec.config.as_deref().and_then(|text| serde_json::from_str(text).ok()) else { return Ok(()) };
-        let way = Way::Channel { domain: domain.spec.uuid, socket: domain.spec.channel.clone() };
-        Ok(self.drivers.guests.open(&way).ask(Request::Configure(config)).await?)
+        let Some(config) = domain
+            .spec
+            .config
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok())
+        else {
+            return Ok(());
+        };
+        let way = Way::Channel {
+            domain: domain.spec.uuid,
+            socket: domain.spec.channel.clone(),
+        };
+        Ok(self
+            .drivers
+            .guests
+            .open(&way)
+            .ask(Request::Configure(config))
+            .await?)
     }
 
     async fn wait(&self, domain: &Marked<DomainSpec>) -> Result<(), LabError> {
         let name = domain.mark.thing.as_str();
         let way = if domain.spec.config.is_some() {
-            Some(Way::Channel { domain: domain.spec.uuid, socket: domain.spec.channel.clone() })
+            Some(Way::Channel {
+                domain: domain.spec.uuid,
+                socket: domain.spec.channel.clone(),
+            })
         } else {
-            let address = self.placed.host(name).and_then(|host| host.host.nics.iter().find_map(|nic| nic.address));
-            address.map(|address| Way::Ssh { address, key: self.layout.ssh_key() })
+            let address = self
+                .placed
+                .host(name)
+                .and_then(|host| host.host.nics.iter().find_map(|nic| nic.address));
+            address.map(|address| Way::Ssh {
+                address,
+                key: self.layout.ssh_key(),
+            })
         };
         let Some(way) = way else { return Ok(()) };
         let guest = self.drivers.guests.open(&way);
-        let target = Target { uuid: domain.spec.uuid, lab: self.placed.record.uuid };
-        let answered = readiness::answer(self.drivers, guest.as_ref(), target, name, &domain.spec.serial_log, self.timeout).await;
-        answered.map(drop).map_err(|failure| LabError::Hosts { failures: vec![failure] })
+        let target = Target {
+            uuid: domain.spec.uuid,
+            lab: self.placed.record.uuid,
+        };
+        let answered = readiness::answer(
+            self.drivers,
+            guest.as_ref(),
+            target,
+            name,
+            &domain.spec.serial_log,
+            self.timeout,
+        )
+        .await;
+        answered.map(drop).map_err(|failure| LabError::Hosts {
+            failures: vec![failure],
+        })
     }
 }
 
 /// Removes a host's directory.
 pub(super) fn remove_host_files(spec: &DomainSpec) -> Result<(), LabError> {
-    let Some(directory) = spec.channel.parent() else { return Ok(()) };
+    let Some(directory) = spec.channel.parent() else {
+        return Ok(());
+    };
     match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LabError::io(format!("removing {}", directory.display()))(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LabError::io(format!(
+            "removing {}",
+            directory.display()
+        ))(error)),
         _ => Layout::make(directory),
     }
 }
@@ -256,7 +380,11 @@ fn failure_of(host: &str, error: &LabError) -> HostFailure {
     {
         return failure.clone();
     }
-    HostFailure { thing: host.to_owned(), why: error.to_string(), cure: error.cures().join("; ") }
+    HostFailure {
+        thing: host.to_owned(),
+        why: error.to_string(),
+        cure: error.cures().join("; "),
+    }
 }
 
 /// Shares a watch between tasks.

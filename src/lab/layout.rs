@@ -73,9 +73,14 @@ impl Layout {
     /// Makes a directory that QEMU's user can pass through.
     pub(crate) fn make(path: &Path) -> Result<(), LabError> {
         let what = || format!("making {}", path.display());
-        std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(LabError::io(what()))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(DIRECTORY_MODE)
+            .create(path)
+            .map_err(LabError::io(what()))?;
         // An operator's umask does not apply to what QEMU has to pass through.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(DIRECTORY_MODE)).map_err(LabError::io(what()))
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(DIRECTORY_MODE))
+            .map_err(LabError::io(what()))
     }
 
     /// Makes a lab's directory with its mark.
@@ -88,18 +93,24 @@ impl Layout {
         Self::make(&directory)?;
         let text = serde_json::to_vec_pretty(record).unwrap_or_default();
         let (draft, file) = (directory.join("lab.json.draft"), directory.join(RECORD));
-        std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &file)).map_err(LabError::io(format!("writing {}", file.display())))
+        std::fs::write(&draft, text)
+            .and_then(|()| std::fs::rename(&draft, &file))
+            .map_err(LabError::io(format!("writing {}", file.display())))
     }
 
     /// Reads the marks of all lab directories. One without a readable mark was being made when its twin was killed; its
     /// name is its mark.
     pub(crate) fn lab_directories(&self) -> Vec<(Uuid, Option<LabRecord>)> {
-        let Ok(entries) = std::fs::read_dir(self.pool().join("labs")) else { return Vec::new() };
+        let Ok(entries) = std::fs::read_dir(self.pool().join("labs")) else {
+            return Vec::new();
+        };
         entries
             .flatten()
             .filter_map(|entry| {
                 let uuid = Uuid::try_parse(&entry.file_name().to_string_lossy()).ok()?;
-                let record = std::fs::read(entry.path().join(RECORD)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+                let record = std::fs::read(entry.path().join(RECORD))
+                    .ok()
+                    .and_then(|bytes| serde_json::from_slice(&bytes).ok());
                 Some((uuid, record))
             })
             .collect()

@@ -44,7 +44,10 @@ impl LockError {
     /// What to do about it.
     pub fn cure(&self) -> String {
         match self {
-            Self::Held { .. } => "wait until it has ended, or end it with Ctrl-C; then run the same command again".into(),
+            Self::Held { .. } => {
+                "wait until it has ended, or end it with Ctrl-C; then run the same command again"
+                    .into()
+            }
             Self::Io { .. } => "run as root".into(),
         }
     }
@@ -72,7 +75,9 @@ impl Lock {
         let until = clock.elapsed() + MACHINE_DEADLINE;
         loop {
             match Self::take(&machine.to_string(), "this machine", verb) {
-                Err(LockError::Held { .. }) if clock.elapsed() < until => clock.sleep(RETRY_PAUSE).await,
+                Err(LockError::Held { .. }) if clock.elapsed() < until => {
+                    clock.sleep(RETRY_PAUSE).await
+                }
                 other => return other,
             }
         }
@@ -82,21 +87,40 @@ impl Lock {
         let directory = Path::new(DIRECTORY);
         std::fs::create_dir_all(directory).map_err(io(directory))?;
         let path = directory.join(name);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io(&path))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io(&path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 // A holder that has not written yet is named as such.
                 let _ = file.read_to_string(&mut holder);
-                let holder = if holder.trim().is_empty() { "another twin".to_owned() } else { holder.trim().to_owned() };
-                return Err(LockError::Held { what: what.to_owned(), holder });
+                let holder = if holder.trim().is_empty() {
+                    "another twin".to_owned()
+                } else {
+                    holder.trim().to_owned()
+                };
+                return Err(LockError::Held {
+                    what: what.to_owned(),
+                    holder,
+                });
             }
             Err(TryLockError::Error(error)) => return Err(io(&path)(error)),
         }
         let since = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
-        let holder = format!("`twin {verb}` (process {}, since {since})\n", std::process::id());
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes())).map_err(io(&path))?;
+        let holder = format!(
+            "`twin {verb}` (process {}, since {since})\n",
+            std::process::id()
+        );
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(holder.as_bytes()))
+            .map_err(io(&path))?;
         Ok(Self { _file: file })
     }
 }
@@ -109,8 +133,13 @@ mod tests {
     fn a_second_taker_is_told_who_has_it() {
         let (machine, lab) = (Uuid::new_v4(), Uuid::new_v4());
         let held = Lock::lab(machine, lab, "tiny", "up").expect("free");
-        let refused = Lock::lab(machine, lab, "tiny", "destroy").expect_err("held").to_string();
-        assert!(refused.contains("`twin up`") && refused.contains(&std::process::id().to_string()), "{refused}");
+        let refused = Lock::lab(machine, lab, "tiny", "destroy")
+            .expect_err("held")
+            .to_string();
+        assert!(
+            refused.contains("`twin up`") && refused.contains(&std::process::id().to_string()),
+            "{refused}"
+        );
         drop(held);
         assert!(Lock::lab(machine, lab, "tiny", "destroy").is_ok());
         let _ = std::fs::remove_file(Path::new(DIRECTORY).join(format!("{machine}-{lab}")));

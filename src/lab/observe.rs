@@ -12,8 +12,13 @@ use crate::units::Mib;
 const DEPTH: usize = 3;
 
 /// Reads all that a plan compares with.
-pub(super) async fn observe(drivers: &Drivers, layout: &Layout, lab_directory: &Path) -> Result<Observed, LabError> {
-    let (domains, networks) = futures::try_join!(drivers.hypervisor.domains(), drivers.hypervisor.networks())?;
+pub(super) async fn observe(
+    drivers: &Drivers,
+    layout: &Layout,
+    lab_directory: &Path,
+) -> Result<Observed, LabError> {
+    let (domains, networks) =
+        futures::try_join!(drivers.hypervisor.domains(), drivers.hypervisor.networks())?;
     let (links, routes) = futures::try_join!(drivers.hostnet.links(), drivers.hostnet.routes())?;
     let mut files = BTreeSet::new();
     collect_files(lab_directory, DEPTH, &mut files);
@@ -24,7 +29,11 @@ pub(super) async fn observe(drivers: &Drivers, layout: &Layout, lab_directory: &
                 name: network.name,
                 uuid: network.uuid,
                 mark: network.mark,
-                state: PresentNetwork { bridge: network.bridge, cidr: network.cidr, active: network.active },
+                state: PresentNetwork {
+                    bridge: network.bridge,
+                    cidr: network.cidr,
+                    active: network.active,
+                },
             })
             .collect(),
         domains: domains
@@ -41,8 +50,14 @@ pub(super) async fn observe(drivers: &Drivers, layout: &Layout, lab_directory: &
                 },
             })
             .collect(),
-        links: links.into_iter().map(|link| (link.name, link.alias, link.addresses)).collect(),
-        routes: routes.into_iter().filter_map(|route| Some((route.destination?, route.link))).collect(),
+        links: links
+            .into_iter()
+            .map(|link| (link.name, link.alias, link.addresses))
+            .collect(),
+        routes: routes
+            .into_iter()
+            .filter_map(|route| Some((route.destination?, route.link)))
+            .collect(),
         files,
         available_memory: available_memory(),
         free_disk: free_disk(layout),
@@ -54,7 +69,11 @@ fn collect_files(path: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) {
         return;
     }
     files.insert(path.to_owned());
-    let entries = if depth == 0 { None } else { std::fs::read_dir(path).ok() };
+    let entries = if depth == 0 {
+        None
+    } else {
+        std::fs::read_dir(path).ok()
+    };
     for entry in entries.into_iter().flatten().flatten() {
         collect_files(&entry.path(), depth - 1, files);
     }
@@ -63,7 +82,9 @@ fn collect_files(path: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) {
 /// `MemAvailable` of /proc/meminfo.
 pub(crate) fn available_memory() -> Mib {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
     Mib(kib.unwrap_or_default() / 1024)
 }
@@ -71,6 +92,11 @@ pub(crate) fn available_memory() -> Mib {
 /// Space on the file system that labs are on, or will be.
 pub(crate) fn free_disk(layout: &Layout) -> Mib {
     let pool = layout.pool();
-    let existing = pool.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    nix::sys::statvfs::statvfs(existing).map_or(Mib(0), |stat| Mib((stat.blocks_available() * stat.fragment_size()) >> 20))
+    let existing = pool
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
+    nix::sys::statvfs::statvfs(existing).map_or(Mib(0), |stat| {
+        Mib((stat.blocks_available() * stat.fragment_size()) >> 20)
+    })
 }

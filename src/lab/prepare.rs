@@ -11,7 +11,9 @@ use crate::hypervisor::Machine;
 use crate::image::{RecipeLookup, Store};
 use crate::model::place::{self, BuiltImage, Overhead};
 use crate::model::spec::Boot;
-use crate::model::{AcceleratorChoice, Host, ImageName, LabRecord, NetworkMode, Placed, RamBacking, Scale, Topology};
+use crate::model::{
+    AcceleratorChoice, Host, ImageName, LabRecord, NetworkMode, Placed, RamBacking, Scale, Topology,
+};
 use crate::plan::{self, Desired, Observed, Plan, Wanted};
 use crate::units::{Mib, Name};
 
@@ -70,11 +72,23 @@ fn lab_uuid(machine: Uuid, name: &Name) -> Uuid {
 }
 
 /// Finds out what has to be done. Nothing of the lab is changed; images may be built.
-pub async fn prepare(mut request: Request<'_>, drivers: &Drivers, layout: &Layout, watch: &dyn Watch) -> Result<Prepared, LabError> {
+pub async fn prepare(
+    mut request: Request<'_>,
+    drivers: &Drivers,
+    layout: &Layout,
+    watch: &dyn Watch,
+) -> Result<Prepared, LabError> {
     let machine = drivers.hypervisor.machine().await?;
-    let name = request.lab.clone().unwrap_or_else(|| request.topology.name.clone());
+    let name = request
+        .lab
+        .clone()
+        .unwrap_or_else(|| request.topology.name.clone());
     let uuid = lab_uuid(machine.uuid, &name);
-    let lab_lock = if request.build { Some(Lock::lab(machine.uuid, uuid, name.as_str(), "up")?) } else { None };
+    let lab_lock = if request.build {
+        Some(Lock::lab(machine.uuid, uuid, name.as_str(), "up")?)
+    } else {
+        None
+    };
     if let Some(image) = &request.image {
         for host in &mut request.topology.hosts {
             host.image.clone_from(image);
@@ -82,27 +96,47 @@ pub async fn prepare(mut request: Request<'_>, drivers: &Drivers, layout: &Layou
         }
     }
     let existing = existing_record(drivers, layout, uuid).await?;
-    if let Some(record) = existing.as_ref().filter(|record| record.topology != request.topology.name) {
+    if let Some(record) = existing
+        .as_ref()
+        .filter(|record| record.topology != request.topology.name)
+    {
         return Err(LabError::OtherTopology {
             lab: name.to_string(),
             was: record.topology.to_string(),
             asked: request.topology.name.to_string(),
         });
     }
-    let accelerator = match (existing.as_ref().map(|record| record.accelerator), request.accelerator) {
+    let accelerator = match (
+        existing.as_ref().map(|record| record.accelerator),
+        request.accelerator,
+    ) {
         (Some(known), _) => known,
         (None, Some(chosen)) => chosen,
         (None, None) => request.probe.choose().await?,
     };
     let images = provide_images(&request, layout, accelerator, watch).await?;
-    let machine_lock = if request.build { Some(Lock::machine(machine.uuid, "up", drivers.clock.as_ref()).await?) } else { None };
+    let machine_lock = if request.build {
+        Some(Lock::machine(machine.uuid, "up", drivers.clock.as_ref()).await?)
+    } else {
+        None
+    };
     let directory = layout.lab(uuid);
     let observed = observe(drivers, layout, &directory).await?;
     let record = match existing {
         Some(record) => record,
-        None => new_record(&request, name, uuid, accelerator, &images, &observed, layout)?,
+        None => new_record(
+            &request,
+            name,
+            uuid,
+            accelerator,
+            &images,
+            &observed,
+            layout,
+        )?,
     };
-    let no_addresses = || LabError::NoAddresses { lab: record.name.to_string() };
+    let no_addresses = || LabError::NoAddresses {
+        lab: record.name.to_string(),
+    };
     let placed = Placed::new(request.topology.clone(), record.clone()).ok_or_else(no_addresses)?;
     let desired = desire(&placed, &images, &machine, &request, directory);
     let conflicts = plan::conflicts(&desired, &observed);
@@ -111,13 +145,27 @@ pub async fn prepare(mut request: Request<'_>, drivers: &Drivers, layout: &Layou
         return Err(LabError::Conflicts { conflicts, instead });
     }
     let plan = plan::make(&desired, &observed);
-    Ok(Prepared { placed, plan, desired, images, machine_lock, lab_lock })
+    Ok(Prepared {
+        placed,
+        plan,
+        desired,
+        images,
+        machine_lock,
+        lab_lock,
+    })
 }
 
 /// Returns what was decided when the lab was made, from any of its marks.
-async fn existing_record(drivers: &Drivers, layout: &Layout, lab: Uuid) -> Result<Option<LabRecord>, LabError> {
+async fn existing_record(
+    drivers: &Drivers,
+    layout: &Layout,
+    lab: Uuid,
+) -> Result<Option<LabRecord>, LabError> {
     let labs = super::find_all(drivers, layout).await?;
-    Ok(labs.into_iter().map(|found| found.record).find(|record| record.uuid == lab))
+    Ok(labs
+        .into_iter()
+        .map(|found| found.record)
+        .find(|record| record.uuid == lab))
 }
 
 async fn provide_images(
@@ -134,9 +182,13 @@ async fn provide_images(
                 Layout::make(&layout.pool())?;
             }
             let progress = |what: &str| watch.tell(Event::Note(what));
-            store.provide(host, request.recipes, accelerator, &progress).await?
+            store
+                .provide(host, request.recipes, accelerator, &progress)
+                .await?
         } else {
-            store.cached(host, request.recipes)?.unwrap_or_else(|| not_built(host))
+            store
+                .cached(host, request.recipes)?
+                .unwrap_or_else(|| not_built(host))
         };
         images.insert(host.name.clone(), image);
     }
@@ -145,15 +197,28 @@ async fn provide_images(
 
 /// Stands for an image in a dry run.
 fn not_built(host: &Host) -> BuiltImage {
-    let place = |file: &str| std::path::PathBuf::from(format!("(image {} not built yet)/{file}", host.image));
+    let place = |file: &str| {
+        std::path::PathBuf::from(format!("(image {} not built yet)/{file}", host.image))
+    };
     let cloud = host.image.as_str() == "cloud";
     BuiltImage {
-        boot: if cloud { Boot::Disk } else { Boot::Kernel { kernel: place("kernel"), initrd: place("initrd"), cmdline: String::new() } },
+        boot: if cloud {
+            Boot::Disk
+        } else {
+            Boot::Kernel {
+                kernel: place("kernel"),
+                initrd: place("initrd"),
+                cmdline: String::new(),
+            }
+        },
         base: cloud.then(|| (place("disk.qcow2"), "qcow2".to_owned())),
         base_size: Mib(0),
         has_twin_guest: !cloud,
         takes_seed: cloud,
-        overhead: Overhead { fixed: Mib(128), per_gib_kib: 20 * 1024 },
+        overhead: Overhead {
+            fixed: Mib(128),
+            per_gib_kib: 20 * 1024,
+        },
     }
 }
 
@@ -174,28 +239,62 @@ fn new_record(
     let shift = if name == topology.name {
         0
     } else {
-        plan::free_shift(topology, observed).ok_or_else(|| LabError::NoAddresses { lab: name.to_string() })?
+        plan::free_shift(topology, observed).ok_or_else(|| LabError::NoAddresses {
+            lab: name.to_string(),
+        })?
     };
-    Ok(LabRecord { uuid, name, topology: topology.name.clone(), scale, accelerator, shift, time_scale: request.time_scale })
+    Ok(LabRecord {
+        uuid,
+        name,
+        topology: topology.name.clone(),
+        scale,
+        accelerator,
+        shift,
+        time_scale: request.time_scale,
+    })
 }
 
-fn auto_scale(topology: &Topology, images: &BTreeMap<Name, BuiltImage>, layout: &Layout) -> Result<Scale, LabError> {
+fn auto_scale(
+    topology: &Topology,
+    images: &BTreeMap<Name, BuiltImage>,
+    layout: &Layout,
+) -> Result<Scale, LabError> {
     let memory = |scale: Scale| -> Mib {
-        let one = |host: &Host| images.get(&host.name).map_or(Mib(0), |image| image.overhead.on_top_of(scale.effective(host.memory)));
+        let one = |host: &Host| {
+            images.get(&host.name).map_or(Mib(0), |image| {
+                image.overhead.on_top_of(scale.effective(host.memory))
+            })
+        };
         topology.hosts.iter().map(one).sum()
     };
     let disk = |scale: Scale| -> Mib {
         let one = |host: &Host| {
-            let disks: Mib = host.disks.iter().map(|disk| scale.effective(disk.size)).sum();
-            let base = images.get(&host.name).map_or(Mib(0), |image| image.base_size);
-            let ram = if host.ram == RamBacking::File { scale.effective(host.memory) } else { Mib(0) };
+            let disks: Mib = host
+                .disks
+                .iter()
+                .map(|disk| scale.effective(disk.size))
+                .sum();
+            let base = images
+                .get(&host.name)
+                .map_or(Mib(0), |image| image.base_size);
+            let ram = if host.ram == RamBacking::File {
+                scale.effective(host.memory)
+            } else {
+                Mib(0)
+            };
             disks.max(base) + ram
         };
         topology.hosts.iter().map(one).sum()
     };
     let (available, free) = (available_memory(), free_disk(layout));
     // A scale whose disks do not fit is as bad as one whose memory does not.
-    let need = |scale: Scale| if disk(scale) > free { Mib(u64::MAX >> 20) } else { memory(scale) };
+    let need = |scale: Scale| {
+        if disk(scale) > free {
+            Mib(u64::MAX >> 20)
+        } else {
+            memory(scale)
+        }
+    };
     Scale::choose(available, need).ok_or_else(|| LabError::NoScale {
         largest: Scale::LARGEST.divisor(),
         need: memory(Scale::LARGEST),
@@ -203,18 +302,39 @@ fn auto_scale(topology: &Topology, images: &BTreeMap<Name, BuiltImage>, layout: 
     })
 }
 
-fn desire(placed: &Placed, images: &BTreeMap<Name, BuiltImage>, machine: &Machine, request: &Request<'_>, directory: std::path::PathBuf) -> Desired {
+fn desire(
+    placed: &Placed,
+    images: &BTreeMap<Name, BuiltImage>,
+    machine: &Machine,
+    request: &Request<'_>,
+    directory: std::path::PathBuf,
+) -> Desired {
     let wanted = placed.hosts.iter().filter_map(|host| {
         let image = images.get(&host.host.name)?;
-        let shape = place::Machine { lab_directory: &directory, cpus: machine.cpus };
-        Some(Wanted { domain: place::domain_spec(placed, host, image, shape), answers: image.has_twin_guest || image.takes_seed })
+        let shape = place::Machine {
+            lab_directory: &directory,
+            cpus: machine.cpus,
+        };
+        Some(Wanted {
+            domain: place::domain_spec(placed, host, image, shape),
+            answers: image.has_twin_guest || image.takes_seed,
+        })
     });
     let only = request.only.as_deref().map(|pattern| {
-        placed.hosts.iter().map(|host| host.host.name.clone()).filter(|name| glob(pattern, name.as_str())).collect::<BTreeSet<Name>>()
+        placed
+            .hosts
+            .iter()
+            .map(|host| host.host.name.clone())
+            .filter(|name| glob(pattern, name.as_str()))
+            .collect::<BTreeSet<Name>>()
     });
     Desired {
         lab: placed.record.uuid,
-        networks: placed.networks.iter().filter_map(|network| place::network_spec(placed, network)).collect(),
+        networks: placed
+            .networks
+            .iter()
+            .filter_map(|network| place::network_spec(placed, network))
+            .collect(),
         domains: wanted.collect(),
         replace: request.replace.clone(),
         only: only.unwrap_or_default(),
@@ -229,7 +349,9 @@ fn glob(pattern: &str, text: &str) -> bool {
         (None, None) => true,
         (Some('*'), _) => {
             let rest = pattern.as_str();
-            std::iter::once(text.as_str()).chain(std::iter::from_fn(|| text.next().map(|_| text.as_str()))).any(|tail| glob(rest, tail))
+            std::iter::once(text.as_str())
+                .chain(std::iter::from_fn(|| text.next().map(|_| text.as_str())))
+                .any(|tail| glob(rest, tail))
         }
         (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
             text.next();
@@ -240,20 +362,41 @@ fn glob(pattern: &str, text: &str) -> bool {
 }
 
 /// Returns the command that makes the same lab beside what is in the way.
-async fn other_lab(drivers: &Drivers, layout: &Layout, request: &Request<'_>, observed: &Observed) -> Result<Option<String>, LabError> {
+async fn other_lab(
+    drivers: &Drivers,
+    layout: &Layout,
+    request: &Request<'_>,
+    observed: &Observed,
+) -> Result<Option<String>, LabError> {
     const TRIES: u32 = 100;
-    let fixed = request.topology.networks.iter().any(|network| network.mode == NetworkMode::Bridge && network.bridge.is_none());
+    let fixed = request
+        .topology
+        .networks
+        .iter()
+        .any(|network| network.mode == NetworkMode::Bridge && network.bridge.is_none());
     if fixed || plan::free_shift(&request.topology, observed).is_none() {
         return Ok(None);
     }
-    let known: BTreeSet<String> = super::find_all(drivers, layout).await?.into_iter().map(|lab| lab.record.name.to_string()).collect();
+    let known: BTreeSet<String> = super::find_all(drivers, layout)
+        .await?
+        .into_iter()
+        .map(|lab| lab.record.name.to_string())
+        .collect();
     let base = request.topology.name.as_str();
     let starts = |name: &str| format!("{name}-");
-    let free = (2..TRIES).map(|number| format!("{base}-{number}")).find(|name| {
-        !known.contains(name)
-            && !observed.domains.iter().any(|domain| domain.name.starts_with(&starts(name)))
-            && !observed.networks.iter().any(|network| network.name.starts_with(&starts(name)))
-    });
+    let free = (2..TRIES)
+        .map(|number| format!("{base}-{number}"))
+        .find(|name| {
+            !known.contains(name)
+                && !observed
+                    .domains
+                    .iter()
+                    .any(|domain| domain.name.starts_with(&starts(name)))
+                && !observed
+                    .networks
+                    .iter()
+                    .any(|network| network.name.starts_with(&starts(name)))
+        });
     Ok(free.map(|name| format!("twin --lab {name} up {base}")))
 }
 

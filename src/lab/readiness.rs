@@ -14,8 +14,19 @@ const LOOK: Duration = Duration::from_millis(500);
 const TAIL_BYTES: u64 = 64 * 1024;
 
 /// Waits until the guest answers. Ends early when its domain is no longer running.
-pub async fn answer(drivers: &Drivers, guest: &dyn Guest, target: Target, name: &str, serial_log: &Path, deadline: Duration) -> Result<Greeting, HostFailure> {
-    let failure = |why: String, cure: String| HostFailure { thing: name.to_owned(), why, cure };
+pub async fn answer(
+    drivers: &Drivers,
+    guest: &dyn Guest,
+    target: Target,
+    name: &str,
+    serial_log: &Path,
+    deadline: Duration,
+) -> Result<Greeting, HostFailure> {
+    let failure = |why: String, cure: String| HostFailure {
+        thing: name.to_owned(),
+        why,
+        cure,
+    };
     let stopped = async {
         loop {
             drivers.clock.sleep(LOOK).await;
@@ -57,7 +68,9 @@ fn last_seen(serial_log: &Path) -> String {
         file.take(TAIL_BYTES).read_to_end(&mut tail)?;
         Ok(tail)
     };
-    let Ok(tail) = read() else { return format!("there is no serial log {}", serial_log.display()) };
+    let Ok(tail) = read() else {
+        return format!("there is no serial log {}", serial_log.display());
+    };
     let text = String::from_utf8_lossy(&tail);
     if let Some(panic) = text.lines().find(|line| line.contains("Kernel panic")) {
         return format!("its console says: {}", panic.trim());

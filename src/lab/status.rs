@@ -67,34 +67,74 @@ pub struct NetworkStatus {
 }
 
 /// Reads a lab's state; guests are asked side by side.
-pub async fn status(found: &Found, drivers: &Drivers, layout: &Layout) -> Result<LabStatus, LabError> {
-    let hosts = join_all(found.hosts.iter().map(|host| host_status(host, found, drivers, layout))).await;
+pub async fn status(
+    found: &Found,
+    drivers: &Drivers,
+    layout: &Layout,
+) -> Result<LabStatus, LabError> {
+    let hosts = join_all(
+        found
+            .hosts
+            .iter()
+            .map(|host| host_status(host, found, drivers, layout)),
+    )
+    .await;
     let networks = found.networks.iter().map(|(network, spec)| NetworkStatus {
-        name: network.mark.as_ref().map_or_else(|| network.name.clone(), |mark| mark.thing.to_string()),
+        name: network
+            .mark
+            .as_ref()
+            .map_or_else(|| network.name.clone(), |mark| mark.thing.to_string()),
         bridge: spec.bridge.clone(),
         cidr: spec.cidr,
         mode: spec.mode,
         active: network.active,
     });
-    Ok(LabStatus { record: found.record.clone(), hosts, networks: networks.collect() })
+    Ok(LabStatus {
+        record: found.record.clone(),
+        hosts,
+        networks: networks.collect(),
+    })
 }
 
-async fn host_status(host: &FoundHost, found: &Found, drivers: &Drivers, layout: &Layout) -> HostStatus {
-    let way = host.way(layout, &found.networks).filter(|_| host.domain.power == Power::Running);
+async fn host_status(
+    host: &FoundHost,
+    found: &Found,
+    drivers: &Drivers,
+    layout: &Layout,
+) -> HostStatus {
+    let way = host
+        .way(layout, &found.networks)
+        .filter(|_| host.domain.power == Power::Running);
     let (mut answers, mut guest) = (None, None);
     if let Some(way) = way {
         let opened = drivers.guests.open(&way);
         if matches!(way, super::Way::Channel { .. }) {
-            guest = tokio::time::timeout(ANSWER, opened.state()).await.ok().and_then(Result::ok);
+            guest = tokio::time::timeout(ANSWER, opened.state())
+                .await
+                .ok()
+                .and_then(Result::ok);
             answers = Some(guest.is_some());
         } else {
-            answers = Some(tokio::time::timeout(ANSWER, opened.greet(ANSWER)).await.is_ok_and(|greeted| greeted.is_ok()));
+            answers = Some(
+                tokio::time::timeout(ANSWER, opened.greet(ANSWER))
+                    .await
+                    .is_ok_and(|greeted| greeted.is_ok()),
+            );
         }
     }
-    let configured = host.config().map(|config| config.nics.iter().flat_map(|nic| nic.addresses.iter().map(|(address, _)| *address)).collect::<Vec<_>>());
+    let configured = host.config().map(|config| {
+        config
+            .nics
+            .iter()
+            .flat_map(|nic| nic.addresses.iter().map(|(address, _)| *address))
+            .collect::<Vec<_>>()
+    });
     let leased = || {
         let leases = found.networks.iter().flat_map(|(_, spec)| &spec.leases);
-        leases.filter(|lease| host.spec.nics.iter().any(|nic| nic.mac == lease.mac)).map(|lease| lease.address).collect()
+        leases
+            .filter(|lease| host.spec.nics.iter().any(|nic| nic.mac == lease.mac))
+            .map(|lease| lease.address)
+            .collect()
     };
     HostStatus {
         name: host.name.to_string(),

@@ -12,7 +12,9 @@ use super::{AcceleratorChoice, Host, Network, NetworkMode, Topology};
 use crate::units::{Cidr, Mac, Mib, Name};
 
 /// The divisor of payload sizes: a power of two, 1 to 64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Scale(u32);
 
@@ -29,7 +31,11 @@ impl Scale {
 
     /// Makes a scale.
     pub const fn new(divisor: u32) -> Result<Self, ScaleError> {
-        if divisor.is_power_of_two() && divisor <= Self::LARGEST.0 { Ok(Self(divisor)) } else { Err(ScaleError) }
+        if divisor.is_power_of_two() && divisor <= Self::LARGEST.0 {
+            Ok(Self(divisor))
+        } else {
+            Err(ScaleError)
+        }
     }
 
     /// Returns the divisor.
@@ -46,7 +52,9 @@ impl Scale {
     pub fn choose(available: Mib, need: impl Fn(Self) -> Mib) -> Option<Self> {
         const SHARE_PERCENT: u64 = 60;
         let share = Mib(available.0 * SHARE_PERCENT / 100);
-        (0..=6).map(|power| Self(1 << power)).find(|scale| need(*scale) <= share)
+        (0..=6)
+            .map(|power| Self(1 << power))
+            .find(|scale| need(*scale) <= share)
     }
 }
 
@@ -137,51 +145,81 @@ impl Placed {
     pub fn new(mut topology: Topology, record: LabRecord) -> Option<Self> {
         shift(&mut topology, record.shift)?;
         let own_names = record.name == topology.name && record.shift == 0;
-        let networks = topology.networks.iter().enumerate().map(|(index, network)| PlacedNetwork {
-            libvirt_name: format!("{}-{}", record.name, network.name),
-            uuid: thing_uuid(record.uuid, "network", network.name.as_str()),
-            bridge: match &network.bridge {
-                Some(bridge) if own_names || network.mode == NetworkMode::Bridge => bridge.clone(),
-                _ => bridge_name(record.uuid, index, network.name.as_str()),
-            },
-            network: network.clone(),
-        });
+        let networks = topology
+            .networks
+            .iter()
+            .enumerate()
+            .map(|(index, network)| PlacedNetwork {
+                libvirt_name: format!("{}-{}", record.name, network.name),
+                uuid: thing_uuid(record.uuid, "network", network.name.as_str()),
+                bridge: match &network.bridge {
+                    Some(bridge) if own_names || network.mode == NetworkMode::Bridge => {
+                        bridge.clone()
+                    }
+                    _ => bridge_name(record.uuid, index, network.name.as_str()),
+                },
+                network: network.clone(),
+            });
         let hosts = topology.hosts.iter().map(|host| {
             let uuid = domain_uuid(record.uuid, host.name.as_str());
             let mut host = host.clone();
             for (index, nic) in host.nics.iter_mut().enumerate() {
                 nic.mac.get_or_insert_with(|| mac_for(uuid, index));
             }
-            PlacedHost { domain: format!("{}-{}", record.name, host.name), uuid, host }
+            PlacedHost {
+                domain: format!("{}-{}", record.name, host.name),
+                uuid,
+                host,
+            }
         });
         let (networks, hosts) = (networks.collect(), hosts.collect());
-        Some(Self { record, topology, networks, hosts })
+        Some(Self {
+            record,
+            topology,
+            networks,
+            hosts,
+        })
     }
 
     /// Finds a host by name.
     pub fn host(&self, name: &str) -> Option<&PlacedHost> {
-        self.hosts.iter().find(|host| host.host.name.as_str() == name)
+        self.hosts
+            .iter()
+            .find(|host| host.host.name.as_str() == name)
     }
 
     /// Finds a network by its name in the topology.
     pub fn network(&self, name: &str) -> Option<&PlacedNetwork> {
-        self.networks.iter().find(|network| network.network.name.as_str() == name)
+        self.networks
+            .iter()
+            .find(|network| network.network.name.as_str() == name)
     }
 }
 
 fn shift(topology: &mut Topology, offset: u32) -> Option<()> {
     let moved = |address: Ipv4Addr| u32::from(address).checked_add(offset).map(Ipv4Addr::from);
     let mut within: Vec<Cidr> = Vec::new();
-    for network in topology.networks.iter_mut().filter(|network| network.mode != NetworkMode::Bridge) {
+    for network in topology
+        .networks
+        .iter_mut()
+        .filter(|network| network.mode != NetworkMode::Bridge)
+    {
         within.push(network.cidr);
         network.cidr = network.cidr.shifted(offset)?;
-        network.gateway = network.gateway.map_or(Some(None), |gateway| moved(gateway).map(Some))?;
+        network.gateway = network
+            .gateway
+            .map_or(Some(None), |gateway| moved(gateway).map(Some))?;
         for range in network.ranges.values_mut() {
             *range = range.shifted(offset);
         }
     }
     let moves = |address: Ipv4Addr| within.iter().any(|cidr| cidr.contains(address));
-    for address in topology.hosts.iter_mut().flat_map(|host| &mut host.nics).filter_map(|nic| nic.address.as_mut()) {
+    for address in topology
+        .hosts
+        .iter_mut()
+        .flat_map(|host| &mut host.nics)
+        .filter_map(|nic| nic.address.as_mut())
+    {
         if moves(*address) {
             *address = moved(*address)?;
         }
@@ -206,7 +244,11 @@ pub fn domain_uuid(lab: Uuid, host: &str) -> Uuid {
 /// Makes a bridge name of at most 15 characters that tells lab, place and network.
 pub fn bridge_name(lab: Uuid, index: usize, network: &str) -> String {
     let lab = &lab.simple().to_string()[..6];
-    let network: String = network.chars().filter(char::is_ascii_alphanumeric).take(4).collect();
+    let network: String = network
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(4)
+        .collect();
     format!("tw{lab}-{index}{network}")
 }
 
@@ -224,7 +266,10 @@ mod tests {
     fn the_scale_is_full_where_it_fits_and_else_takes_at_most_sixty_percent() {
         let need = |scale: Scale| scale.effective(Mib(136 * 1024)) + Mib(5 * 120);
         assert_eq!(Scale::choose(Mib(512 * 1024), need), Some(Scale::FULL));
-        assert_eq!(Scale::choose(Mib(22 * 1024), need).map(Scale::divisor), Some(16));
+        assert_eq!(
+            Scale::choose(Mib(22 * 1024), need).map(Scale::divisor),
+            Some(16)
+        );
         assert_eq!(Scale::choose(Mib(1024), need), None);
     }
 
@@ -239,9 +284,19 @@ mod tests {
     #[test]
     fn generated_bridge_names_fit_the_kernel_and_differ_by_network() {
         let lab = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"lab");
-        let names: Vec<String> = ["provider", "provider-two", "p"].iter().enumerate().map(|(index, name)| bridge_name(lab, index, name)).collect();
+        let names: Vec<String> = ["provider", "provider-two", "p"]
+            .iter()
+            .enumerate()
+            .map(|(index, name)| bridge_name(lab, index, name))
+            .collect();
         assert!(names.iter().all(|name| name.len() <= 15), "{names:?}");
-        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
+        assert_eq!(
+            names
+                .iter()
+                .collect::<std::collections::BTreeSet<_>>()
+                .len(),
+            3
+        );
     }
 
     #[test]

@@ -10,8 +10,11 @@ pub mod spec;
 mod lab;
 mod topology;
 
-pub use lab::{LabRecord, Mark, Placed, PlacedHost, PlacedNetwork, Scale, ScaleError, bridge_name, domain_uuid, mac_for};
+pub use lab::{
+    LabRecord, Mark, Placed, PlacedHost, PlacedNetwork, Scale, ScaleError, bridge_name,
+    domain_uuid, mac_for,
+};
 pub use topology::{
-    AcceleratorChoice, Baseline, Compute, Dhcp, Disk, Host, ImageName, Instance, Network, NetworkMode, Nic, Policy, RamBacking, Service,
-    Topology, Vip,
+    AcceleratorChoice, Baseline, Compute, Dhcp, Disk, Host, ImageName, Instance, Network,
+    NetworkMode, Nic, Policy, RamBacking, Service, Topology, Vip,
 };

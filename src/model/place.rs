@@ -38,7 +38,11 @@ impl Overhead {
     pub const fn on_top_of(self, payload: Mib) -> Mib {
         let gross = payload.0 + self.fixed.0;
         // The share is of the whole, overhead included: gross / (1 - share).
-        let share_kib = if self.per_gib_kib > 524_288 { 524_288 } else { self.per_gib_kib };
+        let share_kib = if self.per_gib_kib > 524_288 {
+            524_288
+        } else {
+            self.per_gib_kib
+        };
         Mib((gross * 1_048_576).div_ceil(1_048_576 - share_kib))
     }
 }
@@ -54,7 +58,9 @@ pub struct Machine<'a> {
 
 /// Returns the memory that a host's domain gets at the lab's scale.
 pub fn effective_memory(placed: &Placed, host: &Host, image: &BuiltImage) -> Mib {
-    image.overhead.on_top_of(placed.record.scale.effective(host.memory))
+    image
+        .overhead
+        .on_top_of(placed.record.scale.effective(host.memory))
 }
 
 /// Returns the network to define, or nothing for a bridge that exists already.
@@ -63,9 +69,17 @@ pub fn network_spec(placed: &Placed, network: &PlacedNetwork) -> Option<Marked<N
         return None;
     }
     let leases = placed.hosts.iter().flat_map(|host| {
-        host.host.nics.iter().filter(|nic| nic.network == network.network.name).filter_map(|nic| {
-            Some(Lease { mac: nic.mac?, name: host.host.name.to_string(), address: nic.address? })
-        })
+        host.host
+            .nics
+            .iter()
+            .filter(|nic| nic.network == network.network.name)
+            .filter_map(|nic| {
+                Some(Lease {
+                    mac: nic.mac?,
+                    name: host.host.name.to_string(),
+                    address: nic.address?,
+                })
+            })
     });
     let spec = NetworkSpec {
         name: network.libvirt_name.clone(),
@@ -75,20 +89,33 @@ pub fn network_spec(placed: &Placed, network: &PlacedNetwork) -> Option<Marked<N
         cidr: network.network.cidr,
         gateway: network.network.gateway,
         dhcp: network.network.dhcp,
-        leases: if network.network.dhcp == Dhcp::Static { leases.collect() } else { Vec::new() },
+        leases: if network.network.dhcp == Dhcp::Static {
+            leases.collect()
+        } else {
+            Vec::new()
+        },
     };
     Some(marked(placed, &network.network.name, spec))
 }
 
 /// Returns the domain to define.
-pub fn domain_spec(placed: &Placed, host: &PlacedHost, image: &BuiltImage, machine: Machine<'_>) -> Marked<DomainSpec> {
+pub fn domain_spec(
+    placed: &Placed,
+    host: &PlacedHost,
+    image: &BuiltImage,
+    machine: Machine<'_>,
+) -> Marked<DomainSpec> {
     let directory = machine.lab_directory.join(host.host.name.as_str());
     let disks = host.host.disks.iter().enumerate().map(|(index, disk)| {
         let size = placed.record.scale.effective(disk.size);
         let backing = if index == 0 { image.base.clone() } else { None };
         DiskSpec {
             path: directory.join(format!("disk{index}.qcow2")),
-            size: if backing.is_some() { size.max(image.base_size) } else { size },
+            size: if backing.is_some() {
+                size.max(image.base_size)
+            } else {
+                size
+            },
             backing,
         }
     });
@@ -99,7 +126,10 @@ pub fn domain_spec(placed: &Placed, host: &PlacedHost, image: &BuiltImage, machi
         } else {
             NicLink::Network(network.libvirt_name.clone())
         };
-        Some(NicSpec { mac: nic.mac?, link })
+        Some(NicSpec {
+            mac: nic.mac?,
+            link,
+        })
     });
     let vcpus = match placed.record.accelerator {
         AcceleratorChoice::Tcg => 1,
@@ -118,7 +148,9 @@ pub fn domain_spec(placed: &Placed, host: &PlacedHost, image: &BuiltImage, machi
         nics: nics.collect(),
         channel: directory.join("guest.sock"),
         serial_log: directory.join("serial.log"),
-        config: image.has_twin_guest.then(|| serde_json::to_string(&host_config(placed, host)).unwrap_or_default()),
+        config: image
+            .has_twin_guest
+            .then(|| serde_json::to_string(&host_config(placed, host)).unwrap_or_default()),
         autostart: placed.topology.policy.autostart,
     };
     marked(placed, &host.host.name, spec)
@@ -137,34 +169,69 @@ fn marked<S: serde::Serialize>(placed: &Placed, thing: &crate::units::Name, spec
 pub fn host_config(placed: &Placed, host: &PlacedHost) -> wire::HostConfig {
     let scale = placed.record.scale;
     let topology = &placed.topology;
-    let prefix_of = |network: &crate::units::Name| topology.network(network.as_str()).map_or(24, |network| network.cidr.prefix());
-    let nics = host.host.nics.iter().enumerate().filter_map(|(index, nic)| {
-        let prefix = prefix_of(&nic.network);
-        let vips = topology.vips.iter().filter(|vip| vip.host == host.host.name && vip.network == nic.network);
-        Some(wire::NicConfig {
-            mac: nic.mac?,
-            name: format!("eth{index}"),
-            addresses: nic.address.into_iter().chain(vips.map(|vip| vip.address)).map(|address| (address, prefix)).collect(),
-            gateway: if nic.default_route { topology.network(nic.network.as_str()).and_then(|network| network.gateway) } else { None },
-        })
-    });
+    let prefix_of = |network: &crate::units::Name| {
+        topology
+            .network(network.as_str())
+            .map_or(24, |network| network.cidr.prefix())
+    };
+    let nics = host
+        .host
+        .nics
+        .iter()
+        .enumerate()
+        .filter_map(|(index, nic)| {
+            let prefix = prefix_of(&nic.network);
+            let vips = topology
+                .vips
+                .iter()
+                .filter(|vip| vip.host == host.host.name && vip.network == nic.network);
+            Some(wire::NicConfig {
+                mac: nic.mac?,
+                name: format!("eth{index}"),
+                addresses: nic
+                    .address
+                    .into_iter()
+                    .chain(vips.map(|vip| vip.address))
+                    .map(|address| (address, prefix))
+                    .collect(),
+                gateway: if nic.default_route {
+                    topology
+                        .network(nic.network.as_str())
+                        .and_then(|network| network.gateway)
+                } else {
+                    None
+                },
+            })
+        });
     let names = placed.hosts.iter().filter_map(|host| {
         let address = host.host.nics.iter().find_map(|nic| nic.address)?;
         Some((address, host.host.name.to_string()))
     });
-    let services = topology.services_of(&host.host).into_iter().map(|service| wire::ServiceConfig {
-        name: service.name.to_string(),
-        memory_mib: scale.effective(service.memory).0,
-        oom_score_adj: service.oom_score_adj,
-        ports: service.ports,
-    });
+    let services =
+        topology
+            .services_of(&host.host)
+            .into_iter()
+            .map(|service| wire::ServiceConfig {
+                name: service.name.to_string(),
+                memory_mib: scale.effective(service.memory).0,
+                oom_score_adj: service.oom_score_adj,
+                ports: service.ports,
+            });
     wire::HostConfig {
         hostname: host.host.name.to_string(),
         nics: nics.collect(),
         hosts: names.collect(),
         services: services.collect(),
-        compute: host.host.compute.then(|| compute_config(placed, &host.host)),
-        vips: topology.vips.iter().filter(|vip| vip.host == host.host.name).map(|vip| (vip.name.to_string(), vip.address, vip.port)).collect(),
+        compute: host
+            .host
+            .compute
+            .then(|| compute_config(placed, &host.host)),
+        vips: topology
+            .vips
+            .iter()
+            .filter(|vip| vip.host == host.host.name)
+            .map(|vip| (vip.name.to_string(), vip.address, vip.port))
+            .collect(),
         time_scale: placed.record.time_scale,
     }
 }
@@ -176,12 +243,20 @@ fn compute_config(placed: &Placed, host: &Host) -> wire::ComputeConfig {
         reserved_mib: compute.reserved_host_memory.0,
         resume: compute.resume_guests_state_on_host_boot,
         ram_allocation_ratio: compute.ram_allocation_ratio,
-        flavors: compute.flavors.iter().map(|(name, memory)| (name.to_string(), memory.0)).collect(),
+        flavors: compute
+            .flavors
+            .iter()
+            .map(|(name, memory)| (name.to_string(), memory.0))
+            .collect(),
         instances: host
             .instances
             .iter()
             .map(|instance| {
-                let flavor = compute.flavors.get(&instance.flavor).copied().unwrap_or_default();
+                let flavor = compute
+                    .flavors
+                    .get(&instance.flavor)
+                    .copied()
+                    .unwrap_or_default();
                 instance_config(placed, instance.name.as_str(), flavor)
             })
             .collect(),
@@ -190,7 +265,11 @@ fn compute_config(placed: &Placed, host: &Host) -> wire::ComputeConfig {
 
 /// Returns an instance of `flavor` as the guest is told of it.
 pub fn instance_config(placed: &Placed, name: &str, flavor: Mib) -> wire::InstanceConfig {
-    wire::InstanceConfig { name: name.to_owned(), flavor_mib: flavor.0, memory_mib: placed.record.scale.effective(flavor).0 }
+    wire::InstanceConfig {
+        name: name.to_owned(),
+        flavor_mib: flavor.0,
+        memory_mib: placed.record.scale.effective(flavor).0,
+    }
 }
 
 #[cfg(test)]
@@ -199,7 +278,10 @@ mod tests {
 
     #[test]
     fn overhead_leaves_the_payload_that_was_asked_for() {
-        let overhead = Overhead { fixed: Mib(100), per_gib_kib: 16 * 1024 };
+        let overhead = Overhead {
+            fixed: Mib(100),
+            per_gib_kib: 16 * 1024,
+        };
         let given = overhead.on_top_of(Mib(2048));
         let left = given.0 - 100 - given.0 * 16 / 1024;
         assert!((2047..=2049).contains(&left), "{given} leaves {left}");

@@ -17,7 +17,9 @@ pub struct Inventory {
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The sum would be above the capacity.
-    #[error("over capacity: {used} of {capacity} MiB are allocated and {asked} more were asked for")]
+    #[error(
+        "over capacity: {used} of {capacity} MiB are allocated and {asked} more were asked for"
+    )]
     OverCapacity {
         /// Allocated so far.
         used: Mib,
@@ -38,20 +40,35 @@ pub enum Refusal {
 
 impl Inventory {
     /// Returns the capacity in MiB, as the float that Placement compares with.
-    #[expect(clippy::cast_precision_loss, reason = "Placement computes in a float as well, and sizes are far below 2^52")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "Placement computes in a float as well, and sizes are far below 2^52"
+    )]
     pub fn capacity_mib(self) -> f64 {
         (self.total.0 as f64 - self.reserved.0 as f64) * self.allocation_ratio
     }
 
     /// Decides whether `asked` more fits where `used` is allocated.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see capacity_mib; for display only")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "see capacity_mib; for display only"
+    )]
     pub fn check(self, used: Mib, asked: Mib) -> Result<(), Refusal> {
         if asked.0 == 0 || asked > self.total {
-            return Err(Refusal::Unit { asked, total: self.total });
+            return Err(Refusal::Unit {
+                asked,
+                total: self.total,
+            });
         }
         let capacity = self.capacity_mib();
         if capacity < (used + asked).0 as f64 {
-            return Err(Refusal::OverCapacity { used, asked, capacity: capacity.max(0.0) as u64 });
+            return Err(Refusal::OverCapacity {
+                used,
+                asked,
+                capacity: capacity.max(0.0) as u64,
+            });
         }
         Ok(())
     }
@@ -62,11 +79,17 @@ mod tests {
     use super::*;
 
     fn inventory(total: u64, reserved: u64, allocation_ratio: f64) -> Inventory {
-        Inventory { total: Mib(total), reserved: Mib(reserved), allocation_ratio }
+        Inventory {
+            total: Mib(total),
+            reserved: Mib(reserved),
+            allocation_ratio,
+        }
     }
 
     fn fits(inventory: Inventory, flavor: u64) -> u64 {
-        (0..).take_while(|count| inventory.check(Mib(count * flavor), Mib(flavor)).is_ok()).count() as u64
+        (0..)
+            .take_while(|count| inventory.check(Mib(count * flavor), Mib(flavor)).is_ok())
+            .count() as u64
     }
 
     #[test]
@@ -74,7 +97,10 @@ mod tests {
         // Observed with openstack-placement 11.0.1: T=32105 r=512 ratio 0.98, 30961 is 204 and one more 409.
         let seen = inventory(32105, 512, 0.98);
         assert!(seen.check(Mib(0), Mib(30961)).is_ok());
-        assert!(matches!(seen.check(Mib(0), Mib(30962)), Err(Refusal::OverCapacity { .. })));
+        assert!(matches!(
+            seen.check(Mib(0), Mib(30962)),
+            Err(Refusal::OverCapacity { .. })
+        ));
     }
 
     #[test]
@@ -87,6 +113,9 @@ mod tests {
     #[test]
     fn reserving_more_than_there_is_refuses_everything() {
         assert!(inventory(1024, 4096, 1.0).check(Mib(0), Mib(1)).is_err());
-        assert!(matches!(inventory(1024, 0, 16.0).check(Mib(0), Mib(2048)), Err(Refusal::Unit { .. })));
+        assert!(matches!(
+            inventory(1024, 0, 16.0).check(Mib(0), Mib(2048)),
+            Err(Refusal::Unit { .. })
+        ));
     }
 }

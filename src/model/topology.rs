@@ -238,7 +238,9 @@ impl Topology {
 
     /// Finds a network by name.
     pub fn network(&self, name: &str) -> Option<&Network> {
-        self.networks.iter().find(|network| network.name.as_str() == name)
+        self.networks
+            .iter()
+            .find(|network| network.name.as_str() == name)
     }
 
     /// Returns the services of a host together with the ports of the VIPs that it holds.
@@ -246,12 +248,20 @@ impl Topology {
         let mut services = host.services.clone();
         for vip in self.vips.iter().filter(|vip| vip.host == host.name) {
             // A service listens on all addresses, so one port serves all VIPs that name it.
-            if services.iter().any(|service| service.ports.contains(&vip.port)) {
+            if services
+                .iter()
+                .any(|service| service.ports.contains(&vip.port))
+            {
                 continue;
             }
             match services.iter_mut().find(|service| service.name == vip.name) {
                 Some(service) => service.ports.push(vip.port),
-                None => services.push(Service { name: vip.name.clone(), memory: Mib(0), ports: vec![vip.port], oom_score_adj: 0 }),
+                None => services.push(Service {
+                    name: vip.name.clone(),
+                    memory: Mib(0),
+                    ports: vec![vip.port],
+                    oom_score_adj: 0,
+                }),
             }
         }
         services

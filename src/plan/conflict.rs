@@ -71,7 +71,10 @@ pub enum Conflict {
 impl Conflict {
     /// Whether another lab name gets out of the way.
     pub const fn other_lab_helps(&self) -> bool {
-        matches!(self, Self::Domain { .. } | Self::Network { .. } | Self::Bridge { .. } | Self::Subnet { .. })
+        matches!(
+            self,
+            Self::Domain { .. } | Self::Network { .. } | Self::Bridge { .. } | Self::Subnet { .. }
+        )
     }
 }
 
@@ -82,9 +85,17 @@ pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
     let mark = bridge_mark(lab);
     for wanted in &desired.domains {
         let spec = &wanted.domain.spec;
-        let taken = |present: &&super::Present<super::Running>| present.name == spec.name && present.mark.as_ref().is_none_or(|mark| mark.lab.uuid != lab);
+        let taken = |present: &&super::Present<super::Running>| {
+            present.name == spec.name
+                && present
+                    .mark
+                    .as_ref()
+                    .is_none_or(|mark| mark.lab.uuid != lab)
+        };
         if observed.domains.iter().any(|present| taken(&present)) {
-            found.push(Conflict::Domain { name: spec.name.clone() });
+            found.push(Conflict::Domain {
+                name: spec.name.clone(),
+            });
         }
         let path = spec.channel.display().to_string();
         if path.len() > SOCKET_PATH {
@@ -93,20 +104,44 @@ pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
     }
     for network in &desired.networks {
         let spec = &network.spec;
-        let strangers = || observed.networks.iter().filter(|present| present.mark.as_ref().is_none_or(|mark| mark.lab.uuid != lab));
+        let strangers = || {
+            observed.networks.iter().filter(|present| {
+                present
+                    .mark
+                    .as_ref()
+                    .is_none_or(|mark| mark.lab.uuid != lab)
+            })
+        };
         if strangers().any(|present| present.name == spec.name) {
-            found.push(Conflict::Network { name: spec.name.clone() });
+            found.push(Conflict::Network {
+                name: spec.name.clone(),
+            });
         }
-        let by_network = strangers().find(|present| present.state.bridge.as_ref() == Some(&spec.bridge));
-        let own_network = observed.networks.iter().any(|present| present.uuid == spec.uuid && present.state.active);
-        let by_link = observed.links.iter().find(|(name, alias, _)| *name == spec.bridge && !own_network && alias.as_ref() != Some(&mark));
+        let by_network =
+            strangers().find(|present| present.state.bridge.as_ref() == Some(&spec.bridge));
+        let own_network = observed
+            .networks
+            .iter()
+            .any(|present| present.uuid == spec.uuid && present.state.active);
+        let by_link = observed.links.iter().find(|(name, alias, _)| {
+            *name == spec.bridge && !own_network && alias.as_ref() != Some(&mark)
+        });
         if let Some(present) = by_network {
-            found.push(Conflict::Bridge { bridge: spec.bridge.clone(), holder: format!("network {}", present.name) });
+            found.push(Conflict::Bridge {
+                bridge: spec.bridge.clone(),
+                holder: format!("network {}", present.name),
+            });
         } else if by_link.is_some() {
-            found.push(Conflict::Bridge { bridge: spec.bridge.clone(), holder: "a link of this machine".into() });
+            found.push(Conflict::Bridge {
+                bridge: spec.bridge.clone(),
+                holder: "a link of this machine".into(),
+            });
         }
         if let Some(holder) = subnet_holder(desired, observed, spec.cidr) {
-            found.push(Conflict::Subnet { cidr: spec.cidr, holder });
+            found.push(Conflict::Subnet {
+                cidr: spec.cidr,
+                holder,
+            });
         }
     }
     found.extend(space(desired, observed));
@@ -116,14 +151,26 @@ pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
 /// Whether a link is one of this lab's own bridges.
 fn is_own_link(desired: &Desired, observed: &Observed, link: &str) -> bool {
     desired.networks.iter().any(|network| {
-        network.spec.bridge == link && observed.networks.iter().any(|present| present.uuid == network.spec.uuid && present.state.active)
+        network.spec.bridge == link
+            && observed
+                .networks
+                .iter()
+                .any(|present| present.uuid == network.spec.uuid && present.state.active)
     })
 }
 
 fn subnet_holder(desired: &Desired, observed: &Observed, cidr: Cidr) -> Option<String> {
-    let overlaps = |(address, prefix): (Ipv4Addr, u8)| Cidr::holding(address, prefix).overlaps(cidr);
+    let overlaps =
+        |(address, prefix): (Ipv4Addr, u8)| Cidr::holding(address, prefix).overlaps(cidr);
     let stranger = observed.networks.iter().find(|present| {
-        present.mark.as_ref().is_none_or(|mark| mark.lab.uuid != desired.lab) && present.state.cidr.is_some_and(|theirs| theirs.overlaps(cidr))
+        present
+            .mark
+            .as_ref()
+            .is_none_or(|mark| mark.lab.uuid != desired.lab)
+            && present
+                .state
+                .cidr
+                .is_some_and(|theirs| theirs.overlaps(cidr))
     });
     if let Some(stranger) = stranger {
         return Some(format!("network {}", stranger.name));
@@ -135,7 +182,11 @@ fn subnet_holder(desired: &Desired, observed: &Observed, cidr: Cidr) -> Option<S
         return Some(format!("link {name} of this machine"));
     }
     let route = observed.routes.iter().find(|(destination, link)| {
-        destination.prefix() > 0 && destination.overlaps(cidr) && !link.as_ref().is_some_and(|link| is_own_link(desired, observed, link))
+        destination.prefix() > 0
+            && destination.overlaps(cidr)
+            && !link
+                .as_ref()
+                .is_some_and(|link| is_own_link(desired, observed, link))
     });
     route.map(|(destination, _)| format!("the route to {destination} of this machine"))
 }
@@ -143,7 +194,9 @@ fn subnet_holder(desired: &Desired, observed: &Observed, cidr: Cidr) -> Option<S
 /// Memory and disk for the hosts that are not there yet.
 fn space(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
     let fresh = desired.domains.iter().filter(|wanted| {
-        !observed.domains.iter().any(|present| present.uuid == wanted.domain.spec.uuid && present.state == super::Running::Yes)
+        !observed.domains.iter().any(|present| {
+            present.uuid == wanted.domain.spec.uuid && present.state == super::Running::Yes
+        })
     });
     let needed: Mib = fresh.map(|wanted| wanted.domain.spec.memory).sum();
     let available = observed.available_memory.saturating_sub(HEADROOM);
@@ -154,15 +207,30 @@ fn space(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
     let growth: Mib = desired
         .domains
         .iter()
-        .filter(|wanted| !wanted.domain.spec.disks.iter().all(|disk| observed.files.contains(&disk.path)) || wanted.domain.spec.disks.is_empty())
+        .filter(|wanted| {
+            !wanted
+                .domain
+                .spec
+                .disks
+                .iter()
+                .all(|disk| observed.files.contains(&disk.path))
+                || wanted.domain.spec.disks.is_empty()
+        })
         .map(|wanted| {
             let spec = &wanted.domain.spec;
             let disks: Mib = spec.disks.iter().map(|disk| disk.size).sum();
-            if spec.ram == crate::model::RamBacking::File { disks + spec.memory } else { disks }
+            if spec.ram == crate::model::RamBacking::File {
+                disks + spec.memory
+            } else {
+                disks
+            }
         })
         .sum();
     if growth > observed.free_disk {
-        found.push(Conflict::Disk { needed: growth, free: observed.free_disk });
+        found.push(Conflict::Disk {
+            needed: growth,
+            free: observed.free_disk,
+        });
     }
     found
 }
@@ -174,12 +242,29 @@ pub fn free_shift(topology: &Topology, observed: &Observed) -> Option<u32> {
         .networks
         .iter()
         .filter_map(|present| present.state.cidr)
-        .chain(observed.links.iter().flat_map(|(_, _, addresses)| addresses.iter().map(|(address, prefix)| Cidr::holding(*address, *prefix))))
-        .chain(observed.routes.iter().map(|(destination, _)| *destination).filter(|destination| destination.prefix() > 0))
+        .chain(observed.links.iter().flat_map(|(_, _, addresses)| {
+            addresses
+                .iter()
+                .map(|(address, prefix)| Cidr::holding(*address, *prefix))
+        }))
+        .chain(
+            observed
+                .routes
+                .iter()
+                .map(|(destination, _)| *destination)
+                .filter(|destination| destination.prefix() > 0),
+        )
         .collect();
     (1..=STEPS).map(|step| step << 16).find(|shift| {
-        topology.networks.iter().filter(|network| network.mode != NetworkMode::Bridge).all(|network| {
-            network.cidr.shifted(*shift).is_some_and(|moved| !taken.iter().any(|taken| taken.overlaps(moved)))
-        })
+        topology
+            .networks
+            .iter()
+            .filter(|network| network.mode != NetworkMode::Bridge)
+            .all(|network| {
+                network
+                    .cidr
+                    .shifted(*shift)
+                    .is_some_and(|moved| !taken.iter().any(|taken| taken.overlaps(moved)))
+            })
     })
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Act, Blocked, Desired, Observed, Plan, Present, Running, Step, Subject, Wanted, bridge_mark};
+use super::{
+    Act, Blocked, Desired, Observed, Plan, Present, Running, Step, Subject, Wanted, bridge_mark,
+};
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
 use crate::units::Name;
 use crate::wire::HostConfig;
@@ -11,7 +13,11 @@ use crate::wire::HostConfig;
 pub fn make(desired: &Desired, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
     if !observed.files.contains(&desired.directory) {
-        plan.steps.push(Step::new(Subject::Lab, "directory", Act::MakeDirectory(desired.directory.clone())));
+        plan.steps.push(Step::new(
+            Subject::Lab,
+            "directory",
+            Act::MakeDirectory(desired.directory.clone()),
+        ));
     }
     for network in &desired.networks {
         plan_network(desired, observed, network, &mut plan);
@@ -22,35 +28,77 @@ pub fn make(desired: &Desired, observed: &Observed) -> Plan {
         }
     }
     for present in &observed.domains {
-        let Some(mark) = present.mark.as_ref().filter(|mark| mark.lab.uuid == desired.lab) else { continue };
-        if desired.domains.iter().any(|wanted| wanted.domain.spec.uuid == present.uuid) {
+        let Some(mark) = present
+            .mark
+            .as_ref()
+            .filter(|mark| mark.lab.uuid == desired.lab)
+        else {
+            continue;
+        };
+        if desired
+            .domains
+            .iter()
+            .any(|wanted| wanted.domain.spec.uuid == present.uuid)
+        {
             continue;
         }
-        if let (true, Some(spec)) = (desired.replace.contains(&mark.thing), recorded_spec(present)) {
-            let domain = Marked { spec, mark: mark.clone() };
-            plan.steps.push(Step::new(Subject::Host(mark.thing.clone()), "remove", Act::RemoveDomain(Box::new(domain))));
+        if let (true, Some(spec)) = (
+            desired.replace.contains(&mark.thing),
+            recorded_spec(present),
+        ) {
+            let domain = Marked {
+                spec,
+                mark: mark.clone(),
+            };
+            plan.steps.push(Step::new(
+                Subject::Host(mark.thing.clone()),
+                "remove",
+                Act::RemoveDomain(Box::new(domain)),
+            ));
         } else {
             plan.blocked.push(Blocked {
                 thing: mark.thing.to_string(),
                 why: "it is in the lab and not in the topology".into(),
-                cure: format!("`twin up --replace {}` removes it with its disks", mark.thing),
+                cure: format!(
+                    "`twin up --replace {}` removes it with its disks",
+                    mark.thing
+                ),
             });
         }
     }
     plan
 }
 
-fn plan_network(desired: &Desired, observed: &Observed, network: &Marked<NetworkSpec>, plan: &mut Plan) {
+fn plan_network(
+    desired: &Desired,
+    observed: &Observed,
+    network: &Marked<NetworkSpec>,
+    plan: &mut Plan,
+) {
     let name = network.mark.thing.clone();
-    let present = observed.networks.iter().find(|present| present.uuid == network.spec.uuid);
+    let present = observed
+        .networks
+        .iter()
+        .find(|present| present.uuid == network.spec.uuid);
     let subject = || Subject::Network(name.clone());
-    let recorded = present.and_then(|present| present.mark.as_ref()).and_then(|mark| serde_json::from_value::<NetworkSpec>(mark.spec.clone()).ok());
+    let recorded = present
+        .and_then(|present| present.mark.as_ref())
+        .and_then(|mark| serde_json::from_value::<NetworkSpec>(mark.spec.clone()).ok());
     let active = present.is_some_and(|present| present.state.active);
     match recorded {
         Some(recorded) if recorded == network.spec => {}
         // Leases take effect when the network is next started; guests with twin-guest do not ask for any.
-        Some(recorded) if NetworkSpec { leases: network.spec.leases.clone(), ..recorded.clone() } == network.spec => {
-            plan.steps.push(Step::new(subject(), "define", Act::DefineNetwork(Box::new(network.clone()))));
+        Some(recorded)
+            if NetworkSpec {
+                leases: network.spec.leases.clone(),
+                ..recorded.clone()
+            } == network.spec =>
+        {
+            plan.steps.push(Step::new(
+                subject(),
+                "define",
+                Act::DefineNetwork(Box::new(network.clone())),
+            ));
         }
         Some(_) if active => {
             plan.blocked.push(Blocked {
@@ -60,15 +108,30 @@ fn plan_network(desired: &Desired, observed: &Observed, network: &Marked<Network
             });
             return;
         }
-        _ => plan.steps.push(Step::new(subject(), "define", Act::DefineNetwork(Box::new(network.clone())))),
+        _ => plan.steps.push(Step::new(
+            subject(),
+            "define",
+            Act::DefineNetwork(Box::new(network.clone())),
+        )),
     }
     if !active {
-        plan.steps.push(Step::new(subject(), "start", Act::StartNetwork(Box::new(network.clone()))));
+        plan.steps.push(Step::new(
+            subject(),
+            "start",
+            Act::StartNetwork(Box::new(network.clone())),
+        ));
     }
     let mark = bridge_mark(desired.lab);
-    let marked = observed.links.iter().any(|(link, alias, _)| *link == network.spec.bridge && alias.as_ref() == Some(&mark));
+    let marked = observed
+        .links
+        .iter()
+        .any(|(link, alias, _)| *link == network.spec.bridge && alias.as_ref() == Some(&mark));
     if !active || !marked {
-        plan.steps.push(Step::new(subject(), "mark", Act::MarkBridge(network.spec.bridge.clone())));
+        plan.steps.push(Step::new(
+            subject(),
+            "mark",
+            Act::MarkBridge(network.spec.bridge.clone()),
+        ));
     }
 }
 
@@ -76,37 +139,62 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
     let name = wanted.domain.mark.thing.clone();
     let subject = || Subject::Host(name.clone());
     let replaced = desired.replace.contains(&name);
-    let present = observed.domains.iter().find(|present| present.uuid == wanted.domain.spec.uuid);
+    let present = observed
+        .domains
+        .iter()
+        .find(|present| present.uuid == wanted.domain.spec.uuid);
     let boxed = || Box::new(wanted.domain.clone());
     let recorded = present.and_then(recorded_spec);
     let fresh = replaced || present.is_none();
-    let kept = recorded.as_ref().filter(|_| !replaced).map_or_else(|| wanted.domain.clone(), |recorded| keep_image(&wanted.domain, recorded, plan));
+    let kept = recorded.as_ref().filter(|_| !replaced).map_or_else(
+        || wanted.domain.clone(),
+        |recorded| keep_image(&wanted.domain, recorded, plan),
+    );
 
     if replaced && present.is_some() {
-        plan.steps.push(Step::new(subject(), "remove", Act::RemoveDomain(boxed())));
+        plan.steps
+            .push(Step::new(subject(), "remove", Act::RemoveDomain(boxed())));
     }
-    let directory = kept.spec.channel.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
+    let directory = kept
+        .spec
+        .channel
+        .parent()
+        .map(std::path::Path::to_path_buf)
+        .unwrap_or_default();
     if !observed.files.contains(&directory) {
-        plan.steps.push(Step::new(subject(), "directory", Act::MakeDirectory(directory)));
+        plan.steps.push(Step::new(
+            subject(),
+            "directory",
+            Act::MakeDirectory(directory),
+        ));
     }
     for (index, disk) in kept.spec.disks.iter().enumerate() {
         // A disk without its domain is what a killed twin left: never booted, or about to be removed.
         if fresh || !observed.files.contains(&disk.path) {
-            plan.steps.push(Step::new(subject(), &format!("disk{index}"), Act::MakeDisk(disk.clone())));
+            plan.steps.push(Step::new(
+                subject(),
+                &format!("disk{index}"),
+                Act::MakeDisk(disk.clone()),
+            ));
         }
     }
     if let Some(seed) = &kept.spec.seed_iso
         && (fresh || !observed.files.contains(seed))
     {
-        plan.steps.push(Step::new(subject(), "seed", Act::MakeSeed(seed.clone())));
+        plan.steps
+            .push(Step::new(subject(), "seed", Act::MakeSeed(seed.clone())));
     }
     if fresh {
-        plan.steps.push(Step::new(subject(), "define", Act::DefineDomain(boxed())));
+        plan.steps
+            .push(Step::new(subject(), "define", Act::DefineDomain(boxed())));
         start(wanted, &wanted.domain, subject(), plan);
         return;
     }
     let running = present.map_or(Running::No, |present| present.state);
-    let changed = recorded.as_ref().map(|recorded| changes(recorded, &kept.spec)).unwrap_or_default();
+    let changed = recorded
+        .as_ref()
+        .map(|recorded| changes(recorded, &kept.spec))
+        .unwrap_or_default();
     match running {
         Running::Stuck(state) => plan.blocked.push(Blocked {
             thing: name.to_string(),
@@ -135,9 +223,17 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
 }
 
 fn start(wanted: &Wanted, domain: &Marked<DomainSpec>, subject: Subject, plan: &mut Plan) {
-    plan.steps.push(Step::new(subject.clone(), "start", Act::StartDomain(Box::new(domain.clone()))));
+    plan.steps.push(Step::new(
+        subject.clone(),
+        "start",
+        Act::StartDomain(Box::new(domain.clone())),
+    ));
     if wanted.answers {
-        plan.steps.push(Step::new(subject, "answer", Act::Await(Box::new(domain.clone()))));
+        plan.steps.push(Step::new(
+            subject,
+            "answer",
+            Act::Await(Box::new(domain.clone())),
+        ));
     }
 }
 
@@ -146,15 +242,22 @@ fn recorded_spec(present: &Present<Running>) -> Option<DomainSpec> {
 }
 
 /// A host keeps the build of its image that it was made with; a newer build is for new hosts.
-fn keep_image(domain: &Marked<DomainSpec>, recorded: &DomainSpec, plan: &mut Plan) -> Marked<DomainSpec> {
+fn keep_image(
+    domain: &Marked<DomainSpec>,
+    recorded: &DomainSpec,
+    plan: &mut Plan,
+) -> Marked<DomainSpec> {
     let mut kept = domain.clone();
-    let same_kind = std::mem::discriminant(&kept.spec.boot) == std::mem::discriminant(&recorded.boot);
+    let same_kind =
+        std::mem::discriminant(&kept.spec.boot) == std::mem::discriminant(&recorded.boot);
     let backing = |spec: &DomainSpec| spec.disks.first().and_then(|disk| disk.backing.clone());
     if !same_kind || (kept.spec.boot == recorded.boot && backing(&kept.spec) == backing(recorded)) {
         return kept;
     }
     let thing: &Name = &domain.mark.thing;
-    plan.notes.push(format!("{thing} keeps its build of the image; `twin up --replace {thing}` takes the newer one"));
+    plan.notes.push(format!(
+        "{thing} keeps its build of the image; `twin up --replace {thing}` takes the newer one"
+    ));
     kept.spec.boot = recorded.boot.clone();
     kept.spec.memory = recorded.memory;
     if let (Some(disk), Some(old)) = (kept.spec.disks.first_mut(), recorded.disks.first()) {
@@ -178,14 +281,33 @@ fn changes(old: &DomainSpec, new: &DomainSpec) -> BTreeSet<&'static str> {
     note(old.disks != new.disks, "disks");
     note(old.nics != new.nics, "nics");
     note(old.autostart != new.autostart, "autostart");
-    note(old.boot != new.boot || old.seed_iso != new.seed_iso, "image");
+    note(
+        old.boot != new.boot || old.seed_iso != new.seed_iso,
+        "image",
+    );
     note(old.accelerator != new.accelerator, "accelerator");
-    note(old.channel != new.channel || old.serial_log != new.serial_log, "directory");
+    note(
+        old.channel != new.channel || old.serial_log != new.serial_log,
+        "directory",
+    );
     if old.config != new.config {
-        let parse = |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str::<HostConfig>(text).ok()).unwrap_or_default();
+        let parse = |text: &Option<String>| {
+            text.as_deref()
+                .and_then(|text| serde_json::from_str::<HostConfig>(text).ok())
+                .unwrap_or_default()
+        };
         let (old, new) = (parse(&old.config), parse(&new.config));
-        note(old.nics != new.nics || old.hostname != new.hostname, "addresses");
-        note(old.services != new.services || old.compute != new.compute || old.hosts != new.hosts || old.time_scale != new.time_scale, "services");
+        note(
+            old.nics != new.nics || old.hostname != new.hostname,
+            "addresses",
+        );
+        note(
+            old.services != new.services
+                || old.compute != new.compute
+                || old.hosts != new.hosts
+                || old.time_scale != new.time_scale,
+            "services",
+        );
     }
     changed
 }

@@ -115,19 +115,38 @@ impl fmt::Display for Step {
             Act::MakeDirectory(path) => write!(formatter, "make directory {}", path.display()),
             Act::DefineNetwork(network) => {
                 let spec = &network.spec;
-                write!(formatter, "define network {} on {} with {}", spec.name, spec.bridge, spec.cidr)
+                write!(
+                    formatter,
+                    "define network {} on {} with {}",
+                    spec.name, spec.bridge, spec.cidr
+                )
             }
             Act::StartNetwork(network) => write!(formatter, "start network {}", network.spec.name),
             Act::MarkBridge(bridge) => write!(formatter, "mark bridge {bridge}"),
-            Act::RemoveDomain(domain) => write!(formatter, "remove domain {} and its disks", domain.spec.name),
-            Act::MakeDisk(disk) => write!(formatter, "make disk {} of {}", disk.path.display(), disk.size),
+            Act::RemoveDomain(domain) => write!(
+                formatter,
+                "remove domain {} and its disks",
+                domain.spec.name
+            ),
+            Act::MakeDisk(disk) => write!(
+                formatter,
+                "make disk {} of {}",
+                disk.path.display(),
+                disk.size
+            ),
             Act::MakeSeed(path) => write!(formatter, "make seed {}", path.display()),
             Act::DefineDomain(domain) => {
                 let spec = &domain.spec;
-                write!(formatter, "define domain {} with {} and {} vCPU", spec.name, spec.memory, spec.vcpus)
+                write!(
+                    formatter,
+                    "define domain {} with {} and {} vCPU",
+                    spec.name, spec.memory, spec.vcpus
+                )
             }
             Act::StartDomain(domain) => write!(formatter, "start domain {}", domain.spec.name),
-            Act::Configure(domain) => write!(formatter, "hand {} its new configuration", domain.spec.name),
+            Act::Configure(domain) => {
+                write!(formatter, "hand {} its new configuration", domain.spec.name)
+            }
             Act::Await(domain) => write!(formatter, "wait until {} answers", domain.spec.name),
         }
     }
@@ -149,12 +168,20 @@ impl fmt::Display for Plan {
             }
         }
         for blocked in &self.blocked {
-            writeln!(formatter, "  NOT DONE  {}: {}\n      {}", blocked.thing, blocked.why, blocked.cure)?;
+            writeln!(
+                formatter,
+                "  NOT DONE  {}: {}\n      {}",
+                blocked.thing, blocked.why, blocked.cure
+            )?;
         }
         for note in &self.notes {
             writeln!(formatter, "  note: {note}")?;
         }
         let changes = self.changes();
-        write!(formatter, "{changes} change{}", if changes == 1 { "" } else { "s" })
+        write!(
+            formatter,
+            "{changes} change{}",
+            if changes == 1 { "" } else { "s" }
+        )
     }
 }

@@ -11,7 +11,10 @@ fn seconds(milliseconds: u64) -> String {
 
 /// Writes a result. Lines are at most some 120 characters; evidence is quoted whole.
 pub fn scenario_text(document: &ScenarioDocument) -> String {
-    let mut text = format!("{} -- {}\nrun {}, seed {}\n", document.scenario, document.title, document.run, document.seed);
+    let mut text = format!(
+        "{} -- {}\nrun {}, seed {}\n",
+        document.scenario, document.title, document.run, document.seed
+    );
     for world in &document.worlds {
         for variant in &world.variants {
             variant_text(&mut text, &world.world, variant);
@@ -27,7 +30,12 @@ pub fn scenario_text(document: &ScenarioDocument) -> String {
     for left in &document.left {
         let _ = writeln!(text, "LEFT  {left}");
     }
-    let _ = writeln!(text, "\nverdict: {}  ({})", document.verdict.as_str(), seconds(document.took_ms));
+    let _ = writeln!(
+        text,
+        "\nverdict: {}  ({})",
+        document.verdict.as_str(),
+        seconds(document.took_ms)
+    );
     text
 }
 
@@ -37,15 +45,30 @@ fn variant_text(text: &mut String, world: &str, variant: &VariantDocument) {
         Outcome::Unexpected => "UNEXPECTED",
         Outcome::Inconclusive => "INCONCLUSIVE",
     };
-    let _ = writeln!(text, "\n{} in {world}: {outcome}  ({})", variant.name, seconds(variant.took_ms));
+    let _ = writeln!(
+        text,
+        "\n{} in {world}: {outcome}  ({})",
+        variant.name,
+        seconds(variant.took_ms)
+    );
     for why in &variant.why {
         let _ = writeln!(text, "  why: {why}");
     }
     for step in &variant.steps {
-        let _ = writeln!(text, "  {:<28} {:<10} {:>8}  {}", step.id, step.result, seconds(step.took_ms), step.detail);
+        let _ = writeln!(
+            text,
+            "  {:<28} {:<10} {:>8}  {}",
+            step.id,
+            step.result,
+            seconds(step.took_ms),
+            step.detail
+        );
     }
     for probe in &variant.probes {
-        let expected = probe.expected.as_ref().map_or_else(String::new, |expected| format!(" (expected: {expected})"));
+        let expected = probe
+            .expected
+            .as_ref()
+            .map_or_else(String::new, |expected| format!(" (expected: {expected})"));
         let _ = writeln!(text, "  probe {}: {}{expected}", probe.id, probe.result);
         for evidence in &probe.evidence {
             let _ = writeln!(text, "    {}\n      {}", evidence.source, evidence.text);

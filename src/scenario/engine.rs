@@ -10,7 +10,10 @@ use super::probe::{Finding, Seen};
 use super::{ScenarioError, World, recovery, undo};
 use crate::journal::{ActState, Journal};
 use crate::lab::{Event, Lock, Watch};
-use crate::report::{EvidenceDocument, Outcome, ProbeDocument, ScenarioDocument, ScenarioStepDocument, VariantDocument, Verdict, WorldDocument};
+use crate::report::{
+    EvidenceDocument, Outcome, ProbeDocument, ScenarioDocument, ScenarioStepDocument,
+    VariantDocument, Verdict, WorldDocument,
+};
 
 /// How often probes are asked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -65,16 +68,38 @@ pub async fn run(
     interrupt: watch::Receiver<bool>,
 ) -> Result<ScenarioDocument, ScenarioError> {
     let record = &world.found.record;
-    let machine = world.drivers.hypervisor.machine().await.map_err(crate::lab::LabError::from)?;
-    let _lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), "scenario").map_err(crate::lab::LabError::from)?;
+    let machine = world
+        .drivers
+        .hypervisor
+        .machine()
+        .await
+        .map_err(crate::lab::LabError::from)?;
+    let _lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), "scenario")
+        .map_err(crate::lab::LabError::from)?;
     let open = journal.open_acts(record.uuid)?;
     if !open.is_empty() {
-        return Err(ScenarioError::Dirty { open: open.iter().map(|act| format!("{} of run {}", act.step, act.run)).collect() });
+        return Err(ScenarioError::Dirty {
+            open: open
+                .iter()
+                .map(|act| format!("{} of run {}", act.step, act.run))
+                .collect(),
+        });
     }
     let resolved = resolve(scenario, choice, world)?;
-    journal.begin_run(&world.run, record.uuid, scenario.name.as_str(), world.seed.0)?;
+    journal.begin_run(
+        &world.run,
+        record.uuid,
+        scenario.name.as_str(),
+        world.seed.0,
+    )?;
     let (started, started_at) = (world.drivers.clock.elapsed(), world.drivers.clock.now());
-    let engine = Engine { scenario, world, journal, watch, interrupt };
+    let engine = Engine {
+        scenario,
+        world,
+        journal,
+        watch,
+        interrupt,
+    };
     let (mut variants, mut left) = (Vec::new(), Vec::new());
     for variant in &resolved {
         watch.tell(Event::Note(&format!("variant {}", variant.name)));
@@ -93,24 +118,50 @@ pub async fn run(
         seed: world.seed.0,
         agreement: None,
         verdict: verdict(&variants, &left),
-        worlds: vec![WorldDocument { world: "lab".into(), variants }],
+        worlds: vec![WorldDocument {
+            world: "lab".into(),
+            variants,
+        }],
         stand_ins: scenario.stand_ins.clone(),
         left,
         started_at: started_at.to_string(),
         took_ms: since(world, started),
     };
-    journal.end_run(&world.run, document.verdict.as_str(), &serde_json::to_string(&document).unwrap_or_default())?;
+    journal.end_run(
+        &world.run,
+        document.verdict.as_str(),
+        &serde_json::to_string(&document).unwrap_or_default(),
+    )?;
     Ok(document)
 }
 
-fn resolve(scenario: &Scenario, choice: &Choice, world: &World) -> Result<Vec<Resolved>, ScenarioError> {
-    let known = || scenario.variants.iter().map(|variant| variant.name.clone()).collect::<Vec<_>>();
+fn resolve(
+    scenario: &Scenario,
+    choice: &Choice,
+    world: &World,
+) -> Result<Vec<Resolved>, ScenarioError> {
+    let known = || {
+        scenario
+            .variants
+            .iter()
+            .map(|variant| variant.name.clone())
+            .collect::<Vec<_>>()
+    };
     if let Some(name) = choice.variants.iter().find(|name| !known().contains(name)) {
-        return Err(ScenarioError::NoVariant { name: name.clone(), known: known() });
+        return Err(ScenarioError::NoVariant {
+            name: name.clone(),
+            known: known(),
+        });
     }
-    let chosen = scenario.variants.iter().filter(|variant| choice.variants.is_empty() || choice.variants.contains(&variant.name));
-    let resolved = chosen.map(|variant| scenario.resolve(variant, &choice.set, &|name| world.variable(name)));
-    resolved.collect::<Result<_, _>>().map_err(|problems| ScenarioError::Invalid { problems })
+    let chosen = scenario
+        .variants
+        .iter()
+        .filter(|variant| choice.variants.is_empty() || choice.variants.contains(&variant.name));
+    let resolved =
+        chosen.map(|variant| scenario.resolve(variant, &choice.set, &|name| world.variable(name)));
+    resolved
+        .collect::<Result<_, _>>()
+        .map_err(|problems| ScenarioError::Invalid { problems })
 }
 
 fn verdict(variants: &[VariantDocument], left: &[String]) -> Verdict {
@@ -127,20 +178,39 @@ fn verdict(variants: &[VariantDocument], left: &[String]) -> Verdict {
 }
 
 fn since(world: &World, started: Duration) -> u64 {
-    u64::try_from(world.drivers.clock.elapsed().saturating_sub(started).as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(
+        world
+            .drivers
+            .clock
+            .elapsed()
+            .saturating_sub(started)
+            .as_millis(),
+    )
+    .unwrap_or(u64::MAX)
 }
 
 impl Engine<'_> {
     /// Runs one variant; returns what happened and what could not be put back.
-    async fn variant(&self, variant: &Resolved) -> Result<(VariantDocument, Vec<String>), ScenarioError> {
+    async fn variant(
+        &self,
+        variant: &Resolved,
+    ) -> Result<(VariantDocument, Vec<String>), ScenarioError> {
         let started = self.world.drivers.clock.elapsed();
         self.note("waiting for a steady state");
         let steady = recovery::well(self.world, None, self.scenario.steady_within).await;
         let before = recovery::instances(self.world).await;
         let (Ok(()), Ok(before)) = (&steady, before) else {
-            let why = steady.err().unwrap_or_else(|| vec!["the instances cannot be read".into()]);
-            let why = why.into_iter().map(|ill| format!("not steady before the first step: {ill}")).collect();
-            return Ok((self.document(variant, Outcome::Inconclusive, why, started), Vec::new()));
+            let why = steady
+                .err()
+                .unwrap_or_else(|| vec!["the instances cannot be read".into()]);
+            let why = why
+                .into_iter()
+                .map(|ill| format!("not steady before the first step: {ill}"))
+                .collect();
+            return Ok((
+                self.document(variant, Outcome::Inconclusive, why, started),
+                Vec::new(),
+            ));
         };
         let mut probes = self.begin_probes(variant).await;
         let mut injection = self.inject(variant).await?;
@@ -154,13 +224,18 @@ impl Engine<'_> {
         let undone_from = self.world.drivers.clock.elapsed();
         let left = self.undo(&mut injection.steps).await?;
         self.note("waiting for recovery");
-        let recovered = recovery::well(self.world, Some(&before), self.scenario.recover_within).await;
+        let recovered =
+            recovery::well(self.world, Some(&before), self.scenario.recover_within).await;
         let mttr_ms = recovered.is_ok().then(|| since(self.world, undone_from));
         let (outcome, mut why) = judge(&probes, &injection.troubles, &recovered);
         if *self.interrupt.borrow() {
             why.insert(0, "interrupted".into());
         }
-        let outcome = if *self.interrupt.borrow() { Outcome::Inconclusive } else { outcome };
+        let outcome = if *self.interrupt.borrow() {
+            Outcome::Inconclusive
+        } else {
+            outcome
+        };
         let mut document = self.document(variant, outcome, why, started);
         document.injected = injection.troubles.is_empty();
         document.recovered = recovered.is_ok() && left.is_empty();
@@ -170,7 +245,13 @@ impl Engine<'_> {
         Ok((document, left))
     }
 
-    fn document(&self, variant: &Resolved, outcome: Outcome, why: Vec<String>, started: Duration) -> VariantDocument {
+    fn document(
+        &self,
+        variant: &Resolved,
+        outcome: Outcome,
+        why: Vec<String>,
+        started: Duration,
+    ) -> VariantDocument {
         VariantDocument {
             name: variant.name.clone(),
             outcome,
@@ -191,9 +272,23 @@ impl Engine<'_> {
     async fn begin_probes<'p>(&self, variant: &'p Resolved) -> Vec<Watched<'p>> {
         let mut watched = Vec::new();
         for (id, probe) in &variant.probes {
-            let begun = probe.begin(self.world).await.map_err(|error| error.to_string());
-            let expected = variant.expect.iter().find(|(expected, _)| expected == id).map(|(_, expected)| *expected);
-            watched.push(Watched { id, probe: probe.as_ref(), expected, begun, fired: None, trouble: None });
+            let begun = probe
+                .begin(self.world)
+                .await
+                .map_err(|error| error.to_string());
+            let expected = variant
+                .expect
+                .iter()
+                .find(|(expected, _)| expected == id)
+                .map(|(_, expected)| *expected);
+            watched.push(Watched {
+                id,
+                probe: probe.as_ref(),
+                expected,
+                begun,
+                fired: None,
+                trouble: None,
+            });
         }
         watched
     }
@@ -212,9 +307,14 @@ impl Engine<'_> {
                 detail: detail.clone(),
                 took_ms: since(self.world, started),
             });
-            injection.seen.refused.extend(refused.map(|refused| (step.id.clone(), refused)));
+            injection
+                .seen
+                .refused
+                .extend(refused.map(|refused| (step.id.clone(), refused)));
             if result != "verified" {
-                injection.troubles.push(format!("step {}: {detail}", step.id));
+                injection
+                    .troubles
+                    .push(format!("step {}: {detail}", step.id));
                 break;
             }
         }
@@ -222,7 +322,11 @@ impl Engine<'_> {
     }
 
     /// One step: capture, intent, act, verify. Returns its result's word, what was seen, and what was refused.
-    async fn step(&self, variant: &str, step: &ResolvedStep) -> Result<(&'static str, String, Option<String>), ScenarioError> {
+    async fn step(
+        &self,
+        variant: &str,
+        step: &ResolvedStep,
+    ) -> Result<(&'static str, String, Option<String>), ScenarioError> {
         let world = self.world;
         if *self.interrupt.borrow() {
             return Ok(("failed", "interrupted".into(), None));
@@ -231,21 +335,43 @@ impl Engine<'_> {
             Ok(captured) => captured,
             Err(error) => return Ok(("failed", format!("nothing was done: {error}"), None)),
         };
-        let sequence = self.journal.intend_act(&world.run, variant, &step.id, step.action.name(), &captured.to_string())?;
+        let sequence = self.journal.intend_act(
+            &world.run,
+            variant,
+            &step.id,
+            step.action.name(),
+            &captured.to_string(),
+        )?;
         let mut interrupt = self.interrupt.clone();
         let acted = tokio::select! {
             acted = tokio::time::timeout(step.within + GRACE, step.action.act(world, &captured, step.within)) => acted,
             _ = interrupt.wait_for(|interrupted| *interrupted) => return Ok(("failed", "interrupted".into(), None)),
         };
         match acted {
-            Ok(Ok(())) => self.journal.mark_act(&world.run, sequence, ActState::Acted, None)?,
+            Ok(Ok(())) => self
+                .journal
+                .mark_act(&world.run, sequence, ActState::Acted, None)?,
             Ok(Err(error)) => return Ok(("failed", error.to_string(), None)),
-            Err(_) => return Ok(("failed", format!("no end within {:?}", step.within + GRACE), None)),
+            Err(_) => {
+                return Ok((
+                    "failed",
+                    format!("no end within {:?}", step.within + GRACE),
+                    None,
+                ));
+            }
         }
         match step.action.verify(world, &captured).await {
             Ok(verified) if verified.effective => Ok(("verified", verified.seen, verified.refused)),
-            Ok(verified) => Ok(("no-effect", format!("it did not take effect: {}", verified.seen), verified.refused)),
-            Err(error) => Ok(("failed", format!("nobody can tell whether it took effect: {error}"), None)),
+            Ok(verified) => Ok((
+                "no-effect",
+                format!("it did not take effect: {}", verified.seen),
+                verified.refused,
+            )),
+            Err(error) => Ok((
+                "failed",
+                format!("nobody can tell whether it took effect: {error}"),
+                None,
+            )),
         }
     }
 
@@ -254,13 +380,24 @@ impl Engine<'_> {
         let clock = &self.world.drivers.clock;
         let until = clock.elapsed() + self.scenario.observe;
         let budget = started + self.scenario.budget;
-        let whole = probes.iter().any(|probe| probe.expected == Some(Expect::Never));
+        let whole = probes
+            .iter()
+            .any(|probe| probe.expected == Some(Expect::Never));
         loop {
             self.look(probes, seen).await;
-            let missing = probes.iter().any(|probe| probe.expected == Some(Expect::Fires) && probe.fired.is_none());
-            let wrong = probes.iter().any(|probe| probe.expected == Some(Expect::Never) && probe.fired.is_some());
+            let missing = probes
+                .iter()
+                .any(|probe| probe.expected == Some(Expect::Fires) && probe.fired.is_none());
+            let wrong = probes
+                .iter()
+                .any(|probe| probe.expected == Some(Expect::Never) && probe.fired.is_some());
             let now = clock.elapsed();
-            if now >= until || now >= budget || wrong || (!missing && !whole) || *self.interrupt.borrow() {
+            if now >= until
+                || now >= budget
+                || wrong
+                || (!missing && !whole)
+                || *self.interrupt.borrow()
+            {
                 return;
             }
             clock.sleep(LOOK).await;
@@ -270,11 +407,17 @@ impl Engine<'_> {
     async fn look(&self, probes: &mut [Watched<'_>], seen: &Seen) {
         for probe in probes.iter_mut().filter(|probe| probe.fired.is_none()) {
             let looked = match &probe.begun {
-                Ok(begun) => probe.probe.look(self.world, begun, seen).await.map_err(|error| error.to_string()),
+                Ok(begun) => probe
+                    .probe
+                    .look(self.world, begun, seen)
+                    .await
+                    .map_err(|error| error.to_string()),
                 Err(why) => Err(why.clone()),
             };
             match looked {
-                Ok(Finding::Fired(evidence)) => (probe.fired, probe.trouble) = (Some(evidence), None),
+                Ok(Finding::Fired(evidence)) => {
+                    (probe.fired, probe.trouble) = (Some(evidence), None)
+                }
                 Ok(Finding::Quiet) => probe.trouble = None,
                 Err(why) => probe.trouble = Some(why),
             }
@@ -282,11 +425,20 @@ impl Engine<'_> {
     }
 
     /// Undoes what the run has open, and adds it to the steps; returns what is left.
-    async fn undo(&self, steps: &mut Vec<ScenarioStepDocument>) -> Result<Vec<String>, ScenarioError> {
+    async fn undo(
+        &self,
+        steps: &mut Vec<ScenarioStepDocument>,
+    ) -> Result<Vec<String>, ScenarioError> {
         self.note("undoing");
         let started = self.world.drivers.clock.elapsed();
         let open = self.journal.open_acts(self.world.found.record.uuid)?;
-        let recovered = undo::undo_all(self.world, self.journal, &open, &format!("run {}", std::process::id())).await?;
+        let recovered = undo::undo_all(
+            self.world,
+            self.journal,
+            &open,
+            &format!("run {}", std::process::id()),
+        )
+        .await?;
         let took_ms = since(self.world, started);
         let step = |id: &String, what: &str, result: &str, detail: &String| ScenarioStepDocument {
             id: format!("undo {id}"),
@@ -295,12 +447,30 @@ impl Engine<'_> {
             detail: detail.clone(),
             took_ms,
         };
-        steps.extend(recovered.undone.iter().map(|(id, done)| step(id, "put back", "undone", done)));
-        steps.extend(recovered.left.iter().map(|(id, why)| step(id, "put back", "left", why)));
-        Ok(recovered.left.iter().map(|(id, why)| format!("{id}: {why}")).collect())
+        steps.extend(
+            recovered
+                .undone
+                .iter()
+                .map(|(id, done)| step(id, "put back", "undone", done)),
+        );
+        steps.extend(
+            recovered
+                .left
+                .iter()
+                .map(|(id, why)| step(id, "put back", "left", why)),
+        );
+        Ok(recovered
+            .left
+            .iter()
+            .map(|(id, why)| format!("{id}: {why}"))
+            .collect())
     }
 
-    fn probe_documents(&self, variant: &str, probes: Vec<Watched<'_>>) -> Result<Vec<ProbeDocument>, ScenarioError> {
+    fn probe_documents(
+        &self,
+        variant: &str,
+        probes: Vec<Watched<'_>>,
+    ) -> Result<Vec<ProbeDocument>, ScenarioError> {
         let mut documents = Vec::new();
         for probe in probes {
             let result = match (&probe.fired, &probe.trouble) {
@@ -308,27 +478,52 @@ impl Engine<'_> {
                 (None, None) => "quiet",
                 (None, Some(_)) => "unknown",
             };
-            let trouble = probe.trouble.map(|why| EvidenceDocument { source: "could not look".into(), text: why });
-            let evidence: Vec<EvidenceDocument> = probe.fired.unwrap_or_default().into_iter().chain(trouble).collect();
+            let trouble = probe.trouble.map(|why| EvidenceDocument {
+                source: "could not look".into(),
+                text: why,
+            });
+            let evidence: Vec<EvidenceDocument> = probe
+                .fired
+                .unwrap_or_default()
+                .into_iter()
+                .chain(trouble)
+                .collect();
             for piece in &evidence {
-                self.journal.keep_evidence(&self.world.run, variant, probe.id, &piece.source, &piece.text)?;
+                self.journal.keep_evidence(
+                    &self.world.run,
+                    variant,
+                    probe.id,
+                    &piece.source,
+                    &piece.text,
+                )?;
             }
             let expected = probe.expected.map(|expected| expected.as_str().to_owned());
-            documents.push(ProbeDocument { id: probe.id.to_owned(), expected, result: result.to_owned(), evidence });
+            documents.push(ProbeDocument {
+                id: probe.id.to_owned(),
+                expected,
+                result: result.to_owned(),
+                evidence,
+            });
         }
         Ok(documents)
     }
 }
 
 /// Judges a variant: an action without effect, or a probe that could not look, leaves it open whatever else was seen.
-fn judge(probes: &[Watched<'_>], troubles: &[String], recovered: &Result<(), Vec<String>>) -> (Outcome, Vec<String>) {
+fn judge(
+    probes: &[Watched<'_>],
+    troubles: &[String],
+    recovered: &Result<(), Vec<String>>,
+) -> (Outcome, Vec<String>) {
     if !troubles.is_empty() {
         return (Outcome::Inconclusive, troubles.to_vec());
     }
     let (mut blind, mut wrong) = (Vec::new(), Vec::new());
     for probe in probes {
         match (probe.expected, &probe.fired, &probe.trouble) {
-            (Some(Expect::Never), Some(_), _) => wrong.push(format!("{} fired, and never should", probe.id)),
+            (Some(Expect::Never), Some(_), _) => {
+                wrong.push(format!("{} fired, and never should", probe.id))
+            }
             (Some(_), None, Some(why)) => blind.push(format!("{} could not look: {why}", probe.id)),
             (Some(Expect::Fires), None, None) => wrong.push(format!("{} did not fire", probe.id)),
             _ => {}

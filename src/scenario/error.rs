@@ -63,14 +63,25 @@ impl From<crate::journal::JournalError> for ScenarioError {
 
 /// A mistake in a scenario beyond its format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages beside the variants say what each is and what its fields hold")]
+#[expect(
+    missing_docs,
+    reason = "the messages beside the variants say what each is and what its fields hold"
+)]
 pub enum ScenarioProblem {
     #[error("the schema is {found}, and this twin reads twin/scenario/v1")]
     Schema { found: String },
     #[error("there is no action {name}")]
-    UnknownAction { name: String, near: Option<&'static str>, known: Vec<&'static str> },
+    UnknownAction {
+        name: String,
+        near: Option<&'static str>,
+        known: Vec<&'static str>,
+    },
     #[error("there is no probe {name}")]
-    UnknownProbe { name: String, near: Option<&'static str>, known: Vec<&'static str> },
+    UnknownProbe {
+        name: String,
+        near: Option<&'static str>,
+        known: Vec<&'static str>,
+    },
     #[error("there is no variable {name}")]
     UnknownVariable { name: String },
     #[error("nothing is called {id} here")]
@@ -85,8 +96,16 @@ pub enum ScenarioProblem {
 
 impl ScenarioProblem {
     /// All codes.
-    pub const CODES: &'static [&'static str] =
-        &["schema", "unknown-action", "unknown-probe", "unknown-variable", "unknown-id", "duplicate-id", "empty", "one-action"];
+    pub const CODES: &'static [&'static str] = &[
+        "schema",
+        "unknown-action",
+        "unknown-probe",
+        "unknown-variable",
+        "unknown-id",
+        "duplicate-id",
+        "empty",
+        "one-action",
+    ];
 
     /// The kind, stable.
     pub const fn code(&self) -> &'static str {
@@ -105,10 +124,21 @@ impl ScenarioProblem {
     fn cure(&self) -> String {
         match self {
             Self::Schema { .. } => "write schema: twin/scenario/v1".into(),
-            Self::UnknownAction { near: Some(near), .. } | Self::UnknownProbe { near: Some(near), .. } => format!("did you mean {near}?"),
-            Self::UnknownAction { known, .. } | Self::UnknownProbe { known, .. } => format!("one of: {}", known.join(", ")),
-            Self::UnknownVariable { name } => format!("add {name} to vars, to the variant's set, or give --set {name}=.."),
-            Self::UnknownId { near: Some(near), .. } => format!("did you mean {near}?"),
+            Self::UnknownAction {
+                near: Some(near), ..
+            }
+            | Self::UnknownProbe {
+                near: Some(near), ..
+            } => format!("did you mean {near}?"),
+            Self::UnknownAction { known, .. } | Self::UnknownProbe { known, .. } => {
+                format!("one of: {}", known.join(", "))
+            }
+            Self::UnknownVariable { name } => {
+                format!("add {name} to vars, to the variant's set, or give --set {name}=..")
+            }
+            Self::UnknownId {
+                near: Some(near), ..
+            } => format!("did you mean {near}?"),
             Self::UnknownId { .. } => "name a step or probe of this file".into(),
             Self::DuplicateId { .. } => "give each an id of its own".into(),
             Self::Empty { what } => format!("add {what}"),
@@ -117,6 +147,11 @@ impl ScenarioProblem {
     }
 
     pub(crate) fn at(self, span: Span) -> Problem {
-        Problem { code: self.code(), message: self.to_string(), span, cure: self.cure() }
+        Problem {
+            code: self.code(),
+            message: self.to_string(),
+            span,
+            cure: self.cure(),
+        }
     }
 }

@@ -97,37 +97,73 @@ pub fn parse(source: &Source) -> Result<Scenario, Vec<Problem>> {
     let root = parse_yaml(0, &source.text).map_err(|problem| vec![problem])?;
     let mut reader = Reader::default();
     let scenario = read(&root, &mut reader);
-    let Some(scenario) = scenario.filter(|_| reader.problems.is_empty()) else { return Err(reader.problems) };
+    let Some(scenario) = scenario.filter(|_| reader.problems.is_empty()) else {
+        return Err(reader.problems);
+    };
     let mut problems: Vec<Problem> = Vec::new();
     for variant in &scenario.variants {
-        for problem in scenario.resolve(variant, &BTreeMap::new(), &placeholder).err().unwrap_or_default() {
+        for problem in scenario
+            .resolve(variant, &BTreeMap::new(), &placeholder)
+            .err()
+            .unwrap_or_default()
+        {
             // Variants share steps: a mistake in one is told once.
             if !problems.contains(&problem) {
                 problems.push(problem);
             }
         }
     }
-    if problems.is_empty() { Ok(scenario) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(scenario)
+    } else {
+        Err(problems)
+    }
 }
 
 /// Stands for what only a lab knows, when a file is checked without one.
 fn placeholder(name: &str) -> Option<String> {
-    if name.starts_with("vip.") { Some(if name.ends_with(".port") { "1" } else { "192.0.2.1" }.to_owned()) } else { None }
+    if name.starts_with("vip.") {
+        Some(
+            if name.ends_with(".port") {
+                "1"
+            } else {
+                "192.0.2.1"
+            }
+            .to_owned(),
+        )
+    } else {
+        None
+    }
 }
 
 fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Duration) -> Duration {
     let Some(node) = node else { return otherwise };
-    let Some(text) = reader.scalar::<String>(node, "duration") else { return otherwise };
-    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok());
+    let Some(text) = reader.scalar::<String>(node, "duration") else {
+        return otherwise;
+    };
+    let parsed = text
+        .parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|signed| Duration::try_from(signed).ok());
     if parsed.is_none() {
-        reader.bad_value(node, &text, "duration", &"it is written like 90s, 5m or 1h30m");
+        reader.bad_value(
+            node,
+            &text,
+            "duration",
+            &"it is written like 90s, 5m or 1h30m",
+        );
     }
     parsed.unwrap_or(otherwise)
 }
 
 fn texts(reader: &mut Reader, node: Option<&Node>, place: &str) -> BTreeMap<String, String> {
-    let Some(entries) = node.and_then(|node| reader.entries(node, &place)) else { return BTreeMap::new() };
-    entries.into_iter().filter_map(|(key, node)| Some((key.text.clone(), reader.scalar(node, "value")?))).collect()
+    let Some(entries) = node.and_then(|node| reader.entries(node, &place)) else {
+        return BTreeMap::new();
+    };
+    entries
+        .into_iter()
+        .filter_map(|(key, node)| Some((key.text.clone(), reader.scalar(node, "value")?)))
+        .collect()
 }
 
 fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
@@ -138,25 +174,62 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
     {
         reader.wrong(ScenarioProblem::Schema { found }.at(node.span));
     }
-    let name = fields.required("name", reader).and_then(|node| reader.scalar(node, "name"));
-    let title = fields.required("title", reader).and_then(|node| reader.scalar(node, "title"));
-    let incident = fields.optional("incident").and_then(|node| reader.scalar(node, "incident"));
-    let about: Option<String> = fields.optional("about").and_then(|node| reader.scalar(node, "about"));
+    let name = fields
+        .required("name", reader)
+        .and_then(|node| reader.scalar(node, "name"));
+    let title = fields
+        .required("title", reader)
+        .and_then(|node| reader.scalar(node, "title"));
+    let incident = fields
+        .optional("incident")
+        .and_then(|node| reader.scalar(node, "incident"));
+    let about: Option<String> = fields
+        .optional("about")
+        .and_then(|node| reader.scalar(node, "about"));
     let vars = fields.optional("vars");
     let vars = texts(reader, vars, "vars");
-    let variants = fields.required("variants", reader).map(|node| variants(node, reader)).unwrap_or_default();
-    let budget = within(reader, fields.optional("safety"), "budget", Duration::from_secs(1500));
-    let steady_within = gate(reader, fields.optional("steady"), &[("services", &["healthy"])]);
-    let recover_within = gate(reader, fields.optional("recover"), &[("services", &["healthy"]), ("instances", &["as-before"])]);
+    let variants = fields
+        .required("variants", reader)
+        .map(|node| variants(node, reader))
+        .unwrap_or_default();
+    let budget = within(
+        reader,
+        fields.optional("safety"),
+        "budget",
+        Duration::from_secs(1500),
+    );
+    let steady_within = gate(
+        reader,
+        fields.optional("steady"),
+        &[("services", &["healthy"])],
+    );
+    let recover_within = gate(
+        reader,
+        fields.optional("recover"),
+        &[("services", &["healthy"]), ("instances", &["as-before"])],
+    );
     let observe = fields.optional("observe");
     let observe = duration(reader, observe, Duration::from_secs(30));
-    let probes = fields.required("probes", reader).map(|node| reader.items(node).to_vec()).unwrap_or_default();
-    let steps = fields.required("steps", reader).map(|node| reader.items(node).to_vec()).unwrap_or_default();
+    let probes = fields
+        .required("probes", reader)
+        .map(|node| reader.items(node).to_vec())
+        .unwrap_or_default();
+    let steps = fields
+        .required("steps", reader)
+        .map(|node| reader.items(node).to_vec())
+        .unwrap_or_default();
     let stand_ins = match fields.optional("stand-ins") {
-        Some(node) => reader.items(node).iter().filter_map(|item| reader.scalar(item, "text")).collect(),
+        Some(node) => reader
+            .items(node)
+            .iter()
+            .filter_map(|item| reader.scalar(item, "text"))
+            .collect(),
         None => Vec::new(),
     };
-    for (empty, what) in [(steps.is_empty(), "steps"), (variants.is_empty(), "variants")] {
+    for (empty, what) in [
+        (steps.is_empty(), "steps"),
+        (variants.is_empty(), "variants"),
+    ] {
         if empty && reader.problems.is_empty() {
             reader.wrong(ScenarioProblem::Empty { what }.at(root.span));
         }
@@ -179,8 +252,15 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
     })
 }
 
-fn within(reader: &mut Reader, node: Option<&Node>, key: &'static str, otherwise: Duration) -> Duration {
-    let Some(mut fields) = node.and_then(|node| reader.fields(node, "safety")) else { return otherwise };
+fn within(
+    reader: &mut Reader,
+    node: Option<&Node>,
+    key: &'static str,
+    otherwise: Duration,
+) -> Duration {
+    let Some(mut fields) = node.and_then(|node| reader.fields(node, "safety")) else {
+        return otherwise;
+    };
     let found = fields.optional(key);
     let found = duration(reader, found, otherwise);
     fields.finish(reader);
@@ -190,7 +270,9 @@ fn within(reader: &mut Reader, node: Option<&Node>, key: &'static str, otherwise
 /// Reads a gate: what has to hold, and within which time.
 fn gate(reader: &mut Reader, node: Option<&Node>, keys: &[(&'static str, &[&str])]) -> Duration {
     let otherwise = Duration::from_secs(180);
-    let Some(mut fields) = node.and_then(|node| reader.fields(node, "the gate")) else { return otherwise };
+    let Some(mut fields) = node.and_then(|node| reader.fields(node, "the gate")) else {
+        return otherwise;
+    };
     for (key, words) in keys {
         if let Some(node) = fields.optional(key) {
             let words: Vec<(&str, ())> = words.iter().map(|word| (*word, ())).collect();
@@ -204,21 +286,33 @@ fn gate(reader: &mut Reader, node: Option<&Node>, keys: &[(&'static str, &[&str]
 }
 
 fn variants(node: &Node, reader: &mut Reader) -> Vec<Variant> {
-    let Some(entries) = reader.entries(node, &"variants") else { return Vec::new() };
+    let Some(entries) = reader.entries(node, &"variants") else {
+        return Vec::new();
+    };
     let mut variants = Vec::new();
     for (key, node) in entries {
-        let Some(mut fields) = reader.fields(node, format!("variant {}", key.text)) else { continue };
+        let Some(mut fields) = reader.fields(node, format!("variant {}", key.text)) else {
+            continue;
+        };
         let set = fields.optional("set");
         let set = texts(reader, set, "set");
         let mut expect = Vec::new();
         if let Some(node) = fields.required("expect", reader) {
             for (probe, node) in reader.entries(node, &"expect").unwrap_or_default() {
                 let words = [("fires", Expect::Fires), ("never", Expect::Never)];
-                expect.extend(reader.choice(node, "expectation", &words).map(|expected| (probe.text.clone(), expected, probe.span)));
+                expect.extend(
+                    reader
+                        .choice(node, "expectation", &words)
+                        .map(|expected| (probe.text.clone(), expected, probe.span)),
+                );
             }
         }
         fields.finish(reader);
-        variants.push(Variant { name: key.text.clone(), set, expect });
+        variants.push(Variant {
+            name: key.text.clone(),
+            set,
+            expect,
+        });
     }
     variants
 }
@@ -232,13 +326,25 @@ impl Scenario {
         lab: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Resolved, Vec<Problem>> {
         let mut reader = Reader::default();
-        let value = |name: &str| overrides.get(name).or_else(|| variant.set.get(name)).or_else(|| self.vars.get(name)).cloned().or_else(|| lab(name));
+        let value = |name: &str| {
+            overrides
+                .get(name)
+                .or_else(|| variant.set.get(name))
+                .or_else(|| self.vars.get(name))
+                .cloned()
+                .or_else(|| lab(name))
+        };
         let mut steps: Vec<ResolvedStep> = Vec::new();
         for node in &self.steps {
             let node = fill_in(node, &value, &mut reader);
             if let Some((step, span)) = step(&node, &mut reader) {
                 if steps.iter().any(|earlier| earlier.id == step.id) {
-                    reader.wrong(ScenarioProblem::DuplicateId { id: step.id.clone() }.at(span));
+                    reader.wrong(
+                        ScenarioProblem::DuplicateId {
+                            id: step.id.clone(),
+                        }
+                        .at(span),
+                    );
                 }
                 steps.push(step);
             }
@@ -255,20 +361,40 @@ impl Scenario {
         }
         for (id, _, span) in &variant.expect {
             if reader.problems.is_empty() && !probes.iter().any(|(known, _)| known == id) {
-                let near = nearest(id, probes.iter().map(|(known, _)| known.as_str())).map(str::to_owned);
-                reader.wrong(ScenarioProblem::UnknownId { id: id.clone(), near }.at(*span));
+                let near =
+                    nearest(id, probes.iter().map(|(known, _)| known.as_str())).map(str::to_owned);
+                reader.wrong(
+                    ScenarioProblem::UnknownId {
+                        id: id.clone(),
+                        near,
+                    }
+                    .at(*span),
+                );
             }
         }
         if !reader.problems.is_empty() {
             return Err(reader.problems);
         }
-        let expect = variant.expect.iter().map(|(id, expected, _)| (id.clone(), *expected)).collect();
-        Ok(Resolved { name: variant.name.clone(), steps, probes, expect })
+        let expect = variant
+            .expect
+            .iter()
+            .map(|(id, expected, _)| (id.clone(), *expected))
+            .collect();
+        Ok(Resolved {
+            name: variant.name.clone(),
+            steps,
+            probes,
+            expect,
+        })
     }
 
     /// Whether `name` is a variable that can be set.
     pub fn knows_variable(&self, name: &str) -> bool {
-        self.vars.contains_key(name) || self.variants.iter().any(|variant| variant.set.contains_key(name))
+        self.vars.contains_key(name)
+            || self
+                .variants
+                .iter()
+                .any(|variant| variant.set.contains_key(name))
     }
 }
 
@@ -283,18 +409,36 @@ fn fill_in(node: &Node, value: &dyn Fn(&str) -> Option<String>, reader: &mut Rea
                 filled.push_str(before);
                 match value(name) {
                     Some(value) => filled.push_str(&value),
-                    None => reader.wrong(ScenarioProblem::UnknownVariable { name: name.to_owned() }.at(node.span)),
+                    None => reader.wrong(
+                        ScenarioProblem::UnknownVariable {
+                            name: name.to_owned(),
+                        }
+                        .at(node.span),
+                    ),
                 }
                 rest = tail;
             }
             filled.push_str(rest);
             Value::Text(filled)
         }
-        Value::List(items) => Value::List(items.iter().map(|item| fill_in(item, value, reader)).collect()),
-        Value::Map(entries) => Value::Map(entries.iter().map(|(key, item)| (key.clone(), fill_in(item, value, reader))).collect()),
+        Value::List(items) => Value::List(
+            items
+                .iter()
+                .map(|item| fill_in(item, value, reader))
+                .collect(),
+        ),
+        Value::Map(entries) => Value::Map(
+            entries
+                .iter()
+                .map(|(key, item)| (key.clone(), fill_in(item, value, reader)))
+                .collect(),
+        ),
         other => other.clone(),
     };
-    Node { span: node.span, value: filled }
+    Node {
+        span: node.span,
+        value: filled,
+    }
 }
 
 fn step(node: &Node, reader: &mut Reader) -> Option<(ResolvedStep, crate::diagnostics::Span)> {
@@ -306,16 +450,31 @@ fn step(node: &Node, reader: &mut Reader) -> Option<(ResolvedStep, crate::diagno
     let action = fields.required("do", reader).and_then(|node| {
         let entries = reader.entries(node, &"the action")?;
         let [(key, arguments)] = entries.as_slice() else {
-            reader.wrong(ScenarioProblem::OneAction { count: entries.len() }.at(node.span));
+            reader.wrong(
+                ScenarioProblem::OneAction {
+                    count: entries.len(),
+                }
+                .at(node.span),
+            );
             return None;
         };
         super::action::parse(key, arguments, reader)
     });
     fields.finish(reader);
-    Some((ResolvedStep { id: id?, action: action?, within }, id_node?.span))
+    Some((
+        ResolvedStep {
+            id: id?,
+            action: action?,
+            within,
+        },
+        id_node?.span,
+    ))
 }
 
-fn probe(node: &Node, reader: &mut Reader) -> Option<(String, Box<dyn Probe>, crate::diagnostics::Span)> {
+fn probe(
+    node: &Node,
+    reader: &mut Reader,
+) -> Option<(String, Box<dyn Probe>, crate::diagnostics::Span)> {
     let entries = reader.entries(node, &"the probe")?;
     let (mut id, mut found, mut span) = (None, None, node.span);
     for (key, node) in entries {
@@ -327,7 +486,13 @@ fn probe(node: &Node, reader: &mut Reader) -> Option<(String, Box<dyn Probe>, cr
         }
     }
     if id.is_none() {
-        reader.wrong(crate::diagnostics::FormatError::MissingKey { key: "id", place: "the probe".into() }.at(node.span));
+        reader.wrong(
+            crate::diagnostics::FormatError::MissingKey {
+                key: "id",
+                place: "the probe".into(),
+            }
+            .at(node.span),
+        );
     }
     Some((id?, found?, span))
 }

@@ -16,12 +16,19 @@ pub struct Recovered {
 }
 
 /// Undoes one run's open acts, last one first.
-pub(super) async fn undo_all(world: &World, journal: &Journal, acts: &[OpenAct], claimer: &str) -> Result<Recovered, JournalError> {
+pub(super) async fn undo_all(
+    world: &World,
+    journal: &Journal,
+    acts: &[OpenAct],
+    claimer: &str,
+) -> Result<Recovered, JournalError> {
     let mut recovered = Recovered::default();
     for act in acts {
         recovered.run.clone_from(&act.run);
         if !journal.claim_act(&act.run, act.sequence, claimer)? {
-            recovered.left.push((act.step.clone(), "somebody else is putting it back".into()));
+            recovered
+                .left
+                .push((act.step.clone(), "somebody else is putting it back".into()));
             continue;
         }
         match action::undo(world, &act.action, &act.undo).await {
@@ -44,7 +51,10 @@ pub async fn recover(world: &World, journal: &Journal) -> Result<Vec<Recovered>,
     let open = journal.open_acts(world.found.record.uuid)?;
     let mut runs: Vec<Vec<OpenAct>> = Vec::new();
     for act in open {
-        match runs.iter_mut().find(|acts| acts.first().is_some_and(|first| first.run == act.run)) {
+        match runs
+            .iter_mut()
+            .find(|acts| acts.first().is_some_and(|first| first.run == act.run))
+        {
             Some(acts) => acts.push(act),
             None => runs.push(vec![act]),
         }
@@ -53,7 +63,15 @@ pub async fn recover(world: &World, journal: &Journal) -> Result<Vec<Recovered>,
     for acts in runs {
         let run = acts.first().map(|act| act.run.clone()).unwrap_or_default();
         journal.release_claims(&run)?;
-        recovered.push(undo_all(world, journal, &acts, &format!("recover {}", std::process::id())).await?);
+        recovered.push(
+            undo_all(
+                world,
+                journal,
+                &acts,
+                &format!("recover {}", std::process::id()),
+            )
+            .await?,
+        );
     }
     Ok(recovered)
 }

@@ -32,7 +32,8 @@ impl World {
     pub fn guest(&self, name: &str) -> Result<Arc<dyn Guest>, ActionError> {
         let host = self.host(name)?;
         let way = host.way(&self.layout, &self.found.networks);
-        let way = way.ok_or_else(|| ActionError::Target(format!("the image of {name} has no way in")))?;
+        let way =
+            way.ok_or_else(|| ActionError::Target(format!("the image of {name} has no way in")))?;
         Ok(self.drivers.guests.open(&way))
     }
 
@@ -50,15 +51,30 @@ impl World {
     /// An instance of `flavor` for a host.
     pub fn instance(&self, name: &str, flavor_mib: u64) -> InstanceConfig {
         let memory_mib = self.found.record.scale.effective(Mib(flavor_mib)).0;
-        InstanceConfig { name: name.to_owned(), flavor_mib, memory_mib }
+        InstanceConfig {
+            name: name.to_owned(),
+            flavor_mib,
+            memory_mib,
+        }
     }
 
     /// What only the lab knows: `vip.NAME` and `vip.NAME.port`.
     pub fn variable(&self, name: &str) -> Option<String> {
         let wanted = name.strip_prefix("vip.")?;
-        let (wanted, port) = wanted.strip_suffix(".port").map_or((wanted, false), |wanted| (wanted, true));
-        let mut vips = self.found.hosts.iter().filter_map(FoundHost::config).flat_map(|config| config.vips);
+        let (wanted, port) = wanted
+            .strip_suffix(".port")
+            .map_or((wanted, false), |wanted| (wanted, true));
+        let mut vips = self
+            .found
+            .hosts
+            .iter()
+            .filter_map(FoundHost::config)
+            .flat_map(|config| config.vips);
         let (_, address, number) = vips.find(|(vip, _, _)| vip == wanted)?;
-        Some(if port { number.to_string() } else { address.to_string() })
+        Some(if port {
+            number.to_string()
+        } else {
+            address.to_string()
+        })
     }
 }

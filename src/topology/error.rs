@@ -7,7 +7,10 @@ use crate::units::{AddrRange, Cidr, Mac};
 
 /// A mistake in a topology. `Display` says what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages beside the variants say what each is and what its fields hold")]
+#[expect(
+    missing_docs,
+    reason = "the messages beside the variants say what each is and what its fields hold"
+)]
 pub enum TopologyError {
     #[error("the schema is {found}, and this twin reads twin/topology/v1")]
     Schema { found: String },
@@ -24,9 +27,18 @@ pub enum TopologyError {
     #[error("there is no flavor {name}")]
     UnknownFlavor { name: String, near: Option<String> },
     #[error("networks {first} and {second} overlap: {second} has {cidr}")]
-    NetworksOverlap { first: String, second: String, cidr: Cidr },
+    NetworksOverlap {
+        first: String,
+        second: String,
+        cidr: Cidr,
+    },
     #[error("{what} {address} is no host address of {network}, which is {cidr}")]
-    AddressOutside { what: &'static str, address: Ipv4Addr, network: String, cidr: Cidr },
+    AddressOutside {
+        what: &'static str,
+        address: Ipv4Addr,
+        network: String,
+        cidr: Cidr,
+    },
     #[error("{address} lies in none of the networks")]
     AddressNowhere { address: Ipv4Addr },
     #[error("{address} is taken by {holder}")]
@@ -34,7 +46,12 @@ pub enum TopologyError {
     #[error("{mac} is taken by {holder}")]
     MacTaken { mac: Mac, holder: String },
     #[error("the range {name} is {range}, which leaves {network} with {cidr}")]
-    RangeOutside { name: String, range: AddrRange, network: String, cidr: Cidr },
+    RangeOutside {
+        name: String,
+        range: AddrRange,
+        network: String,
+        cidr: Cidr,
+    },
     #[error("the ranges {first} and {second} share addresses")]
     RangesOverlap { first: String, second: String },
     #[error("VIP {address} lies in the range {range}, which others hand out from (D-003)")]
@@ -42,7 +59,11 @@ pub enum TopologyError {
     #[error("VIP {address} lies outside the range vip, {range} (D-003)")]
     VipOutsideRange { address: Ipv4Addr, range: AddrRange },
     #[error("host {host} has no interface on {network}, where its VIP {address} lies")]
-    VipWithoutNic { host: String, network: String, address: Ipv4Addr },
+    VipWithoutNic {
+        host: String,
+        network: String,
+        address: Ipv4Addr,
+    },
     #[error("network {network} has mode {mode} and no gateway")]
     GatewayMissing { network: String, mode: &'static str },
     #[error("network {network} has mode bridge and names none")]
@@ -62,7 +83,11 @@ pub enum TopologyError {
     #[error("there is an instance {name} on {holder} already")]
     InstanceTaken { name: String, holder: String },
     #[error("port {port} on {host} is taken by {holder}")]
-    PortTaken { host: String, port: u16, holder: String },
+    PortTaken {
+        host: String,
+        port: u16,
+        holder: String,
+    },
     #[error("{host} has the image cloud and no source")]
     SourceMissing { host: String },
     #[error("{host} has a source, which only the image cloud takes")]
@@ -130,36 +155,63 @@ codes! {
 impl TopologyError {
     /// What to do about it.
     fn cure(&self) -> String {
-        let near_or = |near: &Option<String>, other: &str| near.as_ref().map_or_else(|| other.to_owned(), |near| format!("did you mean {near}?"));
+        let near_or = |near: &Option<String>, other: &str| {
+            near.as_ref()
+                .map_or_else(|| other.to_owned(), |near| format!("did you mean {near}?"))
+        };
         match self {
             Self::Schema { .. } => "write schema: twin/topology/v1".into(),
-            Self::ExtendsMissing { near, .. } => near_or(near, "give a path, or a name below ./topologies"),
+            Self::ExtendsMissing { near, .. } => {
+                near_or(near, "give a path, or a name below ./topologies")
+            }
             Self::ExtendsLoop { .. } => "remove one of the extends".into(),
             Self::Empty { what } => format!("add a {what}"),
             Self::UnknownNetwork { near, .. } => near_or(near, "add it under networks"),
             Self::UnknownHost { near, .. } => near_or(near, "add it under hosts"),
             Self::UnknownFlavor { near, .. } => near_or(near, "add it under compute: flavors"),
             Self::NetworksOverlap { .. } => "give one of them other addresses".into(),
-            Self::AddressOutside { cidr, .. } => format!("take one between {} and {}, both excluded", cidr.base(), cidr.broadcast()),
+            Self::AddressOutside { cidr, .. } => format!(
+                "take one between {} and {}, both excluded",
+                cidr.base(),
+                cidr.broadcast()
+            ),
             Self::AddressNowhere { .. } => "take one inside a network's cidr".into(),
-            Self::AddressTaken { .. } | Self::MacTaken { .. } | Self::PortTaken { .. } => "take another".into(),
-            Self::RangeOutside { cidr, .. } => format!("keep it between {} and {}", cidr.base(), cidr.broadcast()),
+            Self::AddressTaken { .. } | Self::MacTaken { .. } | Self::PortTaken { .. } => {
+                "take another".into()
+            }
+            Self::RangeOutside { cidr, .. } => {
+                format!("keep it between {} and {}", cidr.base(), cidr.broadcast())
+            }
             Self::RangesOverlap { .. } => "end one before the other starts".into(),
             Self::VipInRange { .. } => "take one that no range but vip holds".into(),
             Self::VipOutsideRange { range, .. } => format!("take one of {range}"),
-            Self::VipWithoutNic { network, .. } => format!("add {{network: {network}}} to the host's nics"),
-            Self::GatewayMissing { .. } => "add gateway: ADDRESS, this machine's address there".into(),
+            Self::VipWithoutNic { network, .. } => {
+                format!("add {{network: {network}}} to the host's nics")
+            }
+            Self::GatewayMissing { .. } => {
+                "add gateway: ADDRESS, this machine's address there".into()
+            }
             Self::BridgeMissing { .. } => "add bridge: NAME of a bridge that exists".into(),
-            Self::BridgeName { .. } => "1 to 15 characters of a-z, A-Z, 0-9, `-`, `_` and `.`".into(),
+            Self::BridgeName { .. } => {
+                "1 to 15 characters of a-z, A-Z, 0-9, `-`, `_` and `.`".into()
+            }
             Self::BridgeTaken { .. } => "give each network a bridge of its own".into(),
             Self::TwoDefaultRoutes { .. } => "keep default-route: true on one interface".into(),
-            Self::RouteWithoutGateway { network, .. } => format!("give {network} a gateway, or the default route another network"),
+            Self::RouteWithoutGateway { network, .. } => {
+                format!("give {network} a gateway, or the default route another network")
+            }
             Self::TwoNicsOnOne { .. } => "remove one of them".into(),
-            Self::InstancesWithoutCompute { host, .. } => format!("add compute: true to {host}, or move them"),
+            Self::InstancesWithoutCompute { host, .. } => {
+                format!("add compute: true to {host}, or move them")
+            }
             Self::InstanceTaken { .. } => "give each instance a name of its own".into(),
-            Self::SourceMissing { .. } => "add source: {path: FILE} or {url: URL, sha256: HEX}".into(),
+            Self::SourceMissing { .. } => {
+                "add source: {path: FILE} or {url: URL, sha256: HEX}".into()
+            }
             Self::SourceUnused { .. } => "remove it, or write image: cloud".into(),
-            Self::PxeWithDhcp { network, .. } => format!("write dhcp: none on {network}: the PXE server owns it"),
+            Self::PxeWithDhcp { network, .. } => {
+                format!("write dhcp: none on {network}: the PXE server owns it")
+            }
             Self::DiskMissing { .. } => "add disk: SIZE".into(),
             Self::TooManyPorts { .. } => "spread the hosts over more networks".into(),
         }
@@ -167,6 +219,11 @@ impl TopologyError {
 
     /// Makes a problem of it.
     pub(crate) fn at(self, span: Span) -> Problem {
-        Problem { code: self.code(), message: self.to_string(), span, cure: self.cure() }
+        Problem {
+            code: self.code(),
+            message: self.to_string(),
+            span,
+            cure: self.cure(),
+        }
     }
 }

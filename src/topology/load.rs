@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::merge::merge;
 use super::{TopologyError, parse, validate};
-use crate::diagnostics::{Node, Problem, Reader, Source, Span, Value, nearest, parse as parse_yaml};
+use crate::diagnostics::{
+    Node, Problem, Reader, Source, Span, Value, nearest, parse as parse_yaml,
+};
 use crate::model::Topology;
 
 /// How many files may extend each other.
@@ -51,8 +53,14 @@ pub enum LoadError {
 
 /// Loads the topology `name` with all that it extends.
 pub fn load(name: &str, lookup: &dyn Lookup) -> Result<Loaded, LoadError> {
-    let source = lookup.find(name, None).ok_or_else(|| LoadError::NotFound { name: name.to_owned(), known: lookup.names() })?;
-    let stem = Path::new(&source.name).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let source = lookup.find(name, None).ok_or_else(|| LoadError::NotFound {
+        name: name.to_owned(),
+        known: lookup.names(),
+    })?;
+    let stem = Path::new(&source.name)
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let mut sources = vec![source];
     let mut reader = Reader::default();
     let topology = tree(0, &mut sources, lookup, &mut reader).and_then(|root| {
@@ -62,12 +70,20 @@ pub fn load(name: &str, lookup: &dyn Lookup) -> Result<Loaded, LoadError> {
     });
     match topology {
         Some(topology) if reader.problems.is_empty() => Ok(Loaded { topology, sources }),
-        _ => Err(LoadError::Invalid { problems: reader.problems, sources }),
+        _ => Err(LoadError::Invalid {
+            problems: reader.problems,
+            sources,
+        }),
     }
 }
 
 /// Parses the last of `sources` and lays it over what it extends.
-fn tree(depth: usize, sources: &mut Vec<Source>, lookup: &dyn Lookup, reader: &mut Reader) -> Option<Node> {
+fn tree(
+    depth: usize,
+    sources: &mut Vec<Source>,
+    lookup: &dyn Lookup,
+    reader: &mut Reader,
+) -> Option<Node> {
     let index = sources.len() - 1;
     let root = match parse_yaml(index, &sources[index].text) {
         Ok(root) => root,
@@ -78,7 +94,9 @@ fn tree(depth: usize, sources: &mut Vec<Source>, lookup: &dyn Lookup, reader: &m
     };
     // Repeated keys have to be told file by file: the merge would hide them.
     let root = unique(root, reader);
-    let Some((base, span)) = extends_of(&root) else { return Some(root) };
+    let Some((base, span)) = extends_of(&root) else {
+        return Some(root);
+    };
     let from = sources[index].name.clone();
     let Some(source) = lookup.find(&base, Some(&from)) else {
         let known = lookup.names();
@@ -96,7 +114,9 @@ fn tree(depth: usize, sources: &mut Vec<Source>, lookup: &dyn Lookup, reader: &m
 }
 
 fn extends_of(root: &Node) -> Option<(String, Span)> {
-    let Value::Map(entries) = &root.value else { return None };
+    let Value::Map(entries) = &root.value else {
+        return None;
+    };
     let (_, node) = entries.iter().find(|(key, _)| key.text == "extends")?;
     match &node.value {
         Value::Text(name) => Some((name.clone(), node.span)),
@@ -108,14 +128,27 @@ fn extends_of(root: &Node) -> Option<(String, Span)> {
 fn unique(node: Node, reader: &mut Reader) -> Node {
     let kept: Option<Vec<_>> = match &node.value {
         Value::Map(_) => reader.entries(&node, &"this mapping").map(|entries| {
-            entries.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+            entries
+                .into_iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
         }),
         _ => None,
     };
     let value = match (node.value, kept) {
-        (_, Some(entries)) => Value::Map(entries.into_iter().map(|(key, value)| (key, unique(value, reader))).collect()),
-        (Value::List(items), None) => Value::List(items.into_iter().map(|item| unique(item, reader)).collect()),
+        (_, Some(entries)) => Value::Map(
+            entries
+                .into_iter()
+                .map(|(key, value)| (key, unique(value, reader)))
+                .collect(),
+        ),
+        (Value::List(items), None) => {
+            Value::List(items.into_iter().map(|item| unique(item, reader)).collect())
+        }
         (other, None) => other,
     };
-    Node { span: node.span, value }
+    Node {
+        span: node.span,
+        value,
+    }
 }

@@ -4,9 +4,13 @@ use crate::diagnostics::{Node, Value};
 
 /// Lays `over` on `base`: mappings merge key by key, everything else is replaced, and a key with nothing removes.
 pub(super) fn merge(base: Node, over: Node) -> Node {
-    let (Value::Map(mut entries), Value::Map(additions)) = (base.value, over.value.clone()) else { return over };
+    let (Value::Map(mut entries), Value::Map(additions)) = (base.value, over.value.clone()) else {
+        return over;
+    };
     for (key, value) in additions {
-        let at = entries.iter().position(|(earlier, _)| earlier.text == key.text);
+        let at = entries
+            .iter()
+            .position(|(earlier, _)| earlier.text == key.text);
         match (at, &value.value) {
             (Some(at), Value::Null) => {
                 entries.remove(at);
@@ -18,7 +22,10 @@ pub(super) fn merge(base: Node, over: Node) -> Node {
             (None, _) => entries.push((key, value)),
         }
     }
-    Node { span: over.span, value: Value::Map(entries) }
+    Node {
+        span: over.span,
+        value: Value::Map(entries),
+    }
 }
 
 #[cfg(test)]
@@ -29,10 +36,16 @@ mod tests {
     fn text_of(node: &Node) -> String {
         match &node.value {
             Value::Map(entries) => {
-                let inner: Vec<String> = entries.iter().map(|(key, value)| format!("{}:{}", key.text, text_of(value))).collect();
+                let inner: Vec<String> = entries
+                    .iter()
+                    .map(|(key, value)| format!("{}:{}", key.text, text_of(value)))
+                    .collect();
                 format!("{{{}}}", inner.join(","))
             }
-            Value::List(items) => format!("[{}]", items.iter().map(text_of).collect::<Vec<_>>().join(",")),
+            Value::List(items) => format!(
+                "[{}]",
+                items.iter().map(text_of).collect::<Vec<_>>().join(",")
+            ),
             other => match other {
                 Value::Integer(number) => number.to_string(),
                 Value::Text(text) => text.clone(),

@@ -23,7 +23,11 @@ struct Validator<'p> {
 
 /// Checks everything and notes every problem.
 pub(super) fn validate(parsed: &Parsed, reader: &mut Reader) {
-    let mut validator = Validator { parsed, topology: &parsed.topology, reader };
+    let mut validator = Validator {
+        parsed,
+        topology: &parsed.topology,
+        reader,
+    };
     validator.empty();
     validator.networks();
     validator.hosts();
@@ -60,7 +64,14 @@ impl Validator<'_> {
             for earlier in &topology.networks[..index] {
                 if earlier.cidr.overlaps(network.cidr) {
                     let (first, second) = (earlier.name.to_string(), network.name.to_string());
-                    self.wrong(&format!("{path}.cidr"), TopologyError::NetworksOverlap { first, second, cidr: network.cidr });
+                    self.wrong(
+                        &format!("{path}.cidr"),
+                        TopologyError::NetworksOverlap {
+                            first,
+                            second,
+                            cidr: network.cidr,
+                        },
+                    );
                 }
             }
             self.gateway(network, &path);
@@ -73,12 +84,35 @@ impl Validator<'_> {
         let name = network.name.to_string();
         match (network.gateway, network.mode) {
             (Some(address), _) if !network.cidr.is_host(address) => {
-                let error = TopologyError::AddressOutside { what: "the gateway", address, network: name, cidr: network.cidr };
+                let error = TopologyError::AddressOutside {
+                    what: "the gateway",
+                    address,
+                    network: name,
+                    cidr: network.cidr,
+                };
                 self.wrong(&format!("{path}.gateway"), error);
             }
-            (None, NetworkMode::Nat) => self.wrong(path, TopologyError::GatewayMissing { network: name, mode: "nat" }),
-            (None, NetworkMode::Route) => self.wrong(path, TopologyError::GatewayMissing { network: name, mode: "route" }),
-            (None, NetworkMode::Open) => self.wrong(path, TopologyError::GatewayMissing { network: name, mode: "open" }),
+            (None, NetworkMode::Nat) => self.wrong(
+                path,
+                TopologyError::GatewayMissing {
+                    network: name,
+                    mode: "nat",
+                },
+            ),
+            (None, NetworkMode::Route) => self.wrong(
+                path,
+                TopologyError::GatewayMissing {
+                    network: name,
+                    mode: "route",
+                },
+            ),
+            (None, NetworkMode::Open) => self.wrong(
+                path,
+                TopologyError::GatewayMissing {
+                    network: name,
+                    mode: "open",
+                },
+            ),
             _ => {}
         }
     }
@@ -96,21 +130,41 @@ impl Validator<'_> {
                 };
                 self.wrong(&path, error);
             }
-            for (earlier, _) in ranges[..index].iter().filter(|(_, earlier)| earlier.overlaps(**range)) {
-                self.wrong(&path, TopologyError::RangesOverlap { first: earlier.to_string(), second: name.to_string() });
+            for (earlier, _) in ranges[..index]
+                .iter()
+                .filter(|(_, earlier)| earlier.overlaps(**range))
+            {
+                self.wrong(
+                    &path,
+                    TopologyError::RangesOverlap {
+                        first: earlier.to_string(),
+                        second: name.to_string(),
+                    },
+                );
             }
         }
     }
 
-    fn bridge<'t>(&mut self, network: &'t Network, path: &str, taken: &mut BTreeMap<&'t str, &'t str>) {
+    fn bridge<'t>(
+        &mut self,
+        network: &'t Network,
+        path: &str,
+        taken: &mut BTreeMap<&'t str, &'t str>,
+    ) {
         let path = format!("{path}.bridge");
         let Some(bridge) = &network.bridge else {
             if network.mode == NetworkMode::Bridge {
-                self.wrong(&path, TopologyError::BridgeMissing { network: network.name.to_string() });
+                self.wrong(
+                    &path,
+                    TopologyError::BridgeMissing {
+                        network: network.name.to_string(),
+                    },
+                );
             }
             return;
         };
-        let allowed = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+        let allowed =
+            |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         let why = if bridge.is_empty() || bridge.len() > INTERFACE_NAME_LENGTH {
             Some("its length")
         } else if !bridge.chars().all(allowed) {
@@ -121,10 +175,22 @@ impl Validator<'_> {
             None
         };
         if let Some(why) = why {
-            self.wrong(&path, TopologyError::BridgeName { name: bridge.clone(), why });
+            self.wrong(
+                &path,
+                TopologyError::BridgeName {
+                    name: bridge.clone(),
+                    why,
+                },
+            );
         }
         if let Some(holder) = taken.insert(bridge, network.name.as_str()) {
-            self.wrong(&path, TopologyError::BridgeTaken { name: bridge.clone(), holder: holder.to_owned() });
+            self.wrong(
+                &path,
+                TopologyError::BridgeTaken {
+                    name: bridge.clone(),
+                    holder: holder.to_owned(),
+                },
+            );
         }
     }
 
@@ -138,16 +204,28 @@ impl Validator<'_> {
             for (index, service) in host.services.iter().enumerate() {
                 for port in &service.ports {
                     if let Some(holder) = ports.insert(*port, service.name.as_str()) {
-                        let error = TopologyError::PortTaken { host: host.name.to_string(), port: *port, holder: holder.to_owned() };
+                        let error = TopologyError::PortTaken {
+                            host: host.name.to_string(),
+                            port: *port,
+                            holder: holder.to_owned(),
+                        };
                         self.wrong(&format!("{path}.services.{index}.ports"), error);
                     }
                 }
             }
         }
         for network in &topology.networks {
-            let count = topology.hosts.iter().flat_map(|host| &host.nics).filter(|nic| nic.network == network.name).count();
+            let count = topology
+                .hosts
+                .iter()
+                .flat_map(|host| &host.nics)
+                .filter(|nic| nic.network == network.name)
+                .count();
             if count > BRIDGE_PORTS {
-                let error = TopologyError::TooManyPorts { network: network.name.to_string(), count };
+                let error = TopologyError::TooManyPorts {
+                    network: network.name.to_string(),
+                    count,
+                };
                 self.wrong(&format!("networks.{}", network.name), error);
             }
         }
@@ -157,19 +235,36 @@ impl Validator<'_> {
         let name = host.name.to_string();
         let image = host.image.as_str();
         match (image, &host.source) {
-            ("cloud", None) => self.wrong(path, TopologyError::SourceMissing { host: name.clone() }),
+            ("cloud", None) => {
+                self.wrong(path, TopologyError::SourceMissing { host: name.clone() })
+            }
             ("cloud", Some(_)) | (_, None) => {}
-            (_, Some(_)) => self.wrong(&format!("{path}.source"), TopologyError::SourceUnused { host: name.clone() }),
+            (_, Some(_)) => self.wrong(
+                &format!("{path}.source"),
+                TopologyError::SourceUnused { host: name.clone() },
+            ),
         }
         if host.disks.is_empty() && image != "micro" {
-            self.wrong(path, TopologyError::DiskMissing { host: name.clone(), image: image.to_owned() });
+            self.wrong(
+                path,
+                TopologyError::DiskMissing {
+                    host: name.clone(),
+                    image: image.to_owned(),
+                },
+            );
         }
         if image == "pxe"
             && let Some(first) = host.nics.first()
             && let Some(network) = self.topology.network(first.network.as_str())
             && network.dhcp == Dhcp::Static
         {
-            self.wrong(&format!("{path}.nics"), TopologyError::PxeWithDhcp { host: name, network: network.name.to_string() });
+            self.wrong(
+                &format!("{path}.nics"),
+                TopologyError::PxeWithDhcp {
+                    host: name,
+                    network: network.name.to_string(),
+                },
+            );
         }
     }
 
@@ -180,29 +275,56 @@ impl Validator<'_> {
             let path = format!("{path}.nics.{index}");
             let Some(network) = topology.network(nic.network.as_str()) else {
                 let name = nic.network.to_string();
-                let near = near(&name, topology.networks.iter().map(|network| network.name.as_str()));
-                self.wrong(&format!("{path}.network"), TopologyError::UnknownNetwork { name, near });
+                let near = near(
+                    &name,
+                    topology
+                        .networks
+                        .iter()
+                        .map(|network| network.name.as_str()),
+                );
+                self.wrong(
+                    &format!("{path}.network"),
+                    TopologyError::UnknownNetwork { name, near },
+                );
                 continue;
             };
-            if host.nics[..index].iter().any(|earlier| earlier.network == nic.network) {
-                let error = TopologyError::TwoNicsOnOne { host: host.name.to_string(), network: network.name.to_string() };
+            if host.nics[..index]
+                .iter()
+                .any(|earlier| earlier.network == nic.network)
+            {
+                let error = TopologyError::TwoNicsOnOne {
+                    host: host.name.to_string(),
+                    network: network.name.to_string(),
+                };
                 self.wrong(&path, error);
             }
             if let Some(address) = nic.address
                 && !network.cidr.is_host(address)
             {
-                let error =
-                    TopologyError::AddressOutside { what: "the address", address, network: network.name.to_string(), cidr: network.cidr };
+                let error = TopologyError::AddressOutside {
+                    what: "the address",
+                    address,
+                    network: network.name.to_string(),
+                    cidr: network.cidr,
+                };
                 self.wrong(&format!("{path}.address"), error);
             }
             routes += usize::from(nic.default_route);
             if nic.default_route && network.gateway.is_none() {
-                let error = TopologyError::RouteWithoutGateway { host: host.name.to_string(), network: network.name.to_string() };
+                let error = TopologyError::RouteWithoutGateway {
+                    host: host.name.to_string(),
+                    network: network.name.to_string(),
+                };
                 self.wrong(&path, error);
             }
         }
         if routes > 1 {
-            self.wrong(&format!("{path}.nics"), TopologyError::TwoDefaultRoutes { host: host.name.to_string() });
+            self.wrong(
+                &format!("{path}.nics"),
+                TopologyError::TwoDefaultRoutes {
+                    host: host.name.to_string(),
+                },
+            );
         }
     }
 
@@ -210,7 +332,9 @@ impl Validator<'_> {
         let topology = self.topology;
         for vip in &topology.vips {
             let path = format!("vips.{}", vip.name);
-            let Some(network) = topology.network(vip.network.as_str()) else { continue };
+            let Some(network) = topology.network(vip.network.as_str()) else {
+                continue;
+            };
             if !network.cidr.is_host(vip.address) {
                 let error = TopologyError::AddressOutside {
                     what: "the VIP",
@@ -223,10 +347,16 @@ impl Validator<'_> {
             for (name, range) in &network.ranges {
                 let inside = range.contains(vip.address);
                 if name.as_str() == "vip" && !inside {
-                    let error = TopologyError::VipOutsideRange { address: vip.address, range: *range };
+                    let error = TopologyError::VipOutsideRange {
+                        address: vip.address,
+                        range: *range,
+                    };
                     self.wrong(&format!("{path}.address"), error);
                 } else if name.as_str() != "vip" && inside {
-                    let error = TopologyError::VipInRange { address: vip.address, range: name.to_string() };
+                    let error = TopologyError::VipInRange {
+                        address: vip.address,
+                        range: name.to_string(),
+                    };
                     self.wrong(&format!("{path}.address"), error);
                 }
             }
@@ -234,7 +364,10 @@ impl Validator<'_> {
                 None => {
                     let name = vip.host.to_string();
                     let near = near(&name, topology.hosts.iter().map(|host| host.name.as_str()));
-                    self.wrong(&format!("{path}.host"), TopologyError::UnknownHost { name, near });
+                    self.wrong(
+                        &format!("{path}.host"),
+                        TopologyError::UnknownHost { name, near },
+                    );
                 }
                 Some(host) if !host.nics.iter().any(|nic| nic.network == vip.network) => {
                     let error = TopologyError::VipWithoutNic {
@@ -256,7 +389,9 @@ impl Validator<'_> {
         let mut macs: BTreeMap<Mac, String> = BTreeMap::new();
         for network in &topology.networks {
             if let Some(gateway) = network.gateway {
-                addresses.entry(gateway).or_insert_with(|| format!("the gateway of {}", network.name));
+                addresses
+                    .entry(gateway)
+                    .or_insert_with(|| format!("the gateway of {}", network.name));
             }
         }
         for host in &topology.hosts {
@@ -264,13 +399,19 @@ impl Validator<'_> {
                 let path = format!("hosts.{}.nics.{index}", host.name);
                 if let Some(address) = nic.address {
                     match addresses.get(&address).cloned() {
-                        Some(holder) => self.wrong(&format!("{path}.address"), TopologyError::AddressTaken { address, holder }),
+                        Some(holder) => self.wrong(
+                            &format!("{path}.address"),
+                            TopologyError::AddressTaken { address, holder },
+                        ),
                         None => drop(addresses.insert(address, host.name.to_string())),
                     }
                 }
                 if let Some(mac) = nic.mac {
                     match macs.get(&mac).cloned() {
-                        Some(holder) => self.wrong(&format!("{path}.mac"), TopologyError::MacTaken { mac, holder }),
+                        Some(holder) => self.wrong(
+                            &format!("{path}.mac"),
+                            TopologyError::MacTaken { mac, holder },
+                        ),
                         None => drop(macs.insert(mac, host.name.to_string())),
                     }
                 }
@@ -279,7 +420,10 @@ impl Validator<'_> {
         for vip in &topology.vips {
             match addresses.get(&vip.address).cloned() {
                 Some(holder) => {
-                    let error = TopologyError::AddressTaken { address: vip.address, holder };
+                    let error = TopologyError::AddressTaken {
+                        address: vip.address,
+                        holder,
+                    };
                     self.wrong(&format!("vips.{}.address", vip.name), error);
                 }
                 None => drop(addresses.insert(vip.address, format!("the VIP {}", vip.name))),
@@ -293,17 +437,33 @@ impl Validator<'_> {
         for host in &topology.hosts {
             let path = format!("hosts.{}.instances", host.name);
             if !host.compute && !host.instances.is_empty() {
-                let error = TopologyError::InstancesWithoutCompute { host: host.name.to_string(), instances: host.instances.len() };
+                let error = TopologyError::InstancesWithoutCompute {
+                    host: host.name.to_string(),
+                    instances: host.instances.len(),
+                };
                 self.wrong(&path, error);
             }
             for (index, instance) in host.instances.iter().enumerate() {
                 if !topology.compute.flavors.contains_key(&instance.flavor) {
                     let name = instance.flavor.to_string();
-                    let near = near(&name, topology.compute.flavors.keys().map(crate::units::Name::as_str));
-                    self.wrong(&format!("{path}.{index}.flavor"), TopologyError::UnknownFlavor { name, near });
+                    let near = near(
+                        &name,
+                        topology
+                            .compute
+                            .flavors
+                            .keys()
+                            .map(crate::units::Name::as_str),
+                    );
+                    self.wrong(
+                        &format!("{path}.{index}.flavor"),
+                        TopologyError::UnknownFlavor { name, near },
+                    );
                 }
                 if let Some(holder) = names.insert(instance.name.as_str(), host.name.as_str()) {
-                    let error = TopologyError::InstanceTaken { name: instance.name.to_string(), holder: holder.to_owned() };
+                    let error = TopologyError::InstanceTaken {
+                        name: instance.name.to_string(),
+                        holder: holder.to_owned(),
+                    };
                     self.wrong(&format!("{path}.{index}.name"), error);
                 }
             }

@@ -43,7 +43,10 @@ pub enum CidrError {
 impl Cidr {
     /// Makes the network of `prefix` bits that holds `address`.
     pub fn holding(address: Ipv4Addr, prefix: u8) -> Self {
-        Self { base: u32::from(address) & mask(prefix), prefix }
+        Self {
+            base: u32::from(address) & mask(prefix),
+            prefix,
+        }
     }
 
     /// Returns the network's base address.
@@ -85,12 +88,19 @@ impl Cidr {
     /// Returns the network moved up by `offset` addresses, or nothing when it would leave the address space.
     pub fn shifted(self, offset: u32) -> Option<Self> {
         let base = self.base.checked_add(offset)?;
-        (base & !mask(self.prefix) == 0).then_some(Self { base, prefix: self.prefix })
+        (base & !mask(self.prefix) == 0).then_some(Self {
+            base,
+            prefix: self.prefix,
+        })
     }
 }
 
 const fn mask(prefix: u8) -> u32 {
-    if prefix == 0 { 0 } else { u32::MAX << (32 - prefix) }
+    if prefix == 0 {
+        0
+    } else {
+        u32::MAX << (32 - prefix)
+    }
 }
 
 impl AddrRange {
@@ -107,7 +117,10 @@ impl AddrRange {
     /// Returns the range moved up by `offset` addresses, wrapping at the end of the address space.
     pub fn shifted(self, offset: u32) -> Self {
         let shift = |address: Ipv4Addr| Ipv4Addr::from(u32::from(address).wrapping_add(offset));
-        Self { first: shift(self.first), last: shift(self.last) }
+        Self {
+            first: shift(self.first),
+            last: shift(self.last),
+        }
     }
 }
 
@@ -140,8 +153,15 @@ impl FromStr for AddrRange {
 
     fn from_str(text: &str) -> Result<Self, CidrError> {
         let (first, last) = text.split_once('-').ok_or(CidrError::Range)?;
-        let parse = |part: &str| part.trim().parse::<Ipv4Addr>().map_err(|_| CidrError::Range);
-        let range = Self { first: parse(first)?, last: parse(last)? };
+        let parse = |part: &str| {
+            part.trim()
+                .parse::<Ipv4Addr>()
+                .map_err(|_| CidrError::Range)
+        };
+        let range = Self {
+            first: parse(first)?,
+            last: parse(last)?,
+        };
         if range.last < range.first {
             return Err(CidrError::Backwards);
         }
@@ -156,7 +176,11 @@ impl fmt::Display for AddrRange {
 }
 
 super::text_form!(Cidr, r"^[0-9.]+/[0-9]+$", "an IPv4 network, ADDRESS/PREFIX");
-super::text_form!(AddrRange, r"^[0-9.]+ *- *[0-9.]+$", "an inclusive IPv4 range, FIRST-LAST");
+super::text_form!(
+    AddrRange,
+    r"^[0-9.]+ *- *[0-9.]+$",
+    "an inclusive IPv4 range, FIRST-LAST"
+);
 
 #[cfg(test)]
 mod tests {
@@ -185,15 +209,24 @@ mod tests {
 
     #[test]
     fn host_bits_are_named_with_the_network_meant() {
-        assert_eq!("10.12.5.0/22".parse::<Cidr>(), Err(CidrError::HostBits(cidr("10.12.4.0/22"))));
+        assert_eq!(
+            "10.12.5.0/22".parse::<Cidr>(),
+            Err(CidrError::HostBits(cidr("10.12.4.0/22")))
+        );
         assert_eq!("10.12.4.0/31".parse::<Cidr>(), Err(CidrError::Prefix));
         assert_eq!("10.12.4.0".parse::<Cidr>(), Err(CidrError::Form));
-        assert_eq!("10.12.4.9-10.12.4.3".parse::<AddrRange>(), Err(CidrError::Backwards));
+        assert_eq!(
+            "10.12.4.9-10.12.4.3".parse::<AddrRange>(),
+            Err(CidrError::Backwards)
+        );
     }
 
     #[test]
     fn shifting_keeps_the_shape() {
-        assert_eq!(cidr("10.12.4.0/22").shifted(1 << 16), Some(cidr("10.13.4.0/22")));
+        assert_eq!(
+            cidr("10.12.4.0/22").shifted(1 << 16),
+            Some(cidr("10.13.4.0/22"))
+        );
         assert_eq!(cidr("255.12.4.0/22").shifted(u32::MAX), None);
     }
 }

@@ -19,7 +19,10 @@ impl FromStr for Mac {
         let mut bytes = [0u8; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or(MacError)?;
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2)
+                .ok_or(MacError)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| MacError)?;
         }
         if parts.next().is_some() || bytes[0] & 1 == 1 {
@@ -36,7 +39,11 @@ impl fmt::Display for Mac {
     }
 }
 
-super::text_form!(Mac, "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$", "an Ethernet address");
+super::text_form!(
+    Mac,
+    "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$",
+    "an Ethernet address"
+);
 
 #[cfg(test)]
 mod tests {

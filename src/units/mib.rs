@@ -57,16 +57,27 @@ impl FromStr for Mib {
         let text = text.trim();
         let (number, factor) = [("MiB", 1.0), ("GiB", 1024.0), ("TiB", 1024.0 * 1024.0)]
             .into_iter()
-            .find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number.trim_end(), factor)))
+            .find_map(|(unit, factor)| {
+                text.strip_suffix(unit)
+                    .map(|number| (number.trim_end(), factor))
+            })
             .ok_or(MibError::Unit)?;
-        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        if number.is_empty()
+            || !number
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'.')
+        {
             return Err(MibError::Number);
         }
         let mib = number.parse::<f64>().map_err(|_| MibError::Number)? * factor;
         if mib > LARGEST_MIB {
             return Err(MibError::TooLarge);
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded above and non-negative by the checks before")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "bounded above and non-negative by the checks before"
+        )]
         Ok(Self(mib.round() as u64))
     }
 }
@@ -107,7 +118,11 @@ impl std::iter::Sum for Mib {
     }
 }
 
-super::text_form!(Mib, r"^[0-9]+(\.[0-9]+)? *(MiB|GiB|TiB)$", "a size: a number and MiB, GiB or TiB");
+super::text_form!(
+    Mib,
+    r"^[0-9]+(\.[0-9]+)? *(MiB|GiB|TiB)$",
+    "a size: a number and MiB, GiB or TiB"
+);
 
 #[cfg(test)]
 mod tests {

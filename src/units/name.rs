@@ -58,7 +58,11 @@ impl PartialEq<str> for Name {
     }
 }
 
-super::text_form!(Name, "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "a lower-case DNS label");
+super::text_form!(
+    Name,
+    "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    "a lower-case DNS label"
+);
 
 #[cfg(test)]
 mod tests {

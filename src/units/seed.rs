@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The seed of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Seed(pub u64);
@@ -52,7 +54,9 @@ impl Random {
     /// Puts `items` into a random order (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for end in (1..items.len()).rev() {
-            let Ok(chosen) = usize::try_from(self.below(end as u64 + 1)) else { continue };
+            let Ok(chosen) = usize::try_from(self.below(end as u64 + 1)) else {
+                continue;
+            };
             items.swap(end, chosen);
         }
     }

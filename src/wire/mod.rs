@@ -22,7 +22,8 @@ mod state;
 
 pub use config::{ComputeConfig, HostConfig, InstanceConfig, NicConfig, ServiceConfig};
 pub use state::{
-    GuestState, InstanceState, KernelLine, MemoryState, NovaStatus, ProcessState, ServiceState, VmState,
+    GuestState, InstanceState, KernelLine, MemoryState, NovaStatus, ProcessState, ServiceState,
+    VmState,
 };
 
 use serde::{Deserialize, Serialize};
@@ -187,7 +188,10 @@ impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use base64::Engine;
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        base64::engine::general_purpose::STANDARD.decode(text.as_bytes()).map(Self).map_err(serde::de::Error::custom)
+        base64::engine::general_purpose::STANDARD
+            .decode(text.as_bytes())
+            .map(Self)
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -233,7 +237,9 @@ impl Decoder {
                 self.skipping = true;
             }
             if ends {
-                if !self.skipping && let Ok(frame) = serde_json::from_slice(&self.pending) {
+                if !self.skipping
+                    && let Ok(frame) = serde_json::from_slice(&self.pending)
+                {
                     frames.push(frame);
                 }
                 self.pending.clear();
@@ -249,13 +255,29 @@ mod tests {
     use super::*;
 
     fn hello(session: u64) -> Frame<Request> {
-        Frame { session, id: 0, body: Request::Hello }
+        Frame {
+            session,
+            id: 0,
+            body: Request::Hello,
+        }
     }
 
     #[test]
     fn frames_survive_any_cut_of_the_stream() {
-        let frames = [hello(1), Frame { session: 1, id: 4, body: Request::Stdin { data: Bytes((0..=255).collect()) } }];
-        let stream: Vec<u8> = frames.iter().flat_map(|frame| encode(frame).expect("fits")).collect();
+        let frames = [
+            hello(1),
+            Frame {
+                session: 1,
+                id: 4,
+                body: Request::Stdin {
+                    data: Bytes((0..=255).collect()),
+                },
+            },
+        ];
+        let stream: Vec<u8> = frames
+            .iter()
+            .flat_map(|frame| encode(frame).expect("fits"))
+            .collect();
         for cut in 0..stream.len() {
             let mut decoder = Decoder::default();
             let mut got = decoder.feed::<Request>(&stream[..cut]);
@@ -285,8 +307,17 @@ mod tests {
 
     #[test]
     fn a_full_chunk_fits_a_frame_and_more_is_refused() {
-        let chunk = |len| Frame { session: u64::MAX, id: u32::MAX, body: Request::Stdin { data: Bytes(vec![7; len]) } };
+        let chunk = |len| Frame {
+            session: u64::MAX,
+            id: u32::MAX,
+            body: Request::Stdin {
+                data: Bytes(vec![7; len]),
+            },
+        };
         assert!(encode(&chunk(CHUNK_BYTES)).is_ok());
-        assert!(matches!(encode(&chunk(MAX_FRAME_BYTES)), Err(EncodeError::TooLong(_))));
+        assert!(matches!(
+            encode(&chunk(MAX_FRAME_BYTES)),
+            Err(EncodeError::TooLong(_))
+        ));
     }
 }

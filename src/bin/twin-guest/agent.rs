@@ -58,12 +58,19 @@ pub(crate) fn run(under_systemd: bool) -> Result<(), String> {
     }
     let services = Services::default();
     problems.extend(services.configure(&config.services).err());
-    let (nova, failed) = Nova::start(Path::new(STATE_DIRECTORY), config.compute, config.time_scale);
+    let (nova, failed) = Nova::start(
+        Path::new(STATE_DIRECTORY),
+        config.compute,
+        config.time_scale,
+    );
     problems.extend(failed);
     problems.iter().for_each(|problem| kmsg::say(problem));
     let memory = procfs::memory();
     // Measured by the image builder: total, the word KiB, available.
-    kmsg::say(&format!("up, memory {} KiB {} KiB available", memory.total_kib, memory.available_kib));
+    kmsg::say(&format!(
+        "up, memory {} KiB {} KiB available",
+        memory.total_kib, memory.available_kib
+    ));
     if !under_systemd {
         console_and_helpers();
     }
@@ -79,22 +86,42 @@ pub(crate) fn run(under_systemd: bool) -> Result<(), String> {
         agent.follow_power_button();
     }
     let (asked, gone) = (agent.clone(), agent.clone());
-    channel::serve(move |outlet, request| asked.answer(outlet, request), move || gone.client_gone())
+    channel::serve(
+        move |outlet, request| asked.answer(outlet, request),
+        move || gone.client_gone(),
+    )
 }
 
 /// Kills holders that an earlier agent left: nothing follows them any more.
 fn clear_leftovers() {
     for pid in procfs::own_processes("hold") {
         if let Ok(pid) = i32::try_from(pid) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
         }
     }
 }
 
 /// A shell on the serial console, and QEMU's own agent; the kernel's messages go to the console from here on.
 fn console_and_helpers() {
-    keep_running(&["setsid", "-c", "sh", "-c", "exec sh -l </dev/ttyS0 >/dev/ttyS0 2>&1"]);
-    keep_running(&["qemu-ga", "-m", "virtio-serial", "-p", "/dev/virtio-ports/org.qemu.guest_agent.0", "-t", "/run"]);
+    keep_running(&[
+        "setsid",
+        "-c",
+        "sh",
+        "-c",
+        "exec sh -l </dev/ttyS0 >/dev/ttyS0 2>&1",
+    ]);
+    keep_running(&[
+        "qemu-ga",
+        "-m",
+        "virtio-serial",
+        "-p",
+        "/dev/virtio-ports/org.qemu.guest_agent.0",
+        "-t",
+        "/run",
+    ]);
     link_ports();
     // Level 7 lets the OOM killer's lines, which are informational, reach the serial log.
     let _ = fs::write("/proc/sys/kernel/printk", "7 4 1 7");
@@ -102,12 +129,17 @@ fn console_and_helpers() {
 
 /// Makes the links that udev would make for virtio-serial ports.
 fn link_ports() {
-    let Ok(ports) = fs::read_dir("/sys/class/virtio-ports") else { return };
+    let Ok(ports) = fs::read_dir("/sys/class/virtio-ports") else {
+        return;
+    };
     let _ = fs::create_dir_all("/dev/virtio-ports");
     for port in ports.flatten() {
         if let Ok(name) = fs::read_to_string(port.path().join("name")) {
             let device = Path::new("/dev").join(port.file_name());
-            let _ = std::os::unix::fs::symlink(device, Path::new("/dev/virtio-ports").join(name.trim()));
+            let _ = std::os::unix::fs::symlink(
+                device,
+                Path::new("/dev/virtio-ports").join(name.trim()),
+            );
         }
     }
 }
@@ -115,7 +147,12 @@ fn link_ports() {
 fn keep_running(argv: &'static [&'static str]) {
     std::thread::spawn(move || {
         loop {
-            let _ = Command::new(argv[0]).args(&argv[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let _ = Command::new(argv[0])
+                .args(&argv[1..])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
             std::thread::sleep(RESTART_PAUSE);
         }
     });
@@ -124,12 +161,19 @@ fn keep_running(argv: &'static [&'static str]) {
 impl Agent {
     /// Powers off when the ACPI power button is pressed, as `virsh shutdown` does.
     fn follow_power_button(&self) {
-        let Ok(devices) = fs::read_dir("/dev/input") else { return };
-        for device in devices.flatten().filter(|device| device.file_name().to_string_lossy().starts_with("event")) {
+        let Ok(devices) = fs::read_dir("/dev/input") else {
+            return;
+        };
+        for device in devices
+            .flatten()
+            .filter(|device| device.file_name().to_string_lossy().starts_with("event"))
+        {
             let agent = self.clone();
             std::thread::spawn(move || {
                 use std::io::Read;
-                let Ok(mut events) = fs::File::open(device.path()) else { return };
+                let Ok(mut events) = fs::File::open(device.path()) else {
+                    return;
+                };
                 let mut event = [0u8; INPUT_EVENT_BYTES];
                 while events.read_exact(&mut event).is_ok() {
                     if event[16..] == POWER_PRESSED {
@@ -150,7 +194,13 @@ impl Agent {
         let _ = self.services.run_exactly(&[]);
         nix::unistd::sync();
         let none: Option<&str> = None;
-        let _ = nix::mount::mount(none, "/var", none, nix::mount::MsFlags::MS_REMOUNT | nix::mount::MsFlags::MS_RDONLY, none);
+        let _ = nix::mount::mount(
+            none,
+            "/var",
+            none,
+            nix::mount::MsFlags::MS_REMOUNT | nix::mount::MsFlags::MS_RDONLY,
+            none,
+        );
         let _ = reboot(RebootMode::RB_POWER_OFF);
     }
 
@@ -177,7 +227,9 @@ impl Agent {
             other => {
                 let agent = self.clone();
                 std::thread::spawn(move || {
-                    let reply = agent.carry_out(other).unwrap_or_else(|why| Reply::Failed { why });
+                    let reply = agent
+                        .carry_out(other)
+                        .unwrap_or_else(|why| Reply::Failed { why });
                     outlet.send(&reply);
                 });
             }
@@ -198,15 +250,27 @@ impl Agent {
     fn carry_out(&self, request: Request) -> Result<Reply, String> {
         match request {
             Request::State => return Ok(Reply::State(Box::new(self.state()))),
-            Request::KernelLog { after } => return Ok(Reply::KernelLog { lines: kmsg::since(after)? }),
+            Request::KernelLog { after } => {
+                return Ok(Reply::KernelLog {
+                    lines: kmsg::since(after)?,
+                });
+            }
             Request::Configure(config) => {
                 self.services.configure(&config.services)?;
                 self.nova.configure(config.compute)?;
             }
             Request::ServicesRun { names } => self.services.run_exactly(&names)?,
             Request::ComputeReserve { reserved_mib } => self.nova.reserve(reserved_mib)?,
-            Request::InstanceBoot(InstanceConfig { name, flavor_mib, memory_mib }) => {
-                self.nova.boot(&InstanceConfig { name, flavor_mib, memory_mib })?;
+            Request::InstanceBoot(InstanceConfig {
+                name,
+                flavor_mib,
+                memory_mib,
+            }) => {
+                self.nova.boot(&InstanceConfig {
+                    name,
+                    flavor_mib,
+                    memory_mib,
+                })?;
             }
             Request::InstanceDelete { name } => self.nova.delete(&name),
             Request::InstanceStart { name } => self.nova.launch(&name)?,
@@ -216,7 +280,11 @@ impl Agent {
                 let agent = self.clone();
                 std::thread::spawn(move || agent.power_off());
             }
-            Request::Hello | Request::Exec { .. } | Request::Stdin { .. } | Request::StdinEnd | Request::Kill => {}
+            Request::Hello
+            | Request::Exec { .. }
+            | Request::Stdin { .. }
+            | Request::StdinEnd
+            | Request::Kill => {}
         }
         Ok(Reply::Done)
     }

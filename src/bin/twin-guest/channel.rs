@@ -23,9 +23,19 @@ pub(crate) struct Outlet {
 impl Outlet {
     /// Sends one reply. A client that has gone misses it.
     pub(crate) fn send(&self, reply: &Reply) {
-        let frame = Frame { session: self.session, id: self.id, body: reply };
+        let frame = Frame {
+            session: self.session,
+            id: self.id,
+            body: reply,
+        };
         let line = encode(&frame).or_else(|error| {
-            encode(&Frame { session: self.session, id: self.id, body: &Reply::Failed { why: error.to_string() } })
+            encode(&Frame {
+                session: self.session,
+                id: self.id,
+                body: &Reply::Failed {
+                    why: error.to_string(),
+                },
+            })
         });
         if let Ok(line) = line {
             let _ = locked(&self.port).write_all(&line);
@@ -35,19 +45,36 @@ impl Outlet {
 
 /// Finds the port by its name.
 fn find() -> Option<String> {
-    fs::read_dir("/sys/class/virtio-ports").ok()?.flatten().find_map(|entry| {
-        let name = fs::read_to_string(entry.path().join("name")).ok()?;
-        (name.trim() == CHANNEL).then(|| format!("/dev/{}", entry.file_name().to_string_lossy()))
-    })
+    fs::read_dir("/sys/class/virtio-ports")
+        .ok()?
+        .flatten()
+        .find_map(|entry| {
+            let name = fs::read_to_string(entry.path().join("name")).ok()?;
+            (name.trim() == CHANNEL)
+                .then(|| format!("/dev/{}", entry.file_name().to_string_lossy()))
+        })
 }
 
 /// Serves requests for ever. `on_request` gets each one; `on_gone` is called when a client has left.
-pub(crate) fn serve(mut on_request: impl FnMut(Outlet, Request), mut on_gone: impl FnMut()) -> Result<(), String> {
+pub(crate) fn serve(
+    mut on_request: impl FnMut(Outlet, Request),
+    mut on_gone: impl FnMut(),
+) -> Result<(), String> {
     let path = find().ok_or_else(|| format!("there is no virtio-serial port {CHANNEL}"))?;
-    let open = || OpenOptions::new().read(true).write(true).open(&path).map_err(|error| format!("cannot open {path}: {error}"));
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|error| format!("cannot open {path}: {error}"))
+    };
     let mut reader = open()?;
     // One open file: the port can be opened only once.
-    let port = Arc::new(Mutex::new(reader.try_clone().map_err(|error| format!("cannot clone {path}: {error}"))?));
+    let port = Arc::new(Mutex::new(
+        reader
+            .try_clone()
+            .map_err(|error| format!("cannot clone {path}: {error}"))?,
+    ));
     let mut decoder = Decoder::default();
     let mut piece = vec![0u8; 64 * 1024];
     let mut connected = false;
@@ -56,7 +83,14 @@ pub(crate) fn serve(mut on_request: impl FnMut(Outlet, Request), mut on_gone: im
             Ok(length @ 1..) => {
                 connected = true;
                 for frame in decoder.feed::<Request>(&piece[..length]) {
-                    on_request(Outlet { port: Arc::clone(&port), session: frame.session, id: frame.id }, frame.body);
+                    on_request(
+                        Outlet {
+                            port: Arc::clone(&port),
+                            session: frame.session,
+                            id: frame.id,
+                        },
+                        frame.body,
+                    );
                 }
             }
             Ok(0) | Err(_) => {

@@ -28,7 +28,9 @@ impl Programs {
     pub(crate) fn start(&self, outlet: Outlet, argv: &[String], stdin: bool) {
         let key = (outlet.session, outlet.id);
         let [program, arguments @ ..] = argv else {
-            return outlet.send(&Reply::Failed { why: "there is no program to run".into() });
+            return outlet.send(&Reply::Failed {
+                why: "there is no program to run".into(),
+            });
         };
         let spawned = Command::new(program)
             .args(arguments)
@@ -39,10 +41,20 @@ impl Programs {
             .spawn();
         let mut child = match spawned {
             Ok(child) => child,
-            Err(error) => return outlet.send(&Reply::Failed { why: format!("cannot run {program}: {error}") }),
+            Err(error) => {
+                return outlet.send(&Reply::Failed {
+                    why: format!("cannot run {program}: {error}"),
+                });
+            }
         };
         let input = child.stdin.take().map(|pipe| feed(pipe, outlet.clone()));
-        locked(&self.0).insert(key, Running { pid: child.id(), stdin: input });
+        locked(&self.0).insert(
+            key,
+            Running {
+                pid: child.id(),
+                stdin: input,
+            },
+        );
         let programs = self.clone();
         std::thread::spawn(move || {
             let code = stream(&mut child, &outlet);
@@ -53,7 +65,9 @@ impl Programs {
 
     /// Hands a piece of standard input over. A client that keeps to the window never finds the queue full.
     pub(crate) fn stdin(&self, outlet: &Outlet, data: Bytes) {
-        let sender = locked(&self.0).get(&(outlet.session, outlet.id)).and_then(|running| running.stdin.clone());
+        let sender = locked(&self.0)
+            .get(&(outlet.session, outlet.id))
+            .and_then(|running| running.stdin.clone());
         let taken = sender.is_some_and(|sender| sender.try_send(data.0).is_ok());
         if !taken {
             outlet.send(&Reply::StdinTaken);
@@ -118,7 +132,9 @@ fn stream(child: &mut Child, outlet: &Outlet) -> i32 {
         let _ = errors.join();
     }
     match child.wait() {
-        Ok(status) => status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
+        Ok(status) => status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
         Err(_) => 255,
     }
 }
@@ -126,6 +142,9 @@ fn stream(child: &mut Child, outlet: &Outlet) -> i32 {
 fn copy(mut pipe: impl Read, outlet: &Outlet, stderr: bool) {
     let mut piece = vec![0u8; CHUNK_BYTES];
     while let Ok(length @ 1..) = pipe.read(&mut piece) {
-        outlet.send(&Reply::Output { stderr, data: Bytes(piece[..length].to_vec()) });
+        outlet.send(&Reply::Output {
+            stderr,
+            data: Bytes(piece[..length].to_vec()),
+        });
     }
 }

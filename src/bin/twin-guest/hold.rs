@@ -21,10 +21,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let [name, mib, when, adj, ports @ ..] = arguments else {
         return Err("hold takes NAME MIB now|later ADJ PORT..".into());
     };
-    let mib: usize = mib.parse().map_err(|_| format!("hold: {mib} is no number of MiB"))?;
+    let mib: usize = mib
+        .parse()
+        .map_err(|_| format!("hold: {mib} is no number of MiB"))?;
     become_process(name, adj)?;
     for port in ports {
-        let port = port.parse().map_err(|_| format!("hold {name}: {port} is no port"))?;
+        let port = port
+            .parse()
+            .map_err(|_| format!("hold {name}: {port} is no port"))?;
         listen(name, port)?;
     }
     tell("listening");
@@ -49,15 +53,19 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 fn become_process(name: &str, adj: &str) -> Result<(), String> {
     let comm: String = name.chars().take(15).collect();
     let comm = std::ffi::CString::new(comm).map_err(|_| "hold: a name has no NUL".to_owned())?;
-    nix::sys::prctl::set_name(&comm).map_err(|error| format!("hold {name}: cannot take the name: {error}"))?;
-    std::fs::write("/proc/self/oom_score_adj", adj).map_err(|error| format!("hold {name}: cannot set oom_score_adj: {error}"))
+    nix::sys::prctl::set_name(&comm)
+        .map_err(|error| format!("hold {name}: cannot take the name: {error}"))?;
+    std::fs::write("/proc/self/oom_score_adj", adj)
+        .map_err(|error| format!("hold {name}: cannot set oom_score_adj: {error}"))
 }
 
 /// Writes a value of its own into every page, so that none stays the shared zero page or can be merged with another.
 fn touch(memory: &mut [u8]) {
     for (index, page) in memory.chunks_mut(PAGE_BYTES).enumerate() {
         if let Some(word) = page.first_chunk_mut::<8>() {
-            *word = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes();
+            *word = (index as u64)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .to_ne_bytes();
         }
     }
     std::hint::black_box(&memory);
@@ -70,7 +78,8 @@ fn tell(word: &str) {
 }
 
 fn listen(name: &str, port: u16) -> Result<(), String> {
-    let listener = TcpListener::bind(("0.0.0.0", port)).map_err(|error| format!("hold {name}: port {port}: {error}"))?;
+    let listener = TcpListener::bind(("0.0.0.0", port))
+        .map_err(|error| format!("hold {name}: port {port}: {error}"))?;
     let answer = format!("{{\"service\":\"{name}\",\"port\":{port}}}\n");
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {

@@ -39,10 +39,22 @@ pub(crate) fn run() -> Result<(), String> {
 fn mount_all() {
     let none: Option<&str> = None;
     for (kind, target, flags) in [
-        ("proc", "/proc", MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC),
-        ("sysfs", "/sys", MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC),
+        (
+            "proc",
+            "/proc",
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        ),
+        (
+            "sysfs",
+            "/sys",
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        ),
         ("devtmpfs", "/dev", MsFlags::MS_NOSUID),
-        ("devpts", "/dev/pts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC),
+        (
+            "devpts",
+            "/dev/pts",
+            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+        ),
         ("tmpfs", "/run", MsFlags::MS_NOSUID | MsFlags::MS_NODEV),
         ("tmpfs", "/tmp", MsFlags::MS_NOSUID | MsFlags::MS_NODEV),
     ] {
@@ -67,7 +79,11 @@ fn load_modules() {
 
 /// Loads one module; one that is loaded already is as good.
 fn load(path: &str) -> Result<(), Errno> {
-    let file = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    let file = open(
+        path,
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )?;
     match finit_module(file, c"", ModuleInitFlags::empty()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(error) => Err(error),
@@ -78,7 +94,11 @@ fn load(path: &str) -> Result<(), Errno> {
 fn reap_until(agent: u32) {
     loop {
         match wait() {
-            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) if pid.as_raw().unsigned_abs() == agent => return,
+            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _))
+                if pid.as_raw().unsigned_abs() == agent =>
+            {
+                return;
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return,
         }

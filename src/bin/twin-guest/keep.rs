@@ -51,11 +51,20 @@ pub(crate) struct Holder {
 
 impl Holder {
     /// Starts the process; `ended` is called once when it is gone.
-    pub(crate) fn start(holding: &Holding, ended: impl FnOnce(u32) + Send + 'static) -> Result<Self, String> {
-        let executable = std::env::current_exe().map_err(|error| format!("cannot find twin-guest: {error}"))?;
+    pub(crate) fn start(
+        holding: &Holding,
+        ended: impl FnOnce(u32) + Send + 'static,
+    ) -> Result<Self, String> {
+        let executable =
+            std::env::current_exe().map_err(|error| format!("cannot find twin-guest: {error}"))?;
         let mut child = Command::new(executable)
             .arg0(&holding.comm)
-            .args(["hold", &holding.comm, &holding.mib.to_string(), if holding.touch_now { "now" } else { "later" }])
+            .args([
+                "hold",
+                &holding.comm,
+                &holding.mib.to_string(),
+                if holding.touch_now { "now" } else { "later" },
+            ])
             .arg(holding.oom_score_adj.to_string())
             .args(holding.ports.iter().map(ToString::to_string))
             .stdin(Stdio::piped())
@@ -64,7 +73,11 @@ impl Holder {
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", holding.comm))?;
         let progress = Arc::new(Progress::default());
-        let holder = Self { pid: child.id(), stdin: child.stdin.take(), progress: Arc::clone(&progress) };
+        let holder = Self {
+            pid: child.id(),
+            stdin: child.stdin.take(),
+            progress: Arc::clone(&progress),
+        };
         std::thread::spawn(move || {
             follow(&mut child, &progress.said);
             // The process has closed its output; waiting for it is short and leaves no zombie.
@@ -79,19 +92,26 @@ impl Holder {
     /// Asks the process to write to all of its memory.
     pub(crate) fn touch(&mut self) -> Result<(), String> {
         let stdin = self.stdin.as_mut().ok_or("its process has no input")?;
-        stdin.write_all(b"touch\n").map_err(|error| format!("its process does not listen: {error}"))
+        stdin
+            .write_all(b"touch\n")
+            .map_err(|error| format!("its process does not listen: {error}"))
     }
 
     /// Kills the process and waits until it is gone, its ports free; its end is reported through `ended`.
     pub(crate) fn kill(&self) {
-        let Ok(pid) = i32::try_from(self.pid) else { return };
+        let Ok(pid) = i32::try_from(self.pid) else {
+            return;
+        };
         let said = locked(&self.progress.said);
         if said.gone {
             return;
         }
         // Already gone is as good.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        let waited = self.progress.changed.wait_timeout_while(said, KILL_DEADLINE, |said| !said.gone);
+        let waited = self
+            .progress
+            .changed
+            .wait_timeout_while(said, KILL_DEADLINE, |said| !said.gone);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -102,7 +122,9 @@ impl Holder {
 }
 
 fn follow(child: &mut Child, said: &Mutex<Said>) {
-    let Some(stdout) = child.stdout.take() else { return };
+    let Some(stdout) = child.stdout.take() else {
+        return;
+    };
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
         let mut said = locked(said);
         match line.as_str() {

@@ -35,7 +35,9 @@ pub(crate) fn since(after: u64) -> Result<Vec<KernelLine>, String> {
         match log.read(&mut record) {
             Ok(0) => break,
             Ok(length) => {
-                let Some(line) = parse(&String::from_utf8_lossy(&record[..length])) else { continue };
+                let Some(line) = parse(&String::from_utf8_lossy(&record[..length])) else {
+                    continue;
+                };
                 if line.sequence > after || (after == 0 && line.sequence == 0) {
                     size += line.text.len() + 64;
                     lines.push(line);

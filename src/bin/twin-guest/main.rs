@@ -28,7 +28,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.first().map(String::as_str) {
         _ if std::process::id() == 1 => init::run(),
-        Some("agent") => agent::run(arguments.get(1).map(String::as_str) == Some("--under-systemd")),
+        Some("agent") => {
+            agent::run(arguments.get(1).map(String::as_str) == Some("--under-systemd"))
+        }
         Some("hold") => hold::run(&arguments[1..]),
         _ => Err("usage: twin-guest agent [--under-systemd] | hold ..".into()),
     };

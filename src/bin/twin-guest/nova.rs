@@ -72,17 +72,39 @@ pub(crate) struct Nova {
 
 impl Nova {
     /// Reads the records below `directory` and applies `config`: resumes as configured, boots instances that are new.
-    pub(crate) fn start(directory: &Path, config: Option<ComputeConfig>, time_scale: u32) -> (Self, Vec<String>) {
+    pub(crate) fn start(
+        directory: &Path,
+        config: Option<ComputeConfig>,
+        time_scale: u32,
+    ) -> (Self, Vec<String>) {
         let file = directory.join("nova.json");
-        let record = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let nova = Self { state: Arc::new(Mutex::new(State { record, ..State::default() })), file };
+        let record = fs::read(&file)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let nova = Self {
+            state: Arc::new(Mutex::new(State {
+                record,
+                ..State::default()
+            })),
+            file,
+        };
         let resumed: Vec<String> = if config.as_ref().is_some_and(|config| config.resume) {
             let state = locked(&nova.state);
-            state.record.instances.iter().filter(|(_, one)| one.vm_state == VmState::Active).map(|(name, _)| name.clone()).collect()
+            state
+                .record
+                .instances
+                .iter()
+                .filter(|(_, one)| one.vm_state == VmState::Active)
+                .map(|(name, _)| name.clone())
+                .collect()
         } else {
             Vec::new()
         };
-        let mut problems: Vec<String> = resumed.iter().filter_map(|name| nova.launch(name).err()).collect();
+        let mut problems: Vec<String> = resumed
+            .iter()
+            .filter_map(|name| nova.launch(name).err())
+            .collect();
         problems.extend(nova.configure(config).err());
         nova.spawn_clock(SYNC_INTERVAL / time_scale.max(1));
         (nova, problems)
@@ -90,10 +112,16 @@ impl Nova {
 
     /// Takes a new configuration; instances that it names and that do not exist yet are booted.
     pub(crate) fn configure(&self, config: Option<ComputeConfig>) -> Result<(), String> {
-        let instances = config.as_ref().map(|config| config.instances.clone()).unwrap_or_default();
+        let instances = config
+            .as_ref()
+            .map(|config| config.instances.clone())
+            .unwrap_or_default();
         locked(&self.state).config = config;
         for instance in instances {
-            let known = locked(&self.state).record.instances.contains_key(&instance.name);
+            let known = locked(&self.state)
+                .record
+                .instances
+                .contains_key(&instance.name);
             if !known {
                 self.boot(&instance)?;
             }
@@ -123,8 +151,16 @@ impl Nova {
             .record
             .instances
             .iter()
-            .filter(|(name, one)| one.vm_state == VmState::Active && !state.running.contains_key(*name))
-            .filter(|(name, _)| synced || state.stopped_at.get(*name).is_some_and(|at| at.elapsed() >= STOP_EVENT_DELAY))
+            .filter(|(name, one)| {
+                one.vm_state == VmState::Active && !state.running.contains_key(*name)
+            })
+            .filter(|(name, _)| {
+                synced
+                    || state
+                        .stopped_at
+                        .get(*name)
+                        .is_some_and(|at| at.elapsed() >= STOP_EVENT_DELAY)
+            })
             .map(|(name, _)| name.clone())
             .collect();
         for name in &due {
@@ -132,7 +168,10 @@ impl Nova {
             if let Some(one) = state.record.instances.get_mut(name) {
                 one.vm_state = VmState::Stopped;
             }
-            log(&mut state, format!("[instance: {name}] Instance shutdown by itself. Calling the stop API."));
+            log(
+                &mut state,
+                format!("[instance: {name}] Instance shutdown by itself. Calling the stop API."),
+            );
         }
         if !due.is_empty() {
             self.store(&mut state);
@@ -166,7 +205,11 @@ impl Nova {
         if state.running.contains_key(name) {
             return Ok(());
         }
-        let record = state.record.instances.get(name).ok_or_else(|| format!("there is no instance {name}"))?;
+        let record = state
+            .record
+            .instances
+            .get(name)
+            .ok_or_else(|| format!("there is no instance {name}"))?;
         let holding = Holding {
             comm: QEMU_COMM.into(),
             mib: record.memory_mib,
@@ -184,17 +227,27 @@ impl Nova {
             record.vm_state = VmState::Active;
             record.last_pid = Some(pid);
         }
-        log(&mut state, format!("[instance: {name}] VM Started (Lifecycle Event), process {pid}"));
+        log(
+            &mut state,
+            format!("[instance: {name}] VM Started (Lifecycle Event), process {pid}"),
+        );
         self.store(&mut state);
         Ok(())
     }
 
     fn process_ended(&self, name: &str, pid: u32) {
         let mut state = locked(&self.state);
-        if state.running.get(name).is_some_and(|(holder, _)| holder.pid == pid) {
+        if state
+            .running
+            .get(name)
+            .is_some_and(|(holder, _)| holder.pid == pid)
+        {
             state.running.remove(name);
             state.stopped_at.insert(name.to_owned(), Instant::now());
-            log(&mut state, format!("[instance: {name}] VM Stopped (Lifecycle Event), process {pid}"));
+            log(
+                &mut state,
+                format!("[instance: {name}] VM Stopped (Lifecycle Event), process {pid}"),
+            );
         }
     }
 
@@ -202,9 +255,16 @@ impl Nova {
     pub(crate) fn stop(&self, name: &str) -> Result<(), String> {
         let holder = {
             let mut state = locked(&self.state);
-            let record = state.record.instances.get_mut(name).ok_or_else(|| format!("there is no instance {name}"))?;
+            let record = state
+                .record
+                .instances
+                .get_mut(name)
+                .ok_or_else(|| format!("there is no instance {name}"))?;
             record.vm_state = VmState::Stopped;
-            log(&mut state, format!("[instance: {name}] stopped through the API"));
+            log(
+                &mut state,
+                format!("[instance: {name}] stopped through the API"),
+            );
             self.store(&mut state);
             state.running.remove(name)
         };
@@ -233,7 +293,10 @@ impl Nova {
     /// Has an instance's process write to all of its memory.
     pub(crate) fn touch(&self, name: &str) -> Result<(), String> {
         let mut state = locked(&self.state);
-        let (holder, touching) = state.running.get_mut(name).ok_or_else(|| format!("instance {name} does not run"))?;
+        let (holder, touching) = state
+            .running
+            .get_mut(name)
+            .ok_or_else(|| format!("instance {name} does not run"))?;
         *touching = true;
         holder.touch()
     }
@@ -272,12 +335,17 @@ impl Nova {
                 touched: running.is_some_and(|(holder, _)| holder.said().touched),
             }
         };
-        (state.record.instances.iter().map(one).collect(), state.log.clone())
+        (
+            state.record.instances.iter().map(one).collect(),
+            state.log.clone(),
+        )
     }
 
     /// Kills every instance's process without recording anything, as the end of the host does.
     pub(crate) fn kill_all(&self) {
-        let holders: Vec<_> = std::mem::take(&mut locked(&self.state).running).into_values().collect();
+        let holders: Vec<_> = std::mem::take(&mut locked(&self.state).running)
+            .into_values()
+            .collect();
         holders.iter().for_each(|(holder, _)| holder.kill());
     }
 
@@ -292,7 +360,10 @@ impl Nova {
             fs::rename(&draft, &self.file)
         })();
         if let Err(error) = written {
-            log(state, format!("cannot write {}: {error}", self.file.display()));
+            log(
+                state,
+                format!("cannot write {}: {error}", self.file.display()),
+            );
         }
     }
 }

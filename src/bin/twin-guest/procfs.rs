@@ -12,7 +12,11 @@ fn text(path: &str) -> String {
 /// Finds `key` at a line's start and returns the number after it.
 fn number_after(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-    line.trim_start_matches([':', ' ', '\t']).split_whitespace().next()?.parse().ok()
+    line.trim_start_matches([':', ' ', '\t'])
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// The kernel's `boot_id`.
@@ -23,15 +27,25 @@ pub(crate) fn boot_id() -> String {
 /// Milliseconds since the kernel started.
 pub(crate) fn uptime_ms() -> u64 {
     let uptime = text("/proc/uptime");
-    let seconds: f64 = uptime.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an uptime is positive and small")]
+    let seconds: f64 = uptime
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or_default();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an uptime is positive and small"
+    )]
     let milliseconds = (seconds * 1000.0) as u64;
     milliseconds
 }
 
 /// Milliseconds since 1970 by the wall clock.
 pub(crate) fn clock_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -60,13 +74,22 @@ pub(crate) fn process(pid: u32) -> Option<ProcessState> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     // A zombie has no VmRSS line.
     let rss_kib = number_after(&status, "VmRSS")?;
-    let oom_score_adj = text(&format!("/proc/{pid}/oom_score_adj")).trim().parse().ok()?;
-    Some(ProcessState { pid, rss_kib, oom_score_adj })
+    let oom_score_adj = text(&format!("/proc/{pid}/oom_score_adj"))
+        .trim()
+        .parse()
+        .ok()?;
+    Some(ProcessState {
+        pid,
+        rss_kib,
+        oom_score_adj,
+    })
 }
 
 /// Ids of the processes whose second argument is `mode` and that run this program.
 pub(crate) fn own_processes(mode: &str) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let own = fs::read_link("/proc/self/exe").ok();
     entries
         .flatten()

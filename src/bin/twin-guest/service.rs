@@ -25,12 +25,25 @@ impl Services {
         let changed: Vec<Holder> = {
             let mut state = locked(&self.0);
             let old = std::mem::replace(&mut state.configured, configured.to_vec());
-            let (fresh, kept): (Vec<_>, Vec<_>) = configured.iter().partition(|service| !old.contains(service));
-            state.wanted.retain(|name| kept.iter().any(|service| service.name == *name));
-            state.wanted.extend(fresh.iter().map(|service| service.name.clone()));
-            let stale: Vec<String> =
-                state.running.keys().filter(|name| !kept.iter().any(|service| service.name == **name)).cloned().collect();
-            stale.iter().filter_map(|name| state.running.remove(name)).collect()
+            let (fresh, kept): (Vec<_>, Vec<_>) = configured
+                .iter()
+                .partition(|service| !old.contains(service));
+            state
+                .wanted
+                .retain(|name| kept.iter().any(|service| service.name == *name));
+            state
+                .wanted
+                .extend(fresh.iter().map(|service| service.name.clone()));
+            let stale: Vec<String> = state
+                .running
+                .keys()
+                .filter(|name| !kept.iter().any(|service| service.name == **name))
+                .cloned()
+                .collect();
+            stale
+                .iter()
+                .filter_map(|name| state.running.remove(name))
+                .collect()
         };
         changed.iter().for_each(Holder::kill);
         self.converge()
@@ -40,7 +53,12 @@ impl Services {
     pub(crate) fn run_exactly(&self, names: &[String]) -> Result<(), String> {
         {
             let mut state = locked(&self.0);
-            if let Some(unknown) = names.iter().find(|name| !state.configured.iter().any(|service| service.name == **name)) {
+            if let Some(unknown) = names.iter().find(|name| {
+                !state
+                    .configured
+                    .iter()
+                    .any(|service| service.name == **name)
+            }) {
                 return Err(format!("there is no service {unknown}"));
             }
             state.wanted = names.iter().cloned().collect();
@@ -51,7 +69,12 @@ impl Services {
     /// Stops what is not wanted, starts what is.
     fn converge(&self) -> Result<(), String> {
         let mut state = locked(&self.0);
-        let unwanted: Vec<String> = state.running.keys().filter(|name| !state.wanted.contains(*name)).cloned().collect();
+        let unwanted: Vec<String> = state
+            .running
+            .keys()
+            .filter(|name| !state.wanted.contains(*name))
+            .cloned()
+            .collect();
         for name in unwanted {
             if let Some(holder) = state.running.remove(&name) {
                 holder.kill();
@@ -60,7 +83,9 @@ impl Services {
         let missing: Vec<ServiceConfig> = state
             .configured
             .iter()
-            .filter(|service| state.wanted.contains(&service.name) && !state.running.contains_key(&service.name))
+            .filter(|service| {
+                state.wanted.contains(&service.name) && !state.running.contains_key(&service.name)
+            })
             .cloned()
             .collect();
         for service in missing {
@@ -82,7 +107,11 @@ impl Services {
         // A service that dies stays down: that is an incident to be seen (D-041), not one to be masked.
         Holder::start(&holding, move |pid| {
             let mut state = locked(&state);
-            if state.running.get(&name).is_some_and(|holder| holder.pid == pid) {
+            if state
+                .running
+                .get(&name)
+                .is_some_and(|holder| holder.pid == pid)
+            {
                 state.running.remove(&name);
             }
         })

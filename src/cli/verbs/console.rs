@@ -27,10 +27,19 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let found = context.lab().await?;
     let target = found.host(&flags.host)?.target(found.record.uuid);
     let path = context.drivers().hypervisor.console(target).await?;
-    context.ui.remark(&format!("console of {}; Ctrl-] leaves it", flags.host));
+    context
+        .ui
+        .remark(&format!("console of {}; Ctrl-] leaves it", flags.host));
     let joined = tokio::task::spawn_blocking(move || join(&path)).await;
-    let wrong = |why: String| Failure::machine(format!("the console: {why}"), vec!["run as root; `twin status` shows whether the host runs".into()]);
-    joined.map_err(|error| wrong(error.to_string()))?.map_err(|error| wrong(error.to_string()))?;
+    let wrong = |why: String| {
+        Failure::machine(
+            format!("the console: {why}"),
+            vec!["run as root; `twin status` shows whether the host runs".into()],
+        )
+    };
+    joined
+        .map_err(|error| wrong(error.to_string()))?
+        .map_err(|error| wrong(error.to_string()))?;
     context.ui.remark("\nleft the console");
     DONE
 }
@@ -72,9 +81,15 @@ fn join(path: &std::path::Path) -> std::io::Result<()> {
     let mut piece = [0u8; 4096];
     loop {
         let (typed, said) = {
-            let mut watched = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(console.as_fd(), PollFlags::POLLIN)];
+            let mut watched = [
+                PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+                PollFd::new(console.as_fd(), PollFlags::POLLIN),
+            ];
             poll(&mut watched, PollTimeout::NONE)?;
-            (watched[0].any().unwrap_or(false), watched[1].any().unwrap_or(false))
+            (
+                watched[0].any().unwrap_or(false),
+                watched[1].any().unwrap_or(false),
+            )
         };
         if said {
             match console.read(&mut piece) {

@@ -27,11 +27,30 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let drivers = context.drivers();
     let watch = context.ui.watch();
     let started = drivers.clock.elapsed();
-    let work = async { Ok(lab::down(&found, drivers, watch.as_ref(), flags.timeout, flags.force).await?) };
-    interruptible(work, || Failure::interrupted("interrupted; some hosts may be down", vec!["`twin down` goes on".into()])).await?;
-    let changed: Vec<String> = found.hosts.iter().map(|host| host.name.to_string()).collect();
-    context.ui.text(&format!("lab {} is down\n", found.record.name));
+    let work =
+        async { Ok(lab::down(&found, drivers, watch.as_ref(), flags.timeout, flags.force).await?) };
+    interruptible(work, || {
+        Failure::interrupted(
+            "interrupted; some hosts may be down",
+            vec!["`twin down` goes on".into()],
+        )
+    })
+    .await?;
+    let changed: Vec<String> = found
+        .hosts
+        .iter()
+        .map(|host| host.name.to_string())
+        .collect();
+    context
+        .ui
+        .text(&format!("lab {} is down\n", found.record.name));
     let took_ms = milliseconds(drivers.clock.elapsed().saturating_sub(started));
-    context.ui.document(&ChangeDocument { schema: "twin/change/v1".into(), lab: found.record.name.to_string(), verb: "down".into(), changed, took_ms });
+    context.ui.document(&ChangeDocument {
+        schema: "twin/change/v1".into(),
+        lab: found.record.name.to_string(),
+        verb: "down".into(),
+        changed,
+        took_ms,
+    });
     DONE
 }

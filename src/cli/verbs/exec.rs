@@ -38,12 +38,20 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let found = context.lab().await?;
     let interrupted = || Failure::interrupted("interrupted; the program was killed", Vec::new());
     match &flags.host {
-        Some(host) if !context.ui.json => interruptible(stream(context, &found, host, flags), interrupted).await,
+        Some(host) if !context.ui.json => {
+            interruptible(stream(context, &found, host, flags), interrupted).await
+        }
         Some(host) => {
             let host = found.host(host)?.clone();
             interruptible(gather(context, &found, vec![host], flags), interrupted).await
         }
-        None => interruptible(gather(context, &found, found.hosts.clone(), flags), interrupted).await,
+        None => {
+            interruptible(
+                gather(context, &found, found.hosts.clone(), flags),
+                interrupted,
+            )
+            .await
+        }
     }
 }
 
@@ -52,17 +60,34 @@ fn exit_code(code: i32) -> u8 {
 }
 
 fn no_way(host: &FoundHost) -> LabError {
-    LabError::Guest(crate::guest::GuestError::Unreachable { why: format!("the image of {} has no way in", host.name) })
+    LabError::Guest(crate::guest::GuestError::Unreachable {
+        why: format!("the image of {} has no way in", host.name),
+    })
 }
 
 /// Runs on one host with all streams joined up.
-async fn stream(context: &Context<'_>, found: &Found, host: &str, flags: &Flags) -> Result<u8, Failure> {
+async fn stream(
+    context: &Context<'_>,
+    found: &Found,
+    host: &str,
+    flags: &Flags,
+) -> Result<u8, Failure> {
     let host = found.host(host)?;
-    let way = host.way(&context.layout, &found.networks).ok_or_else(|| no_way(host))?;
+    let way = host
+        .way(&context.layout, &found.networks)
+        .ok_or_else(|| no_way(host))?;
     let guest = context.drivers().guests.open(&way);
     let (sender, mut receiver) = mpsc::channel(16);
-    let stdin = if flags.no_stdin || std::io::stdin().is_terminal() { None } else { Some(standard_input()) };
-    let program = Program { argv: flags.command.clone(), stdin, output: sender };
+    let stdin = if flags.no_stdin || std::io::stdin().is_terminal() {
+        None
+    } else {
+        Some(standard_input())
+    };
+    let program = Program {
+        argv: flags.command.clone(),
+        stdin,
+        output: sender,
+    };
     let print = async {
         while let Some(output) = receiver.recv().await {
             match output {
@@ -92,18 +117,32 @@ fn standard_input() -> mpsc::Receiver<Vec<u8>> {
 fn text_of(bytes: Vec<u8>) -> (String, String) {
     match String::from_utf8(bytes) {
         Ok(text) => (text, "utf-8".into()),
-        Err(error) => (base64::engine::general_purpose::STANDARD.encode(error.as_bytes()), "base64".into()),
+        Err(error) => (
+            base64::engine::general_purpose::STANDARD.encode(error.as_bytes()),
+            "base64".into(),
+        ),
     }
 }
 
 /// Runs on several hosts side by side and prints each one's output whole.
-async fn gather(context: &Context<'_>, found: &Found, hosts: Vec<FoundHost>, flags: &Flags) -> Result<u8, Failure> {
+async fn gather(
+    context: &Context<'_>,
+    found: &Found,
+    hosts: Vec<FoundHost>,
+    flags: &Flags,
+) -> Result<u8, Failure> {
     let argv: Vec<&str> = flags.command.iter().map(String::as_str).collect();
     let one = |host: FoundHost| {
         let argv = argv.clone();
         async move {
             let outcome = match host.way(&context.layout, &found.networks) {
-                Some(way) => collect(context.drivers().guests.open(&way).as_ref(), &argv, ALL_DEADLINE).await.map_err(LabError::from),
+                Some(way) => collect(
+                    context.drivers().guests.open(&way).as_ref(),
+                    &argv,
+                    ALL_DEADLINE,
+                )
+                .await
+                .map_err(LabError::from),
                 None => Err(no_way(&host)),
             };
             let name = host.name.to_string();
@@ -111,21 +150,41 @@ async fn gather(context: &Context<'_>, found: &Found, hosts: Vec<FoundHost>, fla
                 Ok((exit, out, err)) => (Some(exit), out, err, None),
                 Err(error) => (None, Vec::new(), Vec::new(), Some(error.to_string())),
             };
-            let ((stdout, stdout_encoding), (stderr, stderr_encoding)) = (text_of(out), text_of(err));
-            ExecHost { name, exit, stdout, stdout_encoding, stderr, stderr_encoding, error }
+            let ((stdout, stdout_encoding), (stderr, stderr_encoding)) =
+                (text_of(out), text_of(err));
+            ExecHost {
+                name,
+                exit,
+                stdout,
+                stdout_encoding,
+                stderr,
+                stderr_encoding,
+                error,
+            }
         }
     };
     let mut results = futures::future::join_all(hosts.into_iter().map(one)).await;
     results.sort_by(|a, b| a.name.cmp(&b.name));
     for host in &results {
-        let lines = |text: &str| text.lines().map(|line| format!("{}: {line}\n", host.name)).collect::<String>();
+        let lines = |text: &str| {
+            text.lines()
+                .map(|line| format!("{}: {line}\n", host.name))
+                .collect::<String>()
+        };
         context.ui.text(&lines(&host.stdout));
         context.ui.remark(lines(&host.stderr).trim_end());
         if let Some(error) = &host.error {
             context.ui.remark(&format!("{}: {error}", host.name));
         }
     }
-    let code = results.iter().map(|host| host.exit.map_or(code::MACHINE, exit_code)).find(|code| *code != 0).unwrap_or(code::DONE);
-    context.ui.document(&ExecDocument { schema: "twin/exec/v1".into(), hosts: results });
+    let code = results
+        .iter()
+        .map(|host| host.exit.map_or(code::MACHINE, exit_code))
+        .find(|code| *code != 0)
+        .unwrap_or(code::DONE);
+    context.ui.document(&ExecDocument {
+        schema: "twin/exec/v1".into(),
+        hosts: results,
+    });
     Ok(code)
 }

@@ -35,7 +35,8 @@ pub(crate) struct Context<'c> {
 impl Context<'_> {
     /// The drivers; made when first asked for, so that verbs that need none start at once.
     pub(crate) fn drivers(&self) -> &Drivers {
-        self.drivers.get_or_init(|| wiring::lab(&self.global.connect))
+        self.drivers
+            .get_or_init(|| wiring::lab(&self.global.connect))
     }
 
     /// Opens the journal.
@@ -60,7 +61,10 @@ impl Context<'_> {
     /// Refuses `--json` for a verb that has no document.
     pub(crate) fn no_document(&self, verb: &str) -> Result<(), Failure> {
         if self.ui.json {
-            return Err(Failure::usage(format!("{verb} has no JSON document"), vec!["leave --json out".into()]));
+            return Err(Failure::usage(
+                format!("{verb} has no JSON document"),
+                vec!["leave --json out".into()],
+            ));
         }
         Ok(())
     }
@@ -68,7 +72,12 @@ impl Context<'_> {
 
 /// Carries a verb out; returns the exit code.
 pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
-    let context = Context { global: &cli.global, ui, layout: Layout::new(cli.global.state_dir.clone()), drivers: std::sync::OnceLock::new() };
+    let context = Context {
+        global: &cli.global,
+        ui,
+        layout: Layout::new(cli.global.state_dir.clone()),
+        drivers: std::sync::OnceLock::new(),
+    };
     if let Some(name) = logged(&cli.verb) {
         logging::start(context.layout.state(), name);
     }
@@ -115,7 +124,10 @@ fn logged(verb: &Verb) -> Option<&'static str> {
 }
 
 /// Runs `work` until it ends or the user interrupts.
-pub(crate) async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>, on_interrupt: impl FnOnce() -> Failure) -> Result<T, Failure> {
+pub(crate) async fn interruptible<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+    on_interrupt: impl FnOnce() -> Failure,
+) -> Result<T, Failure> {
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => drop(signal.recv().await),

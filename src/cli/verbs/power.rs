@@ -39,7 +39,9 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     };
     let started = context.drivers().clock.elapsed();
     let state = lab::power(&found, &flags.host, actions, context.drivers()).await?;
-    context.ui.text(&format!("{}: {state:?}\n", flags.host).to_lowercase());
+    context
+        .ui
+        .text(&format!("{}: {state:?}\n", flags.host).to_lowercase());
     context.ui.document(&ChangeDocument {
         schema: "twin/change/v1".into(),
         lab: found.record.name.to_string(),

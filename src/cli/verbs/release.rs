@@ -20,10 +20,26 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let drivers = context.drivers();
     let watch = context.ui.watch();
     let started = drivers.clock.elapsed();
-    let work = async { Ok(lab::release(&found, flags.host.as_deref(), drivers, watch.as_ref()).await?) };
-    let changed = interruptible(work, || Failure::interrupted("interrupted; some hosts may be wiped", vec!["`twin release` goes on".into()])).await?;
-    context.ui.text(&format!("released, blank and off: {}\n", changed.join(", ")));
+    let work =
+        async { Ok(lab::release(&found, flags.host.as_deref(), drivers, watch.as_ref()).await?) };
+    let changed = interruptible(work, || {
+        Failure::interrupted(
+            "interrupted; some hosts may be wiped",
+            vec!["`twin release` goes on".into()],
+        )
+    })
+    .await?;
+    context.ui.text(&format!(
+        "released, blank and off: {}\n",
+        changed.join(", ")
+    ));
     let took_ms = milliseconds(drivers.clock.elapsed().saturating_sub(started));
-    context.ui.document(&ChangeDocument { schema: "twin/change/v1".into(), lab: found.record.name.to_string(), verb: "release".into(), changed, took_ms });
+    context.ui.document(&ChangeDocument {
+        schema: "twin/change/v1".into(),
+        lab: found.record.name.to_string(),
+        verb: "release".into(),
+        changed,
+        took_ms,
+    });
     DONE
 }

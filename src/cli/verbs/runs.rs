@@ -18,16 +18,34 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
     };
     let runs: Vec<RunDocument> = rows
         .into_iter()
-        .map(|row| RunDocument { run: row.id, scenario: row.scenario, seed: row.seed, started_at: row.started_at, ended_at: row.ended_at, verdict: row.verdict })
+        .map(|row| RunDocument {
+            run: row.id,
+            scenario: row.scenario,
+            seed: row.seed,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            verdict: row.verdict,
+        })
         .collect();
     let table: Vec<Vec<String>> = runs
         .iter()
         .map(|run| {
             let verdict = run.verdict.clone().unwrap_or_else(|| "not ended".into());
-            vec![run.run.clone(), run.scenario.clone(), verdict, run.seed.to_string(), run.started_at.clone()]
+            vec![
+                run.run.clone(),
+                run.scenario.clone(),
+                verdict,
+                run.seed.to_string(),
+                run.started_at.clone(),
+            ]
         })
         .collect();
-    context.ui.table(&["RUN", "SCENARIO", "VERDICT", "SEED", "STARTED"], &table);
-    context.ui.document(&RunsDocument { schema: "twin/runs/v1".into(), runs });
+    context
+        .ui
+        .table(&["RUN", "SCENARIO", "VERDICT", "SEED", "STARTED"], &table);
+    context.ui.document(&RunsDocument {
+        schema: "twin/runs/v1".into(),
+        runs,
+    });
     DONE
 }

@@ -20,7 +20,12 @@ pub(crate) struct Flags {
     /// The scenario: a path or a name; without one, lists what there is.
     pub(crate) name: Option<String>,
     /// The worlds it runs in.
-    #[arg(long, value_name = "WORLD", value_delimiter = ',', default_value = "lab")]
+    #[arg(
+        long,
+        value_name = "WORLD",
+        value_delimiter = ',',
+        default_value = "lab"
+    )]
     pub(crate) on: Vec<String>,
     /// The variants; all when not given.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -47,20 +52,35 @@ impl Flags {
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
-    text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "write KEY=VALUE".to_owned())
+    text.split_once('=')
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| "write KEY=VALUE".to_owned())
 }
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), scenario = flags.name.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let Some(name) = &flags.name else { return list(context) };
+    let Some(name) = &flags.name else {
+        return list(context);
+    };
     let (scenario, source) = load(name)?;
     if let Some(world) = flags.on.iter().find(|world| *world != "lab") {
         let known = ["sim", "real"].contains(&world.as_str());
-        let what = if known { format!("this version of twin does not have the world {world}") } else { format!("there is no world {world}") };
+        let what = if known {
+            format!("this version of twin does not have the world {world}")
+        } else {
+            format!("there is no world {world}")
+        };
         return Err(Failure::usage(what, vec!["--on lab".into()]));
     }
-    if let Some((unknown, _)) = flags.set.iter().find(|(name, _)| !scenario.knows_variable(name)) {
-        return Err(Failure::usage(format!("{} has no variable {unknown}", scenario.name), vec!["`twin scenario NAME --explain` shows its variables".into()]));
+    if let Some((unknown, _)) = flags
+        .set
+        .iter()
+        .find(|(name, _)| !scenario.knows_variable(name))
+    {
+        return Err(Failure::usage(
+            format!("{} has no variable {unknown}", scenario.name),
+            vec!["`twin scenario NAME --explain` shows its variables".into()],
+        ));
     }
     if flags.explain {
         context.no_document("scenario --explain")?;
@@ -68,11 +88,22 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         return DONE;
     }
     let set: BTreeMap<String, String> = flags.set.iter().cloned().collect();
-    let choice = Choice { variants: flags.variant.clone(), set };
+    let choice = Choice {
+        variants: flags.variant.clone(),
+        set,
+    };
     let found = lab_of(context).await?;
-    let seed = flags.seed.unwrap_or_else(|| Seed(uuid::Uuid::new_v4().as_u64_pair().0 >> 32));
+    let seed = flags
+        .seed
+        .unwrap_or_else(|| Seed(uuid::Uuid::new_v4().as_u64_pair().0 >> 32));
     let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
-    let world = World { drivers: context.drivers().clone(), layout: context.layout.clone(), found, seed, run };
+    let world = World {
+        drivers: context.drivers().clone(),
+        layout: context.layout.clone(),
+        found,
+        seed,
+        run,
+    };
     if flags.dry_run {
         return dry_run(context, &scenario, &choice, &world, &source);
     }
@@ -83,7 +114,11 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
 async fn lab_of(context: &Context<'_>) -> Result<Found, Failure> {
     let found = context.lab().await?;
     if found.hosts.is_empty() {
-        return Err(LabError::NoLab { name: found.record.name.to_string(), known: Vec::new() }.into());
+        return Err(LabError::NoLab {
+            name: found.record.name.to_string(),
+            known: Vec::new(),
+        }
+        .into());
     }
     Ok(found)
 }
@@ -93,8 +128,14 @@ fn load(name: &str) -> Result<(Scenario, Source), Failure> {
     let Some(source) = files.find(name, None) else {
         let known = files.names();
         let near = crate::diagnostics::nearest(name, known.iter().map(String::as_str));
-        let cure = near.map_or_else(|| format!("there is: {}", known.join(", ")), |near| format!("did you mean {near}?"));
-        return Err(Failure::usage(format!("there is no scenario {name}"), vec![cure]));
+        let cure = near.map_or_else(
+            || format!("there is: {}", known.join(", ")),
+            |near| format!("did you mean {near}?"),
+        );
+        return Err(Failure::usage(
+            format!("there is no scenario {name}"),
+            vec![cure],
+        ));
     };
     match scenario::parse(&source) {
         Ok(scenario) => Ok((scenario, source)),
@@ -109,28 +150,58 @@ fn list(context: &Context<'_>) -> Result<u8, Failure> {
     let mut entries = Vec::new();
     for name in files::scenarios().names() {
         // A file with mistakes is told of when it is run.
-        let Ok((scenario, _)) = load(&name) else { continue };
+        let Ok((scenario, _)) = load(&name) else {
+            continue;
+        };
         entries.push(ScenarioEntry {
             name: scenario.name.to_string(),
             title: scenario.title.clone(),
             incident: scenario.incident.clone(),
-            variants: scenario.variants.iter().map(|variant| variant.name.clone()).collect(),
+            variants: scenario
+                .variants
+                .iter()
+                .map(|variant| variant.name.clone())
+                .collect(),
         });
     }
     let rows: Vec<Vec<String>> = entries
         .iter()
-        .map(|entry| vec![entry.name.clone(), entry.incident.clone().unwrap_or_default(), entry.variants.join(" "), entry.title.clone()])
+        .map(|entry| {
+            vec![
+                entry.name.clone(),
+                entry.incident.clone().unwrap_or_default(),
+                entry.variants.join(" "),
+                entry.title.clone(),
+            ]
+        })
         .collect();
-    context.ui.table(&["SCENARIO", "INCIDENT", "VARIANTS", "TITLE"], &rows);
-    context.ui.document(&ScenariosDocument { schema: "twin/scenarios/v1".into(), scenarios: entries });
+    context
+        .ui
+        .table(&["SCENARIO", "INCIDENT", "VARIANTS", "TITLE"], &rows);
+    context.ui.document(&ScenariosDocument {
+        schema: "twin/scenarios/v1".into(),
+        scenarios: entries,
+    });
     DONE
 }
 
 fn explain(context: &Context<'_>, scenario: &Scenario, source: &Source) {
-    let incident = scenario.incident.as_ref().map_or_else(String::new, |incident| format!(" ({incident})"));
-    let variants: Vec<&str> = scenario.variants.iter().map(|variant| variant.name.as_str()).collect();
+    let incident = scenario
+        .incident
+        .as_ref()
+        .map_or_else(String::new, |incident| format!(" ({incident})"));
+    let variants: Vec<&str> = scenario
+        .variants
+        .iter()
+        .map(|variant| variant.name.as_str())
+        .collect();
     let about = wrapped(&scenario.about, 100);
-    context.ui.text(&format!("{}{incident}\n\n{about}\n\nvariants: {}\nfile: {}\n", scenario.title, variants.join(", "), source.name));
+    context.ui.text(&format!(
+        "{}{incident}\n\n{about}\n\nvariants: {}\nfile: {}\n",
+        scenario.title,
+        variants.join(", "),
+        source.name
+    ));
     for line in &scenario.stand_ins {
         context.ui.text(&format!("stand-in: {line}\n"));
     }
@@ -140,7 +211,9 @@ fn explain(context: &Context<'_>, scenario: &Scenario, source: &Source) {
 fn wrapped(text: &str, width: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
-        let fits = lines.last().is_some_and(|line| line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width);
+        let fits = lines.last().is_some_and(|line| {
+            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width
+        });
         if !fits {
             lines.push(String::new());
         }
@@ -154,32 +227,66 @@ fn wrapped(text: &str, width: usize) -> String {
     lines.join("\n")
 }
 
-fn dry_run(context: &Context<'_>, scenario: &Scenario, choice: &Choice, world: &World, source: &Source) -> Result<u8, Failure> {
+fn dry_run(
+    context: &Context<'_>,
+    scenario: &Scenario,
+    choice: &Choice,
+    world: &World,
+    source: &Source,
+) -> Result<u8, Failure> {
     context.no_document("scenario --dry-run")?;
     let record = &world.found.record;
-    context.ui.text(&format!("{} in lab {} ({}); nothing is done\n", scenario.name, record.name, record.uuid));
-    for variant in scenario.variants.iter().filter(|variant| choice.variants.is_empty() || choice.variants.contains(&variant.name)) {
+    context.ui.text(&format!(
+        "{} in lab {} ({}); nothing is done\n",
+        scenario.name, record.name, record.uuid
+    ));
+    for variant in scenario
+        .variants
+        .iter()
+        .filter(|variant| choice.variants.is_empty() || choice.variants.contains(&variant.name))
+    {
         let resolved = scenario.resolve(variant, &choice.set, &|name| world.variable(name));
-        let resolved = resolved.map_err(|problems| Failure::problems("the variables do not fit".into(), problems, vec![source.clone()]))?;
+        let resolved = resolved.map_err(|problems| {
+            Failure::problems(
+                "the variables do not fit".into(),
+                problems,
+                vec![source.clone()],
+            )
+        })?;
         context.ui.text(&format!("\n{}\n", resolved.name));
         for step in &resolved.steps {
-            context.ui.text(&format!("  {:<12} {}, within {:?}\n", step.id, step.action.describe(), step.within));
+            context.ui.text(&format!(
+                "  {:<12} {}, within {:?}\n",
+                step.id,
+                step.action.describe(),
+                step.within
+            ));
         }
         for (probe, expected) in &resolved.expect {
-            context.ui.text(&format!("  expects      {probe}: {}\n", expected.as_str()));
+            context
+                .ui
+                .text(&format!("  expects      {probe}: {}\n", expected.as_str()));
         }
     }
     DONE
 }
 
-async fn carry_out(context: &Context<'_>, scenario: &Scenario, choice: &Choice, world: &World, source: &Source) -> Result<u8, Failure> {
+async fn carry_out(
+    context: &Context<'_>,
+    scenario: &Scenario,
+    choice: &Choice,
+    world: &World,
+    source: &Source,
+) -> Result<u8, Failure> {
     let journal = context.journal()?;
     let progress = context.ui.watch();
     let (interrupt, interrupted) = watch::channel(false);
     let listener = tokio::spawn(async move {
         let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
         let hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-        let (Ok(mut terminate), Ok(mut hang_up)) = (terminate, hang_up) else { return };
+        let (Ok(mut terminate), Ok(mut hang_up)) = (terminate, hang_up) else {
+            return;
+        };
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
@@ -192,7 +299,15 @@ async fn carry_out(context: &Context<'_>, scenario: &Scenario, choice: &Choice, 
             std::process::exit(i32::from(code::INTERRUPTED));
         }
     });
-    let outcome = scenario::run(scenario, choice, world, &journal, progress.as_ref(), interrupted.clone()).await;
+    let outcome = scenario::run(
+        scenario,
+        choice,
+        world,
+        &journal,
+        progress.as_ref(),
+        interrupted.clone(),
+    )
+    .await;
     listener.abort();
     let document = outcome.map_err(|error| failure_of(error, source))?;
     context.ui.text(&scenario_text(&document));
@@ -217,8 +332,14 @@ fn failure_of(error: ScenarioError, source: &Source) -> Failure {
     let message = error.to_string();
     match error {
         ScenarioError::Lab(error) => error.into(),
-        ScenarioError::Dirty { .. } => Failure::dirty(message, vec!["`twin recover` puts it back".into()]),
-        ScenarioError::NoVariant { known, .. } => Failure::usage(message, vec![format!("there is: {}", known.join(", "))]),
-        ScenarioError::Invalid { problems } => Failure::problems(message, problems, vec![source.clone()]),
+        ScenarioError::Dirty { .. } => {
+            Failure::dirty(message, vec!["`twin recover` puts it back".into()])
+        }
+        ScenarioError::NoVariant { known, .. } => {
+            Failure::usage(message, vec![format!("there is: {}", known.join(", "))])
+        }
+        ScenarioError::Invalid { problems } => {
+            Failure::problems(message, problems, vec![source.clone()])
+        }
     }
 }

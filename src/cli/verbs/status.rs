@@ -9,7 +9,9 @@ use super::{Context, DONE, interruptible};
 use crate::cli::failure::{Failure, code};
 use crate::hypervisor::Power;
 use crate::lab::{self, HostStatus, LabStatus};
-use crate::report::{HostDocument, InstanceDocument, NetworkDocument, ServiceDocument, StatusDocument};
+use crate::report::{
+    HostDocument, InstanceDocument, NetworkDocument, ServiceDocument, StatusDocument,
+};
 use crate::wire::{NovaStatus, ServiceState};
 
 /// How often a watch looks.
@@ -35,7 +37,10 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
             tokio::time::sleep(LOOK).await;
         }
     };
-    interruptible(watch, || Failure::interrupted("no longer watching", Vec::new())).await
+    interruptible(watch, || {
+        Failure::interrupted("no longer watching", Vec::new())
+    })
+    .await
 }
 
 async fn show(context: &Context<'_>) -> Result<u8, Failure> {
@@ -91,12 +96,22 @@ fn document(status: &LabStatus, dirty: bool) -> StatusDocument {
         power: host.power,
         agent: agent_word(host.answers).to_owned(),
         addresses: host.addresses.clone(),
-        services: host.services().iter().map(|service| ServiceDocument { name: service.name.clone(), state: service_state(service).to_owned() }).collect(),
+        services: host
+            .services()
+            .iter()
+            .map(|service| ServiceDocument {
+                name: service.name.clone(),
+                state: service_state(service).to_owned(),
+            })
+            .collect(),
         instances: host
             .guest
             .iter()
             .flat_map(|guest| &guest.instances)
-            .map(|instance| InstanceDocument { name: instance.name.clone(), status: nova_status(instance.status()).to_owned() })
+            .map(|instance| InstanceDocument {
+                name: instance.name.clone(),
+                status: nova_status(instance.status()).to_owned(),
+            })
             .collect(),
     };
     let networks = status.networks.iter().map(|network| NetworkDocument {
@@ -120,7 +135,13 @@ fn document(status: &LabStatus, dirty: bool) -> StatusDocument {
 fn text(context: &Context<'_>, status: &LabStatus, dirty: bool) {
     let ui = context.ui;
     let record = &status.record;
-    ui.text(&format!("lab {} ({}), scale {}, {}\n", record.name, record.uuid, record.scale, record.accelerator.as_str()));
+    ui.text(&format!(
+        "lab {} ({}), scale {}, {}\n",
+        record.name,
+        record.uuid,
+        record.scale,
+        record.accelerator.as_str()
+    ));
     let rows: Vec<Vec<String>> = status
         .hosts
         .iter()
@@ -136,29 +157,73 @@ fn text(context: &Context<'_>, status: &LabStatus, dirty: bool) {
             ]
         })
         .collect();
-    ui.table(&["HOST", "POWER", "AGENT", "ADDRESSES", "SERVICES", "INSTANCES"], &rows);
+    ui.table(
+        &[
+            "HOST",
+            "POWER",
+            "AGENT",
+            "ADDRESSES",
+            "SERVICES",
+            "INSTANCES",
+        ],
+        &rows,
+    );
     let rows: Vec<Vec<String>> = status
         .networks
         .iter()
-        .map(|network| vec![network.name.clone(), network.bridge.clone(), network.cidr.to_string(), (if network.active { "up" } else { "down" }).to_owned()])
+        .map(|network| {
+            vec![
+                network.name.clone(),
+                network.bridge.clone(),
+                network.cidr.to_string(),
+                (if network.active { "up" } else { "down" }).to_owned(),
+            ]
+        })
         .collect();
     ui.table(&["NETWORK", "BRIDGE", "SUBNET", "STATE"], &rows);
     if dirty {
-        ui.text(&format!("{}: something of a run is not put back; `twin recover` does it\n", ui.health("DIRTY", Some(false))));
+        ui.text(&format!(
+            "{}: something of a run is not put back; `twin recover` does it\n",
+            ui.health("DIRTY", Some(false))
+        ));
     }
 }
 
 fn services_text(host: &HostStatus) -> String {
     let services = host.services();
-    let healthy = services.iter().filter(|service| service_state(service) == "healthy").count();
-    let ill: Vec<String> =
-        services.iter().filter(|service| service_state(service) != "healthy").map(|service| format!("{} {}", service.name, service_state(service))).collect();
-    if ill.is_empty() { format!("{healthy} healthy") } else { format!("{healthy} healthy; {}", ill.join(", ")) }
+    let healthy = services
+        .iter()
+        .filter(|service| service_state(service) == "healthy")
+        .count();
+    let ill: Vec<String> = services
+        .iter()
+        .filter(|service| service_state(service) != "healthy")
+        .map(|service| format!("{} {}", service.name, service_state(service)))
+        .collect();
+    if ill.is_empty() {
+        format!("{healthy} healthy")
+    } else {
+        format!("{healthy} healthy; {}", ill.join(", "))
+    }
 }
 
 fn instances_text(host: &HostStatus) -> String {
-    let instances = host.guest.as_ref().map_or(&[][..], |guest| &guest.instances);
-    let active = instances.iter().filter(|instance| instance.status() == NovaStatus::Active).count();
-    let off: Vec<&str> = instances.iter().filter(|instance| instance.status() == NovaStatus::Shutoff).map(|instance| instance.name.as_str()).collect();
-    if off.is_empty() { format!("{active} ACTIVE") } else { format!("{active} ACTIVE; SHUTOFF: {}", off.join(", ")) }
+    let instances = host
+        .guest
+        .as_ref()
+        .map_or(&[][..], |guest| &guest.instances);
+    let active = instances
+        .iter()
+        .filter(|instance| instance.status() == NovaStatus::Active)
+        .count();
+    let off: Vec<&str> = instances
+        .iter()
+        .filter(|instance| instance.status() == NovaStatus::Shutoff)
+        .map(|instance| instance.name.as_str())
+        .collect();
+    if off.is_empty() {
+        format!("{active} ACTIVE")
+    } else {
+        format!("{active} ACTIVE; SHUTOFF: {}", off.join(", "))
+    }
 }

@@ -75,18 +75,32 @@ pub(crate) struct Flags {
 
 /// Reads a duration like 90s, 5m or 1h30m.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let signed: jiff::SignedDuration = text.parse().map_err(|_| format!("{text} is no duration; write 90s or 5m"))?;
+    let signed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| format!("{text} is no duration; write 90s or 5m"))?;
     Duration::try_from(signed).map_err(|_| "a duration is not negative".to_owned())
 }
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), topology = flags.topology))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let loaded = topology::load(&flags.topology, &files::topologies())?;
-    let lab = context.global.lab.as_deref().map(str::parse::<Name>).transpose();
-    let lab = lab.map_err(|error| Failure::usage(format!("--lab: {error}"), vec!["take another name".into()]))?;
+    let lab = context
+        .global
+        .lab
+        .as_deref()
+        .map(str::parse::<Name>)
+        .transpose();
+    let lab = lab.map_err(|error| {
+        Failure::usage(format!("--lab: {error}"), vec!["take another name".into()])
+    })?;
     let scale = match flags.scale.as_str() {
         "auto" => None,
-        text => Some(text.parse::<Scale>().map_err(|error| Failure::usage(format!("--scale {text}: {error}"), vec!["--scale auto chooses".into()]))?),
+        text => Some(text.parse::<Scale>().map_err(|error| {
+            Failure::usage(
+                format!("--scale {text}: {error}"),
+                vec!["--scale auto chooses".into()],
+            )
+        })?),
     };
     let probe = TimedProbe::new(context.layout.accelerator_cache(), !flags.dry_run);
     let recipes = files::images();
@@ -107,48 +121,89 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         recipes: &recipes,
         probe: &probe,
     };
-    let again = format!("`twin --lab {name} up {}` goes on where this stopped; `twin --lab {name} destroy` removes what there is", flags.topology);
-    interruptible(up(context, flags, request), || Failure::interrupted("interrupted; what was made stays", vec![again])).await
+    let again = format!(
+        "`twin --lab {name} up {}` goes on where this stopped; `twin --lab {name} destroy` removes what there is",
+        flags.topology
+    );
+    interruptible(up(context, flags, request), || {
+        Failure::interrupted("interrupted; what was made stays", vec![again])
+    })
+    .await
 }
 
 async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Result<u8, Failure> {
     let drivers = context.drivers();
     let watch = context.ui.watch();
     // The state directory has to work before anything is made.
-    let journal = if flags.dry_run { None } else { Some(context.journal()?) };
+    let journal = if flags.dry_run {
+        None
+    } else {
+        Some(context.journal()?)
+    };
     let mut prepared = lab::prepare(request, drivers, &context.layout, watch.as_ref()).await?;
     if flags.wait == Wait::None {
         prepared.plan.steps.retain(crate::plan::Step::changes);
     }
-    let Some(journal) = journal else { return dry_run(context, &prepared) };
+    let Some(journal) = journal else {
+        return dry_run(context, &prepared);
+    };
     let (blocked, notes) = (prepared.plan.blocked.clone(), prepared.plan.notes.clone());
-    let upped = lab::apply(&mut prepared, drivers, &context.layout, &journal, watch.as_ref(), flags.jobs, flags.timeout).await?;
+    let upped = lab::apply(
+        &mut prepared,
+        drivers,
+        &context.layout,
+        &journal,
+        watch.as_ref(),
+        flags.jobs,
+        flags.timeout,
+    )
+    .await?;
     if flags.wait == Wait::Services {
         services(context, &prepared, flags.timeout).await?;
     }
     report(context, &prepared, &upped, &notes);
-    if blocked.is_empty() { DONE } else { Err(LabError::Blocked { blocked }.into()) }
+    if blocked.is_empty() {
+        DONE
+    } else {
+        Err(LabError::Blocked { blocked }.into())
+    }
 }
 
 /// Waits until all services of the lab are healthy.
-async fn services(context: &Context<'_>, prepared: &Prepared, timeout: Duration) -> Result<(), Failure> {
+async fn services(
+    context: &Context<'_>,
+    prepared: &Prepared,
+    timeout: Duration,
+) -> Result<(), Failure> {
     const LOOK: Duration = Duration::from_millis(500);
     let drivers = context.drivers();
     let until = drivers.clock.elapsed() + timeout;
     loop {
-        let found = lab::choose(lab::find_all(drivers, &context.layout).await?, Some(prepared.placed.record.name.as_str()))?;
+        let found = lab::choose(
+            lab::find_all(drivers, &context.layout).await?,
+            Some(prepared.placed.record.name.as_str()),
+        )?;
         let status = lab::status(&found, drivers, &context.layout).await?;
         let ill: Vec<String> = status
             .hosts
             .iter()
-            .flat_map(|host| host.services().iter().filter(|service| service.wanted && !service.healthy).map(move |service| format!("{} on {}", service.name, host.name)))
+            .flat_map(|host| {
+                host.services()
+                    .iter()
+                    .filter(|service| service.wanted && !service.healthy)
+                    .map(move |service| format!("{} on {}", service.name, host.name))
+            })
             .collect();
         if ill.is_empty() {
             return Ok(());
         }
         if drivers.clock.elapsed() >= until {
-            let cure = "`twin status` shows them; `twin exec HOST -- dmesg` may tell why".to_owned();
-            return Err(Failure::machine(format!("not healthy within {timeout:?}: {}", ill.join(", ")), vec![cure]));
+            let cure =
+                "`twin status` shows them; `twin exec HOST -- dmesg` may tell why".to_owned();
+            return Err(Failure::machine(
+                format!("not healthy within {timeout:?}: {}", ill.join(", ")),
+                vec![cure],
+            ));
         }
         drivers.clock.sleep(LOOK).await;
     }
@@ -157,8 +212,17 @@ async fn services(context: &Context<'_>, prepared: &Prepared, timeout: Duration)
 fn dry_run(context: &Context<'_>, prepared: &Prepared) -> Result<u8, Failure> {
     let plan = &prepared.plan;
     let record = &prepared.placed.record;
-    context.ui.text(&format!("lab {} at scale {}, {}; nothing is done\n{plan}\n", record.name, record.scale, record.accelerator.as_str()));
-    let steps = plan.steps.iter().map(|step| StepDocument { id: step.id.clone(), what: step.to_string(), took_ms: 0 });
+    context.ui.text(&format!(
+        "lab {} at scale {}, {}; nothing is done\n{plan}\n",
+        record.name,
+        record.scale,
+        record.accelerator.as_str()
+    ));
+    let steps = plan.steps.iter().map(|step| StepDocument {
+        id: step.id.clone(),
+        what: step.to_string(),
+        took_ms: 0,
+    });
     context.ui.document(&UpDocument {
         schema: "twin/up/v1".into(),
         lab: record.name.to_string(),
@@ -168,7 +232,11 @@ fn dry_run(context: &Context<'_>, prepared: &Prepared) -> Result<u8, Failure> {
         ready_ms: 0,
         notes: plan.notes.clone(),
     });
-    Ok(if plan.blocked.is_empty() { code::DONE } else { code::FAILED })
+    Ok(if plan.blocked.is_empty() {
+        code::DONE
+    } else {
+        code::FAILED
+    })
 }
 
 fn report(context: &Context<'_>, prepared: &Prepared, upped: &Upped, notes: &[String]) {
@@ -186,7 +254,11 @@ fn report(context: &Context<'_>, prepared: &Prepared, upped: &Upped, notes: &[St
         record.accelerator.as_str(),
         if changed == 1 { "" } else { "s" }
     ));
-    let steps = upped.steps.iter().map(|step| StepDocument { id: step.id.clone(), what: step.what.clone(), took_ms: milliseconds(step.took) });
+    let steps = upped.steps.iter().map(|step| StepDocument {
+        id: step.id.clone(),
+        what: step.what.clone(),
+        took_ms: milliseconds(step.took),
+    });
     context.ui.document(&UpDocument {
         schema: "twin/up/v1".into(),
         lab: record.name.to_string(),

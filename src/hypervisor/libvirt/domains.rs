@@ -29,7 +29,11 @@ pub(super) fn list(connection: &Connect) -> Result<Vec<ObservedDomain>, Failure>
 }
 
 fn observe(domain: &Domain) -> Result<ObservedDomain, Failure> {
-    let inactive = if domain.is_persistent()? { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 };
+    let inactive = if domain.is_persistent()? {
+        sys::VIR_DOMAIN_XML_INACTIVE
+    } else {
+        0
+    };
     let text = domain.get_xml_desc(inactive)?;
     Ok(ObservedDomain {
         name: domain.get_name()?,
@@ -42,10 +46,14 @@ fn observe(domain: &Domain) -> Result<ObservedDomain, Failure> {
 fn power_of(domain: &Domain) -> Result<Power, Failure> {
     let (state, reason) = domain.get_state()?;
     Ok(match state {
-        sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED | sys::VIR_DOMAIN_SHUTDOWN => Power::Running,
+        sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED | sys::VIR_DOMAIN_SHUTDOWN => {
+            Power::Running
+        }
         sys::VIR_DOMAIN_PAUSED => Power::Paused,
         sys::VIR_DOMAIN_CRASHED => Power::Crashed,
-        sys::VIR_DOMAIN_SHUTOFF if u32::try_from(reason) == Ok(sys::VIR_DOMAIN_SHUTOFF_CRASHED) => Power::Crashed,
+        sys::VIR_DOMAIN_SHUTOFF if u32::try_from(reason) == Ok(sys::VIR_DOMAIN_SHUTOFF_CRASHED) => {
+            Power::Crashed
+        }
         _ => Power::ShutOff,
     })
 }
@@ -56,13 +64,19 @@ fn ours(connection: &Connect, target: Target) -> Result<Domain, Failure> {
     let text = domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
     match xml::mark(&text) {
         Some(mark) if mark.lab.uuid == target.lab => Ok(domain),
-        _ => Err(HypervisorError::NotOurs { what: format!("domain {}", domain.get_name()?) }.into()),
+        _ => Err(HypervisorError::NotOurs {
+            what: format!("domain {}", domain.get_name()?),
+        }
+        .into()),
     }
 }
 
 /// Defines a domain.
 pub(super) fn define(connection: &Connect, domain: &Marked<DomainSpec>) -> Result<(), Failure> {
-    let target = Target { uuid: domain.spec.uuid, lab: domain.mark.lab.uuid };
+    let target = Target {
+        uuid: domain.spec.uuid,
+        lab: domain.mark.lab.uuid,
+    };
     match ours(connection, target) {
         Ok(_) => {}
         Err(Failure::Libvirt(error)) if error.code() == ErrorNumber::NoDomain => {}
@@ -74,7 +88,11 @@ pub(super) fn define(connection: &Connect, domain: &Marked<DomainSpec>) -> Resul
 }
 
 /// Changes a domain's power.
-pub(super) fn power(connection: &Connect, target: Target, action: PowerAction) -> Result<(), Failure> {
+pub(super) fn power(
+    connection: &Connect,
+    target: Target,
+    action: PowerAction,
+) -> Result<(), Failure> {
     let domain = ours(connection, target)?;
     let state = power_of(&domain)?;
     let active = domain.is_active()?;
@@ -105,7 +123,10 @@ pub(super) fn power(connection: &Connect, target: Target, action: PowerAction) -
 
 /// Tells whether a domain runs.
 pub(super) fn power_state(connection: &Connect, target: Target) -> Result<Power, Failure> {
-    power_of(&Domain::lookup_by_uuid_string(connection, &target.uuid.to_string())?)
+    power_of(&Domain::lookup_by_uuid_string(
+        connection,
+        &target.uuid.to_string(),
+    )?)
 }
 
 /// Removes a domain.
@@ -121,7 +142,10 @@ pub(super) fn remove(connection: &Connect, target: Target) -> Result<(), Failure
             other => other?,
         }
     }
-    let all = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_NVRAM | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
+    let all = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | sys::VIR_DOMAIN_UNDEFINE_NVRAM
+        | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
     match domain.undefine_flags(all) {
         Err(error) if error.code() == ErrorNumber::NoDomain => Ok(()),
         other => Ok(other?),
@@ -132,11 +156,21 @@ pub(super) fn remove(connection: &Connect, target: Target) -> Result<(), Failure
 pub(super) fn console(connection: &Connect, target: Target) -> Result<PathBuf, Failure> {
     let domain = ours(connection, target)?;
     let text = domain.get_xml_desc(0)?;
-    xml::console(&text).ok_or_else(|| HypervisorError::NotFound { what: "a console terminal (is the host running?)".into() }.into())
+    xml::console(&text).ok_or_else(|| {
+        HypervisorError::NotFound {
+            what: "a console terminal (is the host running?)".into(),
+        }
+        .into()
+    })
 }
 
 /// Sends one command to QEMU's guest agent.
-pub(super) fn agent(connection: &Connect, target: Target, command: &str, deadline: Duration) -> Result<String, Failure> {
+pub(super) fn agent(
+    connection: &Connect,
+    target: Target,
+    command: &str,
+    deadline: Duration,
+) -> Result<String, Failure> {
     let domain = ours(connection, target)?;
     let seconds = i32::try_from(deadline.as_secs()).unwrap_or(i32::MAX);
     Ok(domain.qemu_agent_command(command, seconds, 0)?)

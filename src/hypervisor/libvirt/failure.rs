@@ -28,7 +28,9 @@ impl From<HypervisorError> for Failure {
 impl Failure {
     /// Whether the error says that the connection is gone.
     pub(super) fn broke_connection(&self) -> bool {
-        let Self::Libvirt(error) = self else { return false };
+        let Self::Libvirt(error) = self else {
+            return false;
+        };
         let message = error.message().to_lowercase();
         error.code() == ErrorNumber::NoConnect
             || error.code() == ErrorNumber::InvalidConn
@@ -44,10 +46,18 @@ impl Failure {
         let broke = self.broke_connection();
         match self {
             Self::Known(error) => error,
-            Self::Libvirt(error) if broke => HypervisorError::Disconnected { what: what.to_owned(), why: error.message().to_owned() },
+            Self::Libvirt(error) if broke => HypervisorError::Disconnected {
+                what: what.to_owned(),
+                why: error.message().to_owned(),
+            },
             Self::Libvirt(error) => match error.code() {
-                ErrorNumber::NoDomain | ErrorNumber::NoNetwork => HypervisorError::NotFound { what: what.to_owned() },
-                _ => HypervisorError::Refused { what: what.to_owned(), why: error.message().to_owned() },
+                ErrorNumber::NoDomain | ErrorNumber::NoNetwork => HypervisorError::NotFound {
+                    what: what.to_owned(),
+                },
+                _ => HypervisorError::Refused {
+                    what: what.to_owned(),
+                    why: error.message().to_owned(),
+                },
             },
         }
     }
@@ -56,6 +66,13 @@ impl Failure {
 /// Translates the failure to open a connection.
 pub(super) fn unreachable(uri: &str, error: &Error) -> HypervisorError {
     let (uri, why) = (uri.to_owned(), error.message().to_owned());
-    let denied = error.code() == ErrorNumber::AuthFailed || error.code() == ErrorNumber::AuthUnavailable || why.contains("Permission denied") || why.contains("authentication");
-    if denied { HypervisorError::Permission { uri, why } } else { HypervisorError::Unreachable { uri, why } }
+    let denied = error.code() == ErrorNumber::AuthFailed
+        || error.code() == ErrorNumber::AuthUnavailable
+        || why.contains("Permission denied")
+        || why.contains("authentication");
+    if denied {
+        HypervisorError::Permission { uri, why }
+    } else {
+        HypervisorError::Unreachable { uri, why }
+    }
 }

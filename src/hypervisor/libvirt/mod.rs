@@ -16,7 +16,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Hypervisor, HypervisorError, Machine, ObservedDomain, ObservedNetwork, Power, PowerAction, Target};
+use super::{
+    Hypervisor, HypervisorError, Machine, ObservedDomain, ObservedNetwork, Power, PowerAction,
+    Target,
+};
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
 use crate::units::Mib;
 use worker::Workers;
@@ -45,20 +48,35 @@ impl Libvirt {
     pub fn new(uri: &str) -> Self {
         // Otherwise the library prints every error to standard error by itself.
         virt::error::clear_error_callback();
-        Self { uri: uri.to_owned(), quick: Workers::start(uri, 1), long: Workers::start(uri, LONG_THREADS) }
+        Self {
+            uri: uri.to_owned(),
+            quick: Workers::start(uri, 1),
+            long: Workers::start(uri, LONG_THREADS),
+        }
     }
 }
 
 /// Returns this machine's identity: libvirt's own is made up anew at each start where the firmware tells none.
 fn machine_uuid(uri: &str, capabilities: &roxmltree::Document<'_>) -> Uuid {
     let local = uri.starts_with("qemu:///") || uri.starts_with("test:///");
-    let machine_id = std::fs::read_to_string(MACHINE_ID).ok().and_then(|text| Uuid::try_parse(text.trim()).ok());
-    let own = capabilities.descendants().find(|node| node.has_tag_name("uuid")).and_then(|node| node.text()).and_then(|text| Uuid::try_parse(text).ok());
+    let machine_id = std::fs::read_to_string(MACHINE_ID)
+        .ok()
+        .and_then(|text| Uuid::try_parse(text.trim()).ok());
+    let own = capabilities
+        .descendants()
+        .find(|node| node.has_tag_name("uuid"))
+        .and_then(|node| node.text())
+        .and_then(|text| Uuid::try_parse(text).ok());
     if local { machine_id.or(own) } else { own }.unwrap_or_default()
 }
 
 fn version_text(number: u32) -> String {
-    format!("{}.{}.{}", number / 1_000_000, number / 1000 % 1000, number % 1000)
+    format!(
+        "{}.{}.{}",
+        number / 1_000_000,
+        number / 1000 % 1000,
+        number % 1000
+    )
 }
 
 #[async_trait]
@@ -73,15 +91,27 @@ impl Hypervisor for Libvirt {
                 let version = connection.get_hyp_version()?;
                 let library = connection.get_lib_version()?;
                 let document = roxmltree::Document::parse(&capabilities).ok();
-                let models = document.iter().flat_map(|document| document.descendants().filter(|node| node.has_tag_name("secmodel")));
+                let models = document.iter().flat_map(|document| {
+                    document
+                        .descendants()
+                        .filter(|node| node.has_tag_name("secmodel"))
+                });
                 Ok(Machine {
-                    uuid: document.as_ref().map(|document| machine_uuid(&uri, document)).unwrap_or_default(),
+                    uuid: document
+                        .as_ref()
+                        .map(|document| machine_uuid(&uri, document))
+                        .unwrap_or_default(),
                     hypervisor: format!("{kind} {}", version_text(version)),
                     library: format!("libvirt {}", version_text(library)),
                     cpus: info.cpus,
                     memory: Mib(info.memory / 1024),
                     security_models: models
-                        .filter_map(|node| node.children().find(|child| child.has_tag_name("model"))?.text().map(str::to_owned))
+                        .filter_map(|node| {
+                            node.children()
+                                .find(|child| child.has_tag_name("model"))?
+                                .text()
+                                .map(str::to_owned)
+                        })
                         .filter(|model| model != "none")
                         .collect(),
                 })
@@ -90,31 +120,51 @@ impl Hypervisor for Libvirt {
     }
 
     async fn networks(&self) -> Result<Vec<ObservedNetwork>, HypervisorError> {
-        self.quick.call("listing networks", QUICK, networks::list).await
+        self.quick
+            .call("listing networks", QUICK, networks::list)
+            .await
     }
 
     async fn define_network(&self, network: &Marked<NetworkSpec>) -> Result<(), HypervisorError> {
         let network = network.clone();
         let what = format!("defining network {}", network.spec.name);
-        self.long.call(&what, LONG, move |connection| networks::define(connection, &network)).await
+        self.long
+            .call(&what, LONG, move |connection| {
+                networks::define(connection, &network)
+            })
+            .await
     }
 
     async fn start_network(&self, target: Target) -> Result<(), HypervisorError> {
-        self.long.call("starting a network", LONG, move |connection| networks::start(connection, target)).await
+        self.long
+            .call("starting a network", LONG, move |connection| {
+                networks::start(connection, target)
+            })
+            .await
     }
 
     async fn remove_network(&self, target: Target) -> Result<(), HypervisorError> {
-        self.long.call("removing a network", LONG, move |connection| networks::remove(connection, target)).await
+        self.long
+            .call("removing a network", LONG, move |connection| {
+                networks::remove(connection, target)
+            })
+            .await
     }
 
     async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
-        self.quick.call("listing domains", QUICK, domains::list).await
+        self.quick
+            .call("listing domains", QUICK, domains::list)
+            .await
     }
 
     async fn define_domain(&self, domain: &Marked<DomainSpec>) -> Result<(), HypervisorError> {
         let domain = domain.clone();
         let what = format!("defining domain {}", domain.spec.name);
-        self.long.call(&what, LONG, move |connection| domains::define(connection, &domain)).await
+        self.long
+            .call(&what, LONG, move |connection| {
+                domains::define(connection, &domain)
+            })
+            .await
     }
 
     async fn power(&self, target: Target, action: PowerAction) -> Result<(), HypervisorError> {
@@ -126,27 +176,50 @@ impl Hypervisor for Libvirt {
             PowerAction::Suspend => "suspending a domain",
             PowerAction::Resume => "resuming a domain",
         };
-        self.long.call(what, LONG, move |connection| domains::power(connection, target, action)).await
+        self.long
+            .call(what, LONG, move |connection| {
+                domains::power(connection, target, action)
+            })
+            .await
     }
 
     async fn power_state(&self, target: Target) -> Result<Power, HypervisorError> {
-        self.quick.call("reading a domain's state", QUICK, move |connection| domains::power_state(connection, target)).await
+        self.quick
+            .call("reading a domain's state", QUICK, move |connection| {
+                domains::power_state(connection, target)
+            })
+            .await
     }
 
     async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
-        self.long.call("removing a domain", LONG, move |connection| domains::remove(connection, target)).await
+        self.long
+            .call("removing a domain", LONG, move |connection| {
+                domains::remove(connection, target)
+            })
+            .await
     }
 
     async fn console(&self, target: Target) -> Result<PathBuf, HypervisorError> {
-        self.quick.call("finding a console", QUICK, move |connection| domains::console(connection, target)).await
+        self.quick
+            .call("finding a console", QUICK, move |connection| {
+                domains::console(connection, target)
+            })
+            .await
     }
 
-    async fn agent(&self, target: Target, command: &str, deadline: Duration) -> Result<String, HypervisorError> {
+    async fn agent(
+        &self,
+        target: Target,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HypervisorError> {
         let command = command.to_owned();
         self.long
-            .call("asking the guest agent", deadline + Duration::from_secs(5), move |connection| {
-                domains::agent(connection, target, &command, deadline)
-            })
+            .call(
+                "asking the guest agent",
+                deadline + Duration::from_secs(5),
+                move |connection| domains::agent(connection, target, &command, deadline),
+            )
             .await
     }
 }

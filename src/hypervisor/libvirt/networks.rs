@@ -38,7 +38,11 @@ fn observe(network: &Network) -> Result<ObservedNetwork, Failure> {
 }
 
 fn description(network: &Network) -> Result<String, Failure> {
-    let inactive = if network.is_persistent()? { sys::VIR_NETWORK_XML_INACTIVE } else { 0 };
+    let inactive = if network.is_persistent()? {
+        sys::VIR_NETWORK_XML_INACTIVE
+    } else {
+        0
+    };
     Ok(network.get_xml_desc(inactive)?)
 }
 
@@ -47,13 +51,19 @@ fn ours(connection: &Connect, target: Target) -> Result<Network, Failure> {
     let network = Network::lookup_by_uuid_string(connection, &target.uuid.to_string())?;
     match xml::mark(&description(&network)?) {
         Some(mark) if mark.lab.uuid == target.lab => Ok(network),
-        _ => Err(HypervisorError::NotOurs { what: format!("network {}", network.get_name()?) }.into()),
+        _ => Err(HypervisorError::NotOurs {
+            what: format!("network {}", network.get_name()?),
+        }
+        .into()),
     }
 }
 
 /// Defines a network.
 pub(super) fn define(connection: &Connect, network: &Marked<NetworkSpec>) -> Result<(), Failure> {
-    let target = Target { uuid: network.spec.uuid, lab: network.mark.lab.uuid };
+    let target = Target {
+        uuid: network.spec.uuid,
+        lab: network.mark.lab.uuid,
+    };
     match ours(connection, target) {
         Ok(_) => {}
         Err(Failure::Libvirt(error)) if error.code() == ErrorNumber::NoNetwork => {}

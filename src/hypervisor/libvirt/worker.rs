@@ -33,7 +33,15 @@ impl Workers {
         let jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..count {
             let (jobs, uri) = (Arc::clone(&jobs), uri.to_owned());
-            std::thread::spawn(move || run(&jobs, Session { uri, connection: None }));
+            std::thread::spawn(move || {
+                run(
+                    &jobs,
+                    Session {
+                        uri,
+                        connection: None,
+                    },
+                )
+            });
         }
         Self { queue }
     }
@@ -52,7 +60,10 @@ impl Workers {
             // The caller may have given up; its answer is then nobody's.
             let _ = answer.send(session.make(&named, call));
         });
-        let late = || HypervisorError::Deadline { what: what.to_owned(), deadline };
+        let late = || HypervisorError::Deadline {
+            what: what.to_owned(),
+            deadline,
+        };
         self.queue.try_send(job).map_err(|_| late())?;
         match tokio::time::timeout(deadline, answered).await {
             Ok(Ok(result)) => result,
@@ -72,14 +83,24 @@ fn run(jobs: &Mutex<Receiver<Job>>, mut session: Session) {
 }
 
 impl Session {
-    fn make<T>(&mut self, what: &str, call: impl FnOnce(&Connect) -> Result<T, Failure>) -> Result<T, HypervisorError> {
+    fn make<T>(
+        &mut self,
+        what: &str,
+        call: impl FnOnce(&Connect) -> Result<T, Failure>,
+    ) -> Result<T, HypervisorError> {
         // An idle connection that broke shows here, before the call.
-        if self.connection.as_ref().is_some_and(|connection| !connection.is_alive().unwrap_or(false)) {
+        if self
+            .connection
+            .as_ref()
+            .is_some_and(|connection| !connection.is_alive().unwrap_or(false))
+        {
             self.abandon();
         }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connect::open(Some(&self.uri)).map_err(|error| unreachable(&self.uri, &error))?,
+            None => {
+                Connect::open(Some(&self.uri)).map_err(|error| unreachable(&self.uri, &error))?
+            }
         };
         let result = call(self.connection.insert(connection));
         result.map_err(|failure| {

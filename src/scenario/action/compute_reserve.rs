@@ -28,13 +28,22 @@ struct Captured {
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = host_of(&mut fields, reader);
-    let memory = fields.required("memory", reader).and_then(|node| reader.scalar(node, "size"));
+    let memory = fields
+        .required("memory", reader)
+        .and_then(|node| reader.scalar(node, "size"));
     fields.finish(reader);
-    Some(Box::new(ComputeReserve { host: host?, memory: memory? }))
+    Some(Box::new(ComputeReserve {
+        host: host?,
+        memory: memory?,
+    }))
 }
 
 async fn reserved(world: &World, host: &str) -> Result<u64, ActionError> {
-    world.state(host).await?.reserved_mib.ok_or_else(|| ActionError::Target(format!("{host} is not a compute host")))
+    world
+        .state(host)
+        .await?
+        .reserved_mib
+        .ok_or_else(|| ActionError::Target(format!("{host} is not a compute host")))
 }
 
 #[async_trait]
@@ -49,21 +58,49 @@ impl Action for ComputeReserve {
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let reserved_mib = reserved(world, &self.host).await?;
-        Ok(serde_json::to_value(Captured { host: self.host.clone(), reserved_mib })?)
+        Ok(serde_json::to_value(Captured {
+            host: self.host.clone(),
+            reserved_mib,
+        })?)
     }
 
-    async fn act(&self, world: &World, _: &serde_json::Value, _: Duration) -> Result<(), ActionError> {
-        Ok(world.guest(&self.host)?.ask(Request::ComputeReserve { reserved_mib: self.memory.0 }).await?)
+    async fn act(
+        &self,
+        world: &World,
+        _: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
+        Ok(world
+            .guest(&self.host)?
+            .ask(Request::ComputeReserve {
+                reserved_mib: self.memory.0,
+            })
+            .await?)
     }
 
     async fn verify(&self, world: &World, _: &serde_json::Value) -> Result<Verified, ActionError> {
         let now = Mib(reserved(world, &self.host).await?);
-        Ok(Verified::new(now == self.memory, format!("{} reserves {now}", self.host)))
+        Ok(Verified::new(
+            now == self.memory,
+            format!("{} reserves {now}", self.host),
+        ))
     }
 }
 
-pub(super) async fn undo(world: &World, captured: serde_json::Value) -> Result<String, ActionError> {
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
     let captured: Captured = serde_json::from_value(captured)?;
-    world.guest(&captured.host)?.ask(Request::ComputeReserve { reserved_mib: captured.reserved_mib }).await?;
-    Ok(format!("{} reserves {} again", captured.host, Mib(captured.reserved_mib)))
+    world
+        .guest(&captured.host)?
+        .ask(Request::ComputeReserve {
+            reserved_mib: captured.reserved_mib,
+        })
+        .await?;
+    Ok(format!(
+        "{} reserves {} again",
+        captured.host,
+        Mib(captured.reserved_mib)
+    ))
 }

@@ -36,14 +36,23 @@ struct Captured {
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = host_of(&mut fields, reader);
-    let flavor = fields.required("flavor", reader).and_then(|node| reader.scalar(node, "flavor"));
+    let flavor = fields
+        .required("flavor", reader)
+        .and_then(|node| reader.scalar(node, "flavor"));
     fields.finish(reader);
-    Some(Box::new(InstanceFill { host: host?, flavor: flavor? }))
+    Some(Box::new(InstanceFill {
+        host: host?,
+        flavor: flavor?,
+    }))
 }
 
 /// What is allocated: a stopped instance keeps its allocation.
 fn allocated(state: &GuestState) -> Mib {
-    state.instances.iter().map(|instance| Mib(instance.flavor_mib)).sum()
+    state
+        .instances
+        .iter()
+        .map(|instance| Mib(instance.flavor_mib))
+        .sum()
 }
 
 #[async_trait]
@@ -53,52 +62,110 @@ impl Action for InstanceFill {
     }
 
     fn describe(&self) -> String {
-        format!("boot instances of flavor {} on {} until Placement refuses one", self.flavor, self.host)
+        format!(
+            "boot instances of flavor {} on {} until Placement refuses one",
+            self.flavor, self.host
+        )
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let compute = world.compute(&self.host)?;
-        let flavor_mib = *compute.flavors.get(&self.flavor).ok_or_else(|| ActionError::Target(format!("there is no flavor {}", self.flavor)))?;
+        let flavor_mib = *compute
+            .flavors
+            .get(&self.flavor)
+            .ok_or_else(|| ActionError::Target(format!("there is no flavor {}", self.flavor)))?;
         let state = world.state(&self.host).await?;
         let reserved = Mib(state.reserved_mib.unwrap_or(compute.reserved_mib));
-        let inventory = Inventory { total: Mib(compute.total_mib), reserved, allocation_ratio: compute.ram_allocation_ratio };
+        let inventory = Inventory {
+            total: Mib(compute.total_mib),
+            reserved,
+            allocation_ratio: compute.ram_allocation_ratio,
+        };
         let (mut used, mut names) = (allocated(&state), Vec::new());
         let refusal = loop {
             match inventory.check(used, Mib(flavor_mib)) {
                 Err(refusal) => break refusal.to_string(),
-                Ok(()) if names.len() == MOST => break format!("{MOST} instances fit, and that is enough"),
+                Ok(()) if names.len() == MOST => {
+                    break format!("{MOST} instances fit, and that is enough");
+                }
                 Ok(()) => {
                     names.push(format!("fill-{}-{}", world.run, names.len()));
                     used += Mib(flavor_mib);
                 }
             }
         };
-        Ok(serde_json::to_value(Captured { host: self.host.clone(), flavor_mib, names, refusal })?)
+        Ok(serde_json::to_value(Captured {
+            host: self.host.clone(),
+            flavor_mib,
+            names,
+            refusal,
+        })?)
     }
 
-    async fn act(&self, world: &World, captured: &serde_json::Value, _: Duration) -> Result<(), ActionError> {
+    async fn act(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
         let captured: Captured = serde_json::from_value(captured.clone())?;
         let guest = world.guest(&self.host)?;
         for name in &captured.names {
-            guest.ask(Request::InstanceBoot(world.instance(name, captured.flavor_mib))).await?;
+            guest
+                .ask(Request::InstanceBoot(
+                    world.instance(name, captured.flavor_mib),
+                ))
+                .await?;
         }
         Ok(())
     }
 
-    async fn verify(&self, world: &World, captured: &serde_json::Value) -> Result<Verified, ActionError> {
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+    ) -> Result<Verified, ActionError> {
         let captured: Captured = serde_json::from_value(captured.clone())?;
         let state = world.state(&self.host).await?;
-        let running = captured.names.iter().filter(|name| state.instances.iter().any(|instance| instance.name == **name && instance.process.is_some())).count();
-        let seen = format!("{running} of {} booted, {} of flavors on {}; one more: no valid host ({})", captured.names.len(), allocated(&state), self.host, captured.refusal);
-        Ok(Verified { effective: running == captured.names.len(), seen, refused: Some(format!("No valid host was found. {}", captured.refusal)) })
+        let running = captured
+            .names
+            .iter()
+            .filter(|name| {
+                state
+                    .instances
+                    .iter()
+                    .any(|instance| instance.name == **name && instance.process.is_some())
+            })
+            .count();
+        let seen = format!(
+            "{running} of {} booted, {} of flavors on {}; one more: no valid host ({})",
+            captured.names.len(),
+            allocated(&state),
+            self.host,
+            captured.refusal
+        );
+        Ok(Verified {
+            effective: running == captured.names.len(),
+            seen,
+            refused: Some(format!("No valid host was found. {}", captured.refusal)),
+        })
     }
 }
 
-pub(super) async fn undo(world: &World, captured: serde_json::Value) -> Result<String, ActionError> {
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
     let captured: Captured = serde_json::from_value(captured)?;
     let guest = world.guest(&captured.host)?;
     for name in &captured.names {
-        guest.ask(Request::InstanceDelete { name: name.clone() }).await?;
+        guest
+            .ask(Request::InstanceDelete { name: name.clone() })
+            .await?;
     }
-    Ok(format!("{} instances deleted from {}", captured.names.len(), captured.host))
+    Ok(format!(
+        "{} instances deleted from {}",
+        captured.names.len(),
+        captured.host
+    ))
 }

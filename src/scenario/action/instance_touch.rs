@@ -42,7 +42,12 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
 }
 
 fn rss_kib(state: &GuestState) -> u64 {
-    state.instances.iter().filter_map(|instance| instance.process.as_ref()).map(|process| process.rss_kib).sum()
+    state
+        .instances
+        .iter()
+        .filter_map(|instance| instance.process.as_ref())
+        .map(|process| process.rss_kib)
+        .sum()
 }
 
 #[async_trait]
@@ -52,18 +57,35 @@ impl Action for InstanceTouch {
     }
 
     fn describe(&self) -> String {
-        format!("have the instances on {} write to all of their memory, until its kernel kills something", self.host)
+        format!(
+            "have the instances on {} write to all of their memory, until its kernel kills something",
+            self.host
+        )
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let state = world.state(&self.host).await?;
-        let active = state.instances.iter().filter(|instance| instance.status() == NovaStatus::Active && instance.process.is_some());
-        let running = active.map(|instance| (instance.name.clone(), instance.touched)).collect();
-        let captured = Captured { host: self.host.clone(), running, oom_kill: state.memory.oom_kill, rss_kib: rss_kib(&state) };
+        let active = state.instances.iter().filter(|instance| {
+            instance.status() == NovaStatus::Active && instance.process.is_some()
+        });
+        let running = active
+            .map(|instance| (instance.name.clone(), instance.touched))
+            .collect();
+        let captured = Captured {
+            host: self.host.clone(),
+            running,
+            oom_kill: state.memory.oom_kill,
+            rss_kib: rss_kib(&state),
+        };
         Ok(serde_json::to_value(captured)?)
     }
 
-    async fn act(&self, world: &World, captured: &serde_json::Value, within: Duration) -> Result<(), ActionError> {
+    async fn act(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+        within: Duration,
+    ) -> Result<(), ActionError> {
         let captured: Captured = serde_json::from_value(captured.clone())?;
         let guest = world.guest(&self.host)?;
         let clock = &world.drivers.clock;
@@ -71,18 +93,30 @@ impl Action for InstanceTouch {
         let mut names: Vec<&String> = captured.running.iter().map(|(name, _)| name).collect();
         Random::new(world.seed).shuffle(&mut names);
         for name in names {
-            guest.ask(Request::InstanceTouch { name: name.clone() }).await?;
+            guest
+                .ask(Request::InstanceTouch { name: name.clone() })
+                .await?;
             loop {
                 let state = guest.state().await?;
                 if state.memory.oom_kill > captured.oom_kill {
                     return Ok(());
                 }
-                let instance = state.instances.iter().find(|instance| instance.name == *name);
+                let instance = state
+                    .instances
+                    .iter()
+                    .find(|instance| instance.name == *name);
                 if instance.is_none_or(|instance| instance.touched || instance.process.is_none()) {
                     break;
                 }
                 if clock.elapsed() >= until {
-                    return Err(ActionError::Deadline { last: format!("{name} holds {} KiB", instance.and_then(|instance| instance.process.as_ref()).map_or(0, |process| process.rss_kib)) });
+                    return Err(ActionError::Deadline {
+                        last: format!(
+                            "{name} holds {} KiB",
+                            instance
+                                .and_then(|instance| instance.process.as_ref())
+                                .map_or(0, |process| process.rss_kib)
+                        ),
+                    });
                 }
                 clock.sleep(LOOK).await;
             }
@@ -90,12 +124,18 @@ impl Action for InstanceTouch {
         Ok(())
     }
 
-    async fn verify(&self, world: &World, captured: &serde_json::Value) -> Result<Verified, ActionError> {
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+    ) -> Result<Verified, ActionError> {
         let captured: Captured = serde_json::from_value(captured.clone())?;
         let state = world.state(&self.host).await?;
         let killed = state.memory.oom_kill - captured.oom_kill.min(state.memory.oom_kill);
         let full = state.instances.iter().filter(|instance| {
-            instance.process.as_ref().is_some_and(|process| process.rss_kib * 100 >= instance.memory_mib * 1024 * TOUCHED_PERCENT)
+            instance.process.as_ref().is_some_and(|process| {
+                process.rss_kib * 100 >= instance.memory_mib * 1024 * TOUCHED_PERCENT
+            })
         });
         let full = full.count();
         let now = rss_kib(&state);
@@ -111,20 +151,38 @@ impl Action for InstanceTouch {
     }
 }
 
-pub(super) async fn undo(world: &World, captured: serde_json::Value) -> Result<String, ActionError> {
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
     let captured: Captured = serde_json::from_value(captured)?;
     let guest = world.guest(&captured.host)?;
     let state = guest.state().await?;
     let mut restarted = 0;
     for (name, touched) in &captured.running {
-        let Some(instance) = state.instances.iter().find(|instance| instance.name == *name) else { continue };
-        let as_before = instance.process.is_some() && instance.status() == NovaStatus::Active && (*touched || !instance.touching);
+        let Some(instance) = state
+            .instances
+            .iter()
+            .find(|instance| instance.name == *name)
+        else {
+            continue;
+        };
+        let as_before = instance.process.is_some()
+            && instance.status() == NovaStatus::Active
+            && (*touched || !instance.touching);
         if !as_before {
             // A fresh process holds no memory, as the one before the touch did.
-            guest.ask(Request::InstanceStop { name: name.clone() }).await?;
-            guest.ask(Request::InstanceStart { name: name.clone() }).await?;
+            guest
+                .ask(Request::InstanceStop { name: name.clone() })
+                .await?;
+            guest
+                .ask(Request::InstanceStart { name: name.clone() })
+                .await?;
             restarted += 1;
         }
     }
-    Ok(format!("{restarted} instances on {} started anew", captured.host))
+    Ok(format!(
+        "{restarted} instances on {} started anew",
+        captured.host
+    ))
 }

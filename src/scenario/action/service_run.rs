@@ -31,9 +31,14 @@ struct Captured {
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = host_of(&mut fields, reader);
-    let services = fields.required("services", reader).and_then(|node| reader.scalar(node, "services"));
+    let services = fields
+        .required("services", reader)
+        .and_then(|node| reader.scalar(node, "services"));
     fields.finish(reader);
-    Some(Box::new(ServiceRun { host: host?, services: services? }))
+    Some(Box::new(ServiceRun {
+        host: host?,
+        services: services?,
+    }))
 }
 
 impl ServiceRun {
@@ -41,7 +46,10 @@ impl ServiceRun {
         match self.services.as_str() {
             "all" => captured.all.clone(),
             "none" => Vec::new(),
-            names => names.split(',').map(|name| name.trim().to_owned()).collect(),
+            names => names
+                .split(',')
+                .map(|name| name.trim().to_owned())
+                .collect(),
         }
     }
 
@@ -50,7 +58,11 @@ impl ServiceRun {
         let state = world.state(&self.host).await?;
         let astray = state.services.iter().filter(|service| {
             let wanted = wanted.contains(&service.name);
-            if wanted { !service.healthy } else { service.process.is_some() }
+            if wanted {
+                !service.healthy
+            } else {
+                service.process.is_some()
+            }
         });
         Ok(astray.map(|service| service.name.clone()).collect())
     }
@@ -68,14 +80,35 @@ impl Action for ServiceRun {
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let state = world.state(&self.host).await?;
-        let names = |wanted_only: bool| state.services.iter().filter(|service| !wanted_only || service.wanted).map(|service| service.name.clone()).collect();
-        Ok(serde_json::to_value(Captured { host: self.host.clone(), wanted: names(true), all: names(false) })?)
+        let names = |wanted_only: bool| {
+            state
+                .services
+                .iter()
+                .filter(|service| !wanted_only || service.wanted)
+                .map(|service| service.name.clone())
+                .collect()
+        };
+        Ok(serde_json::to_value(Captured {
+            host: self.host.clone(),
+            wanted: names(true),
+            all: names(false),
+        })?)
     }
 
-    async fn act(&self, world: &World, captured: &serde_json::Value, within: Duration) -> Result<(), ActionError> {
+    async fn act(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+        within: Duration,
+    ) -> Result<(), ActionError> {
         let captured: Captured = serde_json::from_value(captured.clone())?;
         let wanted = self.wanted(&captured);
-        world.guest(&self.host)?.ask(Request::ServicesRun { names: wanted.clone() }).await?;
+        world
+            .guest(&self.host)?
+            .ask(Request::ServicesRun {
+                names: wanted.clone(),
+            })
+            .await?;
         let until = world.drivers.clock.elapsed() + within;
         loop {
             let astray = self.astray(world, &wanted).await?;
@@ -83,24 +116,42 @@ impl Action for ServiceRun {
                 return Ok(());
             }
             if world.drivers.clock.elapsed() >= until {
-                return Err(ActionError::Deadline { last: format!("not as wanted: {}", astray.join(", ")) });
+                return Err(ActionError::Deadline {
+                    last: format!("not as wanted: {}", astray.join(", ")),
+                });
             }
             world.drivers.clock.sleep(LOOK).await;
         }
     }
 
-    async fn verify(&self, world: &World, captured: &serde_json::Value) -> Result<Verified, ActionError> {
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+    ) -> Result<Verified, ActionError> {
         let captured: Captured = serde_json::from_value(captured.clone())?;
         let wanted = self.wanted(&captured);
         let astray = self.astray(world, &wanted).await?;
-        let seen = if astray.is_empty() { format!("{} of {} services run", wanted.len(), captured.all.len()) } else { format!("not as wanted: {}", astray.join(", ")) };
+        let seen = if astray.is_empty() {
+            format!("{} of {} services run", wanted.len(), captured.all.len())
+        } else {
+            format!("not as wanted: {}", astray.join(", "))
+        };
         Ok(Verified::new(astray.is_empty(), seen))
     }
 }
 
-pub(super) async fn undo(world: &World, captured: serde_json::Value) -> Result<String, ActionError> {
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
     let captured: Captured = serde_json::from_value(captured)?;
     let count = captured.wanted.len();
-    world.guest(&captured.host)?.ask(Request::ServicesRun { names: captured.wanted }).await?;
+    world
+        .guest(&captured.host)?
+        .ask(Request::ServicesRun {
+            names: captured.wanted,
+        })
+        .await?;
     Ok(format!("{count} services run on {} again", captured.host))
 }

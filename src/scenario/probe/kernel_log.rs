@@ -25,21 +25,32 @@ struct KernelLog {
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = action::host_of(&mut fields, reader);
-    let matches = fields.required("matches", reader).and_then(|node| reader.scalar::<Regex>(node, "regular expression"));
+    let matches = fields
+        .required("matches", reader)
+        .and_then(|node| reader.scalar::<Regex>(node, "regular expression"));
     fields.finish(reader);
-    Some(Box::new(KernelLog { host: host?, matches: matches? }))
+    Some(Box::new(KernelLog {
+        host: host?,
+        matches: matches?,
+    }))
 }
 
 /// The length of a host's serial log.
 pub(super) fn mark(world: &World, host: &str) -> Result<u64, ActionError> {
     let path = &world.host(host)?.spec.serial_log;
-    let metadata = path.metadata().map_err(|error| ActionError::Target(format!("{}: {error}", path.display())))?;
+    let metadata = path
+        .metadata()
+        .map_err(|error| ActionError::Target(format!("{}: {error}", path.display())))?;
     Ok(metadata.len())
 }
 
 /// The whole lines that a host's serial log has grown by since `from`. A log that virtlogd has rotated meanwhile starts
 /// over, its earlier part in the file's `.0`.
-pub(super) fn lines_since(world: &World, host: &str, from: u64) -> Result<Vec<String>, ActionError> {
+pub(super) fn lines_since(
+    world: &World,
+    host: &str,
+    from: u64,
+) -> Result<Vec<String>, ActionError> {
     let path = &world.host(host)?.spec.serial_log;
     let fail = |error: std::io::Error| ActionError::Target(format!("{}: {error}", path.display()));
     let length = path.metadata().map_err(fail)?.len();
@@ -53,7 +64,10 @@ pub(super) fn lines_since(world: &World, host: &str, from: u64) -> Result<Vec<St
     }
     let text = String::from_utf8_lossy(&bytes);
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    Ok(whole.lines().map(|line| line.trim_end().to_owned()).collect())
+    Ok(whole
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect())
 }
 
 fn read(path: &Path, from: u64) -> std::io::Result<Vec<u8>> {
@@ -66,7 +80,10 @@ fn read(path: &Path, from: u64) -> std::io::Result<Vec<u8>> {
 
 /// Names the source of a line.
 pub(super) fn source(world: &World, host: &str) -> String {
-    let path = world.host(host).map(|host| host.spec.serial_log.display().to_string()).unwrap_or_default();
+    let path = world
+        .host(host)
+        .map(|host| host.spec.serial_log.display().to_string())
+        .unwrap_or_default();
     format!("{host}'s kernel, by its serial console in {path}")
 }
 
@@ -76,10 +93,21 @@ impl Probe for KernelLog {
         Ok(mark(world, &self.host)?.into())
     }
 
-    async fn look(&self, world: &World, begun: &serde_json::Value, _: &Seen) -> Result<Finding, ActionError> {
+    async fn look(
+        &self,
+        world: &World,
+        begun: &serde_json::Value,
+        _: &Seen,
+    ) -> Result<Finding, ActionError> {
         let lines = lines_since(world, &self.host, begun.as_u64().unwrap_or_default())?;
         let found = lines.iter().filter(|line| self.matches.is_match(line));
-        let found: Vec<_> = found.map(|line| evidence(source(world, &self.host), line.as_str())).collect();
-        Ok(if found.is_empty() { Finding::Quiet } else { Finding::Fired(found) })
+        let found: Vec<_> = found
+            .map(|line| evidence(source(world, &self.host), line.as_str()))
+            .collect();
+        Ok(if found.is_empty() {
+            Finding::Quiet
+        } else {
+            Finding::Fired(found)
+        })
     }
 }

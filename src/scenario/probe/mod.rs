@@ -42,7 +42,12 @@ pub trait Probe: Debug + Send + Sync {
     async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError>;
 
     /// Looks.
-    async fn look(&self, world: &World, begun: &serde_json::Value, seen: &Seen) -> Result<Finding, ActionError>;
+    async fn look(
+        &self,
+        world: &World,
+        begun: &serde_json::Value,
+        seen: &Seen,
+    ) -> Result<Finding, ActionError>;
 }
 
 type ParseFn = fn(&Node, &mut Reader) -> Option<Box<dyn Probe>>;
@@ -64,10 +69,20 @@ pub(super) fn parse(key: &Key, arguments: &Node, reader: &mut Reader) -> Option<
     }
     let known: Vec<&'static str> = ALL.iter().map(|(name, _)| *name).collect();
     let near = nearest(&key.text, known.iter().copied());
-    reader.wrong(ScenarioProblem::UnknownProbe { name: key.text.clone(), near, known }.at(key.span));
+    reader.wrong(
+        ScenarioProblem::UnknownProbe {
+            name: key.text.clone(),
+            near,
+            known,
+        }
+        .at(key.span),
+    );
     None
 }
 
 fn evidence(source: impl Into<String>, text: impl Into<String>) -> EvidenceDocument {
-    EvidenceDocument { source: source.into(), text: text.into() }
+    EvidenceDocument {
+        source: source.into(),
+        text: text.into(),
+    }
 }

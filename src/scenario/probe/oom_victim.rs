@@ -31,14 +31,26 @@ pub(super) struct Killed {
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = action::host_of(&mut fields, reader);
-    let rss_percent = fields.required("rss-percent", reader).and_then(|node| reader.scalar(node, "percentage"));
-    let oom_score_adj = fields.optional("oom-score-adj").and_then(|node| reader.scalar(node, "oom-score-adj"));
+    let rss_percent = fields
+        .required("rss-percent", reader)
+        .and_then(|node| reader.scalar(node, "percentage"));
+    let oom_score_adj = fields
+        .optional("oom-score-adj")
+        .and_then(|node| reader.scalar(node, "oom-score-adj"));
     fields.finish(reader);
-    Some(Box::new(OomVictim { host: host?, rss_percent: rss_percent?, oom_score_adj: oom_score_adj.unwrap_or(0) }))
+    Some(Box::new(OomVictim {
+        host: host?,
+        rss_percent: rss_percent?,
+        oom_score_adj: oom_score_adj.unwrap_or(0),
+    }))
 }
 
 /// Returns what the kernel killed since `from`.
-pub(super) fn killed_since(world: &World, host: &str, from: u64) -> Result<Vec<Killed>, ActionError> {
+pub(super) fn killed_since(
+    world: &World,
+    host: &str,
+    from: u64,
+) -> Result<Vec<Killed>, ActionError> {
     let pattern = Regex::new(LINE).map_err(|error| ActionError::Target(error.to_string()))?;
     let lines = kernel_log::lines_since(world, host, from)?;
     let parse = |line: &String| {
@@ -55,8 +67,13 @@ pub(super) fn killed_since(world: &World, host: &str, from: u64) -> Result<Vec<K
 }
 
 /// Finds the instance that a killed process was.
-pub(super) fn instance_of<'s>(instances: &'s [InstanceState], killed: &Killed) -> Option<&'s InstanceState> {
-    instances.iter().find(|instance| instance.last_pid == Some(killed.pid))
+pub(super) fn instance_of<'s>(
+    instances: &'s [InstanceState],
+    killed: &Killed,
+) -> Option<&'s InstanceState> {
+    instances
+        .iter()
+        .find(|instance| instance.last_pid == Some(killed.pid))
 }
 
 #[async_trait]
@@ -65,18 +82,28 @@ impl Probe for OomVictim {
         Ok(kernel_log::mark(world, &self.host)?.into())
     }
 
-    async fn look(&self, world: &World, begun: &serde_json::Value, _: &Seen) -> Result<Finding, ActionError> {
+    async fn look(
+        &self,
+        world: &World,
+        begun: &serde_json::Value,
+        _: &Seen,
+    ) -> Result<Finding, ActionError> {
         let killed = killed_since(world, &self.host, begun.as_u64().unwrap_or_default())?;
         if killed.is_empty() {
             return Ok(Finding::Quiet);
         }
         let state = world.state(&self.host).await?;
         for one in &killed {
-            let Some(instance) = instance_of(&state.instances, one) else { continue };
+            let Some(instance) = instance_of(&state.instances, one) else {
+                continue;
+            };
             let full = one.rss_kib * 100 >= instance.memory_mib * 1024 * self.rss_percent;
             if full && one.oom_score_adj == self.oom_score_adj {
                 let percent = one.rss_kib * 100 / (instance.memory_mib * 1024).max(1);
-                let text = format!("process {} is instance {}, with {percent} % of its flavor's memory", one.pid, instance.name);
+                let text = format!(
+                    "process {} is instance {}, with {percent} % of its flavor's memory",
+                    one.pid, instance.name
+                );
                 return Ok(Finding::Fired(vec![
                     evidence(kernel_log::source(world, &self.host), one.line.as_str()),
                     evidence(format!("nova-compute's record on {}", self.host), text),

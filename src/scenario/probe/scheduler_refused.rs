@@ -15,7 +15,9 @@ struct SchedulerRefused {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let step = fields.required("step", reader).and_then(|node| reader.scalar(node, "step"));
+    let step = fields
+        .required("step", reader)
+        .and_then(|node| reader.scalar(node, "step"));
     fields.finish(reader);
     Some(Box::new(SchedulerRefused { step: step? }))
 }
@@ -26,8 +28,18 @@ impl Probe for SchedulerRefused {
         Ok(serde_json::Value::Null)
     }
 
-    async fn look(&self, _: &World, _: &serde_json::Value, seen: &Seen) -> Result<Finding, ActionError> {
+    async fn look(
+        &self,
+        _: &World,
+        _: &serde_json::Value,
+        seen: &Seen,
+    ) -> Result<Finding, ActionError> {
         let refusal = seen.refused.iter().find(|(step, _)| *step == self.step);
-        Ok(refusal.map_or(Finding::Quiet, |(_, why)| Finding::Fired(vec![evidence("Placement's arithmetic (facts 1)", why.as_str())])))
+        Ok(refusal.map_or(Finding::Quiet, |(_, why)| {
+            Finding::Fired(vec![evidence(
+                "Placement's arithmetic (facts 1)",
+                why.as_str(),
+            )])
+        }))
     }
 }

@@ -24,10 +24,17 @@ struct Tcp {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let address = fields.required("address", reader).and_then(|node| reader.scalar(node, "address"));
-    let port = fields.required("port", reader).and_then(|node| reader.scalar(node, "port"));
+    let address = fields
+        .required("address", reader)
+        .and_then(|node| reader.scalar(node, "address"));
+    let port = fields
+        .required("port", reader)
+        .and_then(|node| reader.scalar(node, "port"));
     fields.finish(reader);
-    Some(Box::new(Tcp { address: address?, port: port? }))
+    Some(Box::new(Tcp {
+        address: address?,
+        port: port?,
+    }))
 }
 
 #[async_trait]
@@ -36,14 +43,28 @@ impl Probe for Tcp {
         Ok(serde_json::Value::Null)
     }
 
-    async fn look(&self, _: &World, _: &serde_json::Value, _: &Seen) -> Result<Finding, ActionError> {
-        let outcome = tokio::time::timeout(DEADLINE, TcpStream::connect((self.address, self.port))).await;
+    async fn look(
+        &self,
+        _: &World,
+        _: &serde_json::Value,
+        _: &Seen,
+    ) -> Result<Finding, ActionError> {
+        let outcome =
+            tokio::time::timeout(DEADLINE, TcpStream::connect((self.address, self.port))).await;
         let what = match outcome {
             Ok(Ok(_)) => return Ok(Finding::Quiet),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => "refused".to_owned(),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                "refused".to_owned()
+            }
             Ok(Err(error)) => format!("unreachable: {error}"),
             Err(_) => "timed out".to_owned(),
         };
-        Ok(Finding::Fired(vec![evidence(format!("a connection from this machine to {}:{}", self.address, self.port), what)]))
+        Ok(Finding::Fired(vec![evidence(
+            format!(
+                "a connection from this machine to {}:{}",
+                self.address, self.port
+            ),
+            what,
+        )]))
     }
 }

@@ -18,10 +18,18 @@ struct VictimStatus {
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = action::host_of(&mut fields, reader);
-    let words = [("SHUTOFF", NovaStatus::Shutoff), ("ACTIVE", NovaStatus::Active)];
-    let status = fields.required("status", reader).and_then(|node| reader.choice(node, "status", &words));
+    let words = [
+        ("SHUTOFF", NovaStatus::Shutoff),
+        ("ACTIVE", NovaStatus::Active),
+    ];
+    let status = fields
+        .required("status", reader)
+        .and_then(|node| reader.choice(node, "status", &words));
     fields.finish(reader);
-    Some(Box::new(VictimStatus { host: host?, status: status? }))
+    Some(Box::new(VictimStatus {
+        host: host?,
+        status: status?,
+    }))
 }
 
 #[async_trait]
@@ -30,17 +38,39 @@ impl Probe for VictimStatus {
         Ok(kernel_log::mark(world, &self.host)?.into())
     }
 
-    async fn look(&self, world: &World, begun: &serde_json::Value, _: &Seen) -> Result<Finding, ActionError> {
-        let killed = oom_victim::killed_since(world, &self.host, begun.as_u64().unwrap_or_default())?;
+    async fn look(
+        &self,
+        world: &World,
+        begun: &serde_json::Value,
+        _: &Seen,
+    ) -> Result<Finding, ActionError> {
+        let killed =
+            oom_victim::killed_since(world, &self.host, begun.as_u64().unwrap_or_default())?;
         if killed.is_empty() {
             return Ok(Finding::Quiet);
         }
         let state = world.state(&self.host).await?;
-        let victim = killed.iter().find_map(|one| oom_victim::instance_of(&state.instances, one));
-        let Some(victim) = victim.filter(|victim| victim.status() == self.status) else { return Ok(Finding::Quiet) };
+        let victim = killed
+            .iter()
+            .find_map(|one| oom_victim::instance_of(&state.instances, one));
+        let Some(victim) = victim.filter(|victim| victim.status() == self.status) else {
+            return Ok(Finding::Quiet);
+        };
         let about = format!("[instance: {}]", victim.name);
-        let log = state.nova_log.iter().filter(|line| line.contains(&about)).map(|line| evidence(format!("nova-compute's log on {}", self.host), line.as_str()));
-        let status = evidence(format!("nova-compute's record on {}", self.host), format!("instance {} is {}", victim.name, victim.status()));
+        let log = state
+            .nova_log
+            .iter()
+            .filter(|line| line.contains(&about))
+            .map(|line| {
+                evidence(
+                    format!("nova-compute's log on {}", self.host),
+                    line.as_str(),
+                )
+            });
+        let status = evidence(
+            format!("nova-compute's record on {}", self.host),
+            format!("instance {} is {}", victim.name, victim.status()),
+        );
         Ok(Finding::Fired(std::iter::once(status).chain(log).collect()))
     }
 }

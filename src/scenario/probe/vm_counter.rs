@@ -24,18 +24,41 @@ struct VmCounter {
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = action::host_of(&mut fields, reader);
-    let counter = fields.required("counter", reader).and_then(|node| reader.scalar(node, "counter"));
-    let rises_by = fields.required("rises-by", reader).and_then(|node| reader.scalar(node, "number"));
+    let counter = fields
+        .required("counter", reader)
+        .and_then(|node| reader.scalar(node, "counter"));
+    let rises_by = fields
+        .required("rises-by", reader)
+        .and_then(|node| reader.scalar(node, "number"));
     fields.finish(reader);
-    Some(Box::new(VmCounter { host: host?, counter: counter?, rises_by: rises_by? }))
+    Some(Box::new(VmCounter {
+        host: host?,
+        counter: counter?,
+        rises_by: rises_by?,
+    }))
 }
 
 impl VmCounter {
     async fn read(&self, world: &World) -> Result<u64, ActionError> {
-        let (_, text, _) = collect(world.guest(&self.host)?.as_ref(), &["cat", "/proc/vmstat"], DEADLINE).await?;
+        let (_, text, _) = collect(
+            world.guest(&self.host)?.as_ref(),
+            &["cat", "/proc/vmstat"],
+            DEADLINE,
+        )
+        .await?;
         let text = String::from_utf8_lossy(&text);
-        let value = text.lines().find_map(|line| line.strip_prefix(self.counter.as_str())?.strip_prefix(' ')?.parse().ok());
-        value.ok_or_else(|| ActionError::Target(format!("/proc/vmstat on {} has no {}", self.host, self.counter)))
+        let value = text.lines().find_map(|line| {
+            line.strip_prefix(self.counter.as_str())?
+                .strip_prefix(' ')?
+                .parse()
+                .ok()
+        });
+        value.ok_or_else(|| {
+            ActionError::Target(format!(
+                "/proc/vmstat on {} has no {}",
+                self.host, self.counter
+            ))
+        })
     }
 }
 
@@ -45,11 +68,19 @@ impl Probe for VmCounter {
         Ok(self.read(world).await?.into())
     }
 
-    async fn look(&self, world: &World, begun: &serde_json::Value, _: &Seen) -> Result<Finding, ActionError> {
+    async fn look(
+        &self,
+        world: &World,
+        begun: &serde_json::Value,
+        _: &Seen,
+    ) -> Result<Finding, ActionError> {
         let (before, now) = (begun.as_u64().unwrap_or_default(), self.read(world).await?);
         if now < before + self.rises_by {
             return Ok(Finding::Quiet);
         }
-        Ok(Finding::Fired(vec![evidence(format!("/proc/vmstat on {}", self.host), format!("{} was {before}, is {now}", self.counter))]))
+        Ok(Finding::Fired(vec![evidence(
+            format!("/proc/vmstat on {}", self.host),
+            format!("{} was {before}, is {now}", self.counter),
+        )]))
     }
 }

@@ -41,7 +41,10 @@ impl Element {
     }
 
     fn text(text: impl Into<String>) -> Self {
-        Self { text: Some(text.into()), ..Self::default() }
+        Self {
+            text: Some(text.into()),
+            ..Self::default()
+        }
     }
 
     fn attribute(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -55,7 +58,9 @@ impl Element {
     }
 
     fn children(self, name: &'static str, children: impl IntoIterator<Item = Self>) -> Self {
-        children.into_iter().fold(self, |element, child| element.child(name, child))
+        children
+            .into_iter()
+            .fold(self, |element, child| element.child(name, child))
     }
 }
 
@@ -85,7 +90,10 @@ pub(in super::super) fn domain(domain: &Marked<DomainSpec>) -> String {
         .child("uuid", Element::text(spec.uuid.to_string()));
     let mut xml = String::new();
     root = root
-        .child("memory", Element::text(spec.memory.0.to_string()).attribute("@unit", "MiB"))
+        .child(
+            "memory",
+            Element::text(spec.memory.0.to_string()).attribute("@unit", "MiB"),
+        )
         .child("vcpu", Element::text(spec.vcpus.to_string()));
     if spec.ram == RamBacking::File {
         root = root.child(
@@ -100,14 +108,31 @@ pub(in super::super) fn domain(domain: &Marked<DomainSpec>) -> String {
         // libvirt hands the text to QEMU's option parser as it is, which would split it at commas.
         let text = base64::engine::general_purpose::STANDARD.encode(config);
         let entry = Element::text(text).attribute("@name", wire::FW_CFG_NAME);
-        root = root.child("sysinfo", Element::new().attribute("@type", "fwcfg").child("entry", entry));
+        root = root.child(
+            "sysinfo",
+            Element::new()
+                .attribute("@type", "fwcfg")
+                .child("entry", entry),
+        );
     }
-    let features = Element::new().child("acpi", Element::new()).child("apic", Element::new());
+    let features = Element::new()
+        .child("acpi", Element::new())
+        .child("apic", Element::new());
     let cache = Element::text(TCG_CACHE_MIB).attribute("@unit", "MiB");
     root = root
         .child("os", os(spec))
-        .child("features", if kvm { features } else { features.child("tcg", Element::new().child("tb-cache", cache)) })
-        .child("cpu", Element::new().attribute("@mode", if kvm { "host-passthrough" } else { "maximum" }))
+        .child(
+            "features",
+            if kvm {
+                features
+            } else {
+                features.child("tcg", Element::new().child("tb-cache", cache))
+            },
+        )
+        .child(
+            "cpu",
+            Element::new().attribute("@mode", if kvm { "host-passthrough" } else { "maximum" }),
+        )
         .child("clock", Element::new().attribute("@offset", "utc"))
         .child("on_poweroff", Element::text("destroy"))
         .child("on_reboot", Element::text("restart"))
@@ -115,7 +140,8 @@ pub(in super::super) fn domain(domain: &Marked<DomainSpec>) -> String {
         .child("on_crash", Element::text("preserve"))
         .child("devices", devices(spec));
     // The mark is written as text of its own: it needs a namespace.
-    let metadata = quick_xml::se::to_string_with_root("metadata", &Metadata::of(&domain.mark)).unwrap_or_default();
+    let metadata = quick_xml::se::to_string_with_root("metadata", &Metadata::of(&domain.mark))
+        .unwrap_or_default();
     let body = quick_xml::se::to_string_with_root("domain", &root).unwrap_or_default();
     let at = body.find("<memory ").unwrap_or(body.len());
     xml.push_str(&body[..at]);
@@ -125,79 +151,156 @@ pub(in super::super) fn domain(domain: &Marked<DomainSpec>) -> String {
 }
 
 fn os(spec: &DomainSpec) -> Element {
-    let os = Element::new().child("type", Element::text("hvm").attribute("@arch", "x86_64").attribute("@machine", "q35"));
+    let os = Element::new().child(
+        "type",
+        Element::text("hvm")
+            .attribute("@arch", "x86_64")
+            .attribute("@machine", "q35"),
+    );
     match &spec.boot {
-        Boot::Kernel { kernel, initrd, cmdline } => os
+        Boot::Kernel {
+            kernel,
+            initrd,
+            cmdline,
+        } => os
             .child("kernel", Element::text(kernel.to_string_lossy()))
             .child("initrd", Element::text(initrd.to_string_lossy()))
             .child("cmdline", Element::text(cmdline)),
         Boot::Disk => os.child("boot", Element::new().attribute("@dev", "hd")),
-        Boot::Network => os.child("boot", Element::new().attribute("@dev", "network")).child("boot", Element::new().attribute("@dev", "hd")),
+        Boot::Network => os
+            .child("boot", Element::new().attribute("@dev", "network"))
+            .child("boot", Element::new().attribute("@dev", "hd")),
     }
 }
 
 fn devices(spec: &DomainSpec) -> Element {
     let mut devices = Element::new();
-    devices = devices.children("disk", spec.disks.iter().zip(DISK_LETTERS).map(|(disk, letter)| disk_element(disk, letter)));
+    devices = devices.children(
+        "disk",
+        spec.disks
+            .iter()
+            .zip(DISK_LETTERS)
+            .map(|(disk, letter)| disk_element(disk, letter)),
+    );
     if let Some(seed) = &spec.seed_iso {
-        let target = Element::new().attribute("@dev", "sda").attribute("@bus", "sata");
+        let target = Element::new()
+            .attribute("@dev", "sda")
+            .attribute("@bus", "sata");
         devices = devices.child(
             "disk",
             Element::new()
                 .attribute("@type", "file")
                 .attribute("@device", "cdrom")
-                .child("driver", Element::new().attribute("@name", "qemu").attribute("@type", "raw"))
-                .child("source", Element::new().attribute("@file", seed.to_string_lossy()))
+                .child(
+                    "driver",
+                    Element::new()
+                        .attribute("@name", "qemu")
+                        .attribute("@type", "raw"),
+                )
+                .child(
+                    "source",
+                    Element::new().attribute("@file", seed.to_string_lossy()),
+                )
                 .child("target", target)
                 .child("readonly", Element::new()),
         );
     }
-    devices = devices.child("controller", Element::new().attribute("@type", "usb").attribute("@model", "none"));
-    devices = devices.children("interface", spec.nics.iter().map(|nic| {
-        let (kind, source) = match &nic.link {
-            NicLink::Network(name) => ("network", Element::new().attribute("@network", name)),
-            NicLink::Bridge(name) => ("bridge", Element::new().attribute("@bridge", name)),
-        };
+    devices = devices.child(
+        "controller",
         Element::new()
-            .attribute("@type", kind)
-            .child("mac", Element::new().attribute("@address", nic.mac.to_string()))
-            .child("source", source)
-            .child("model", Element::new().attribute("@type", "virtio"))
-    }));
-    let log = Element::new().attribute("@file", spec.serial_log.to_string_lossy()).attribute("@append", "on");
+            .attribute("@type", "usb")
+            .attribute("@model", "none"),
+    );
+    devices = devices.children(
+        "interface",
+        spec.nics.iter().map(|nic| {
+            let (kind, source) = match &nic.link {
+                NicLink::Network(name) => ("network", Element::new().attribute("@network", name)),
+                NicLink::Bridge(name) => ("bridge", Element::new().attribute("@bridge", name)),
+            };
+            Element::new()
+                .attribute("@type", kind)
+                .child(
+                    "mac",
+                    Element::new().attribute("@address", nic.mac.to_string()),
+                )
+                .child("source", source)
+                .child("model", Element::new().attribute("@type", "virtio"))
+        }),
+    );
+    let log = Element::new()
+        .attribute("@file", spec.serial_log.to_string_lossy())
+        .attribute("@append", "on");
     devices
-        .child("serial", Element::new().attribute("@type", "pty").child("log", log))
+        .child(
+            "serial",
+            Element::new().attribute("@type", "pty").child("log", log),
+        )
         .child("channel", {
-            let source = Element::new().attribute("@mode", "bind").attribute("@path", spec.channel.to_string_lossy());
+            let source = Element::new()
+                .attribute("@mode", "bind")
+                .attribute("@path", spec.channel.to_string_lossy());
             channel(wire::CHANNEL, Some(source))
         })
         .child("channel", channel("org.qemu.guest_agent.0", None))
-        .child("memballoon", Element::new().attribute("@model", "virtio").child("stats", Element::new().attribute("@period", BALLOON_PERIOD)))
+        .child(
+            "memballoon",
+            Element::new()
+                .attribute("@model", "virtio")
+                .child("stats", Element::new().attribute("@period", BALLOON_PERIOD)),
+        )
         .child("rng", {
             let source = Element::text("/dev/urandom").attribute("@model", "random");
-            Element::new().attribute("@model", "virtio").child("backend", source)
+            Element::new()
+                .attribute("@model", "virtio")
+                .child("backend", source)
         })
         .child("panic", Element::new().attribute("@model", "isa"))
 }
 
 fn channel(name: &str, source: Option<Element>) -> Element {
-    let target = Element::new().attribute("@type", "virtio").attribute("@name", name);
-    Element::new().attribute("@type", "unix").children("source", source).child("target", target)
+    let target = Element::new()
+        .attribute("@type", "virtio")
+        .attribute("@name", name);
+    Element::new()
+        .attribute("@type", "unix")
+        .children("source", source)
+        .child("target", target)
 }
 
 fn disk_element(disk: &DiskSpec, letter: char) -> Element {
-    let backing = disk.backing.as_ref().map_or_else(Element::new, |(path, format)| {
-        Element::new()
-            .attribute("@type", "file")
-            .child("format", Element::new().attribute("@type", format))
-            .child("source", Element::new().attribute("@file", path.to_string_lossy()))
-            .child("backingStore", Element::new())
-    });
+    let backing = disk
+        .backing
+        .as_ref()
+        .map_or_else(Element::new, |(path, format)| {
+            Element::new()
+                .attribute("@type", "file")
+                .child("format", Element::new().attribute("@type", format))
+                .child(
+                    "source",
+                    Element::new().attribute("@file", path.to_string_lossy()),
+                )
+                .child("backingStore", Element::new())
+        });
     Element::new()
         .attribute("@type", "file")
         .attribute("@device", "disk")
-        .child("driver", Element::new().attribute("@name", "qemu").attribute("@type", "qcow2").attribute("@discard", "unmap"))
-        .child("source", Element::new().attribute("@file", disk.path.to_string_lossy()))
+        .child(
+            "driver",
+            Element::new()
+                .attribute("@name", "qemu")
+                .attribute("@type", "qcow2")
+                .attribute("@discard", "unmap"),
+        )
+        .child(
+            "source",
+            Element::new().attribute("@file", disk.path.to_string_lossy()),
+        )
         .child("backingStore", backing)
-        .child("target", Element::new().attribute("@dev", format!("vd{letter}")).attribute("@bus", "virtio"))
+        .child(
+            "target",
+            Element::new()
+                .attribute("@dev", format!("vd{letter}"))
+                .attribute("@bus", "virtio"),
+        )
 }

@@ -33,6 +33,11 @@ struct MarkElement {
 impl Metadata {
     fn of(mark: &Mark) -> Self {
         let json = serde_json::to_string(mark).unwrap_or_default();
-        Self { mark: MarkElement { namespace: NAMESPACE, json } }
+        Self {
+            mark: MarkElement {
+                namespace: NAMESPACE,
+                json,
+            },
+        }
     }
 }

@@ -73,7 +73,11 @@ pub(in super::super) fn network(network: &Marked<NetworkSpec>) -> String {
         host: spec
             .leases
             .iter()
-            .map(|lease| Host { mac: lease.mac.to_string(), name: lease.name.clone(), ip: lease.address.to_string() })
+            .map(|lease| Host {
+                mac: lease.mac.to_string(),
+                name: lease.name.clone(),
+                ip: lease.address.to_string(),
+            })
             .collect(),
     });
     let document = Network {
@@ -81,8 +85,16 @@ pub(in super::super) fn network(network: &Marked<NetworkSpec>) -> String {
         uuid: spec.uuid.to_string(),
         metadata: Metadata::of(&network.mark),
         forward: mode.map(|mode| Forward { mode }),
-        bridge: Bridge { name: spec.bridge.clone(), stp: "off", delay: "0" },
-        ip: spec.gateway.map(|gateway| Ip { address: gateway.to_string(), netmask: spec.cidr.netmask().to_string(), dhcp }),
+        bridge: Bridge {
+            name: spec.bridge.clone(),
+            stp: "off",
+            delay: "0",
+        },
+        ip: spec.gateway.map(|gateway| Ip {
+            address: gateway.to_string(),
+            netmask: spec.cidr.netmask().to_string(),
+            dhcp,
+        }),
     };
     quick_xml::se::to_string(&document).unwrap_or_default()
 }
