@@ -1,4 +1,4 @@
-//! twin builds the testcloud of a Charmed OpenStack operator as a lab of real virtual machines, and replays the
+//! twin builds the testcloud of a Charmed `OpenStack` operator as a lab of real virtual machines, and replays the
 //! incidents that the operator's decision record describes.
 //!
 //! Data flows one way:
@@ -47,5 +47,7 @@ pub mod plan;
 pub mod report;
 #[cfg(feature = "host")]
 pub mod scenario;
+#[cfg(feature = "host")]
+pub mod sim;
 #[cfg(feature = "host")]
 pub mod topology;

@@ -64,13 +64,13 @@ pub fn parse(file: usize, text: &str) -> Result<Node, Problem> {
     let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough, with_snippet: false };
     let raw: Spanned<Raw> =
         serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            let span = error
-                .location()
-                .map(|location| span_of(file, text, location))
-                .unwrap_or(Span {
+            let span = error.location().map_or(
+                Span {
                     file,
                     ..Span::default()
-                });
+                },
+                |location| span_of(file, text, location),
+            );
             let why = error.to_string();
             let why = why
                 .split(" at line ")

@@ -107,7 +107,7 @@ impl Guest for Ssh {
                         last = Some(format!(
                             "exit {code}: {}",
                             String::from_utf8_lossy(&stderr).trim()
-                        ))
+                        ));
                     }
                     Err(error) => last = Some(error.to_string()),
                 }
@@ -165,7 +165,7 @@ impl Guest for Ssh {
                 }
             }
         };
-        let (_, _, _, status) = tokio::join!(
+        let ((), (), (), status) = tokio::join!(
             input,
             copy(stdout, |data| program.output.send(Output::Stdout(data))),
             copy(stderr, |data| program.output.send(Output::Stderr(data))),

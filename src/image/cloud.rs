@@ -1,4 +1,4 @@
-//! Images from elsewhere: any qcow2 by path or URL, with a NoCloud seed.
+//! Images from elsewhere: any qcow2 by path or URL, with a `NoCloud` seed.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -143,7 +143,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Returns the files of a NoCloud seed.
+/// Returns the files of a `NoCloud` seed.
 pub fn seed_files(station: &Station) -> Vec<(&'static str, String)> {
     let user = serde_json::json!({
         "hostname": station.hostname,
@@ -185,7 +185,7 @@ pub fn seed_files(station: &Station) -> Vec<(&'static str, String)> {
 /// Room for a seed's ISO; its files are a few KiB.
 const ISO_BYTES: usize = 1 << 20;
 
-/// Writes a seed as an ISO with the label that NoCloud looks for.
+/// Writes a seed as an ISO with the label that `NoCloud` looks for.
 pub fn write_seed(station: &Station, path: &Path) -> Result<(), ImageError> {
     let files = seed_files(station)
         .into_iter()

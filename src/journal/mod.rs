@@ -8,7 +8,7 @@
 //!      └──────────────────undone──────────> undone      (a crash between intent and act: undo sets, so it is safe)
 //! ```
 //!
-//! SQLite in WAL mode with `synchronous=FULL`: what a call has returned from is on the disk.
+//! `SQLite` in WAL mode with `synchronous=FULL`: what a call has returned from is on the disk.
 
 mod operations;
 mod runs;
@@ -25,7 +25,7 @@ use rusqlite::Connection;
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// SQLite said so.
+    /// `SQLite` said so.
     #[error("the journal {path}: {source}")]
     Sqlite {
         /// The file.

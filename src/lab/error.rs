@@ -196,13 +196,13 @@ fn conflict_cures(conflicts: &[Conflict], instead: Option<&str>) -> Vec<String> 
     for conflict in conflicts {
         match conflict {
             Conflict::Memory { .. } => {
-                cures.push("free memory, or make a smaller lab with a larger --scale".into())
+                cures.push("free memory, or make a smaller lab with a larger --scale".into());
             }
             Conflict::Disk { .. } => cures.push(
                 "free space on the state disk, or make a smaller lab with a larger --scale".into(),
             ),
             Conflict::SocketPath { .. } => {
-                cures.push("choose a shorter --state-dir or host name".into())
+                cures.push("choose a shorter --state-dir or host name".into());
             }
             _ => {}
         }

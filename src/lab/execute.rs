@@ -213,7 +213,7 @@ impl Executor<'_> {
         let lab = self.placed.record.uuid;
         match act {
             Act::MakeDirectory(path) if *path == self.layout.lab(lab) => {
-                self.layout.make_lab(&self.placed.record)?
+                self.layout.make_lab(&self.placed.record)?;
             }
             Act::MakeDirectory(path) => Layout::make(path)?,
             Act::DefineNetwork(network) => hypervisor.define_network(network).await?,
@@ -223,13 +223,13 @@ impl Executor<'_> {
                         uuid: network.spec.uuid,
                         lab,
                     })
-                    .await?
+                    .await?;
             }
             Act::MarkBridge(bridge) => {
                 self.drivers
                     .hostnet
                     .set_alias(bridge, &bridge_mark(lab))
-                    .await?
+                    .await?;
             }
             Act::RemoveDomain(domain) => {
                 hypervisor
@@ -252,7 +252,7 @@ impl Executor<'_> {
                         },
                         PowerAction::Start,
                     )
-                    .await?
+                    .await?;
             }
             Act::Configure(domain) => self.configure(domain).await?,
             Act::Await(domain) => self.wait(domain).await?,

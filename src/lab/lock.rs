@@ -76,7 +76,7 @@ impl Lock {
         loop {
             match Self::take(&machine.to_string(), "this machine", verb) {
                 Err(LockError::Held { .. }) if clock.elapsed() < until => {
-                    clock.sleep(RETRY_PAUSE).await
+                    clock.sleep(RETRY_PAUSE).await;
                 }
                 other => return other,
             }

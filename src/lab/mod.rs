@@ -30,6 +30,7 @@ pub use execute::{StepReport, Upped, apply};
 pub use find::{Found, FoundHost, choose, find_all};
 pub use layout::Layout;
 pub use lock::{Lock, LockError};
+pub use observe::observe;
 pub(crate) use observe::{available_memory, free_disk};
 pub use power::{down, power, release};
 pub use prepare::{AcceleratorProbe, Prepared, Request, prepare};

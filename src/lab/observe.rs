@@ -12,7 +12,7 @@ use crate::units::Mib;
 const DEPTH: usize = 3;
 
 /// Reads all that a plan compares with.
-pub(super) async fn observe(
+pub async fn observe(
     drivers: &Drivers,
     layout: &Layout,
     lab_directory: &Path,

@@ -416,7 +416,7 @@ impl Engine<'_> {
             };
             match looked {
                 Ok(Finding::Fired(evidence)) => {
-                    (probe.fired, probe.trouble) = (Some(evidence), None)
+                    (probe.fired, probe.trouble) = (Some(evidence), None);
                 }
                 Ok(Finding::Quiet) => probe.trouble = None,
                 Err(why) => probe.trouble = Some(why),
@@ -522,7 +522,7 @@ fn judge(
     for probe in probes {
         match (probe.expected, &probe.fired, &probe.trouble) {
             (Some(Expect::Never), Some(_), _) => {
-                wrong.push(format!("{} fired, and never should", probe.id))
+                wrong.push(format!("{} fired, and never should", probe.id));
             }
             (Some(_), None, Some(why)) => blind.push(format!("{} could not look: {why}", probe.id)),
             (Some(Expect::Fires), None, None) => wrong.push(format!("{} did not fire", probe.id)),

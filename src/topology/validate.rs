@@ -236,7 +236,7 @@ impl Validator<'_> {
         let image = host.image.as_str();
         match (image, &host.source) {
             ("cloud", None) => {
-                self.wrong(path, TopologyError::SourceMissing { host: name.clone() })
+                self.wrong(path, TopologyError::SourceMissing { host: name.clone() });
             }
             ("cloud", Some(_)) | (_, None) => {}
             (_, Some(_)) => self.wrong(

@@ -22,7 +22,8 @@ pub enum MibError {
     TooLarge,
 }
 
-const LARGEST_MIB: f64 = (1u64 << 40) as f64;
+/// 2^40 MiB.
+const LARGEST_MIB: f64 = 1_099_511_627_776.0;
 
 impl Mib {
     /// Returns the size in bytes.

@@ -43,7 +43,7 @@ pub struct ProcessState {
     pub pid: u32,
     /// `VmRSS` of /proc/PID/status.
     pub rss_kib: u64,
-    /// /proc/PID/oom_score_adj.
+    /// /`proc/PID/oom_score_adj`.
     pub oom_score_adj: i16,
 }
 

@@ -1,1 +1,39 @@
+//! Tests on real libvirt and QEMU. They make labs of their own, named after this process, and touch nothing else; what
+//! they made is removed, also after a panic.
+//!
+//! `TWIN_LIVE=full` runs each at the size of the list instead of a sample.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at what it did not expect"
+)]
+
+mod failures;
+mod kills;
+mod neighbours;
+mod support;
+mod testcloud;
+mod verbs;
+
+#[path = "../conformance/mod.rs"]
+mod suite;
+
+use std::sync::Arc;
+
+use twin::hypervisor::libvirt::Libvirt;
+
+#[test]
+fn qemu_keeps_the_hypervisors_contract() {
+    let directory = support::qemu_directory("conformance");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let hypervisor = Arc::new(Libvirt::new("qemu:///system"));
+    runtime.block_on(suite::keeps_the_contract(
+        hypervisor,
+        directory.path(),
+        suite::Depth::Full,
+    ));
+}

@@ -1,1 +1,16 @@
+//! Tests that need no hypervisor: one binary, a module a subject.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at what it did not expect"
+)]
+
+mod command_line;
+mod conformance;
+mod lab_on_sim;
+mod scenario_files;
+mod scenario_on_sim;
+mod schemas;
+mod support;
+mod topology_errors;

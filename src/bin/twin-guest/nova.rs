@@ -170,7 +170,7 @@ impl Nova {
             }
             log(
                 &mut state,
-                format!("[instance: {name}] Instance shutdown by itself. Calling the stop API."),
+                &format!("[instance: {name}] Instance shutdown by itself. Calling the stop API."),
             );
         }
         if !due.is_empty() {
@@ -229,7 +229,7 @@ impl Nova {
         }
         log(
             &mut state,
-            format!("[instance: {name}] VM Started (Lifecycle Event), process {pid}"),
+            &format!("[instance: {name}] VM Started (Lifecycle Event), process {pid}"),
         );
         self.store(&mut state);
         Ok(())
@@ -246,7 +246,7 @@ impl Nova {
             state.stopped_at.insert(name.to_owned(), Instant::now());
             log(
                 &mut state,
-                format!("[instance: {name}] VM Stopped (Lifecycle Event), process {pid}"),
+                &format!("[instance: {name}] VM Stopped (Lifecycle Event), process {pid}"),
             );
         }
     }
@@ -263,7 +263,7 @@ impl Nova {
             record.vm_state = VmState::Stopped;
             log(
                 &mut state,
-                format!("[instance: {name}] stopped through the API"),
+                &format!("[instance: {name}] stopped through the API"),
             );
             self.store(&mut state);
             state.running.remove(name)
@@ -280,7 +280,7 @@ impl Nova {
             let mut state = locked(&self.state);
             state.stopped_at.remove(name);
             if state.record.instances.remove(name).is_some() {
-                log(&mut state, format!("[instance: {name}] deleted"));
+                log(&mut state, &format!("[instance: {name}] deleted"));
                 self.store(&mut state);
             }
             state.running.remove(name)
@@ -362,13 +362,13 @@ impl Nova {
         if let Err(error) = written {
             log(
                 state,
-                format!("cannot write {}: {error}", self.file.display()),
+                &format!("cannot write {}: {error}", self.file.display()),
             );
         }
     }
 }
 
-fn log(state: &mut State, line: String) {
+fn log(state: &mut State, line: &str) {
     crate::kmsg::say(&format!("nova-compute: {line}"));
     if state.log.len() == LOG_LINES {
         state.log.remove(0);

@@ -1,5 +1,6 @@
 //! Threads that own connections.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,7 +41,7 @@ impl Workers {
                         uri,
                         connection: None,
                     },
-                )
+                );
             });
         }
         Self { queue }
@@ -67,7 +68,11 @@ impl Workers {
         self.queue.try_send(job).map_err(|_| late())?;
         match tokio::time::timeout(deadline, answered).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(late()),
+            Ok(Err(_)) => Err(HypervisorError::Disconnected {
+                what: what.to_owned(),
+                why: "the call did not come to its end".into(),
+            }),
+            Err(_) => Err(late()),
         }
     }
 }
@@ -76,7 +81,13 @@ fn run(jobs: &Mutex<Receiver<Job>>, mut session: Session) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
-            Ok(job) => job(&mut session),
+            Ok(job) => {
+                // The bindings panic where libvirt fails to let go of a handle; the caller then finds its answer gone.
+                let done = catch_unwind(AssertUnwindSafe(|| job(&mut session)));
+                if done.is_err() {
+                    session.abandon();
+                }
+            }
             Err(_) => return,
         }
     }
@@ -111,9 +122,8 @@ impl Session {
         })
     }
 
-    /// Lets go of a broken connection. Dropping it would panic where closing fails, so it is leaked: a few bytes a
-    /// restart of the daemon.
+    /// Lets go of a broken connection; the library keeps a few bytes for each.
     fn abandon(&mut self) {
-        std::mem::forget(self.connection.take());
+        self.connection = None;
     }
 }

@@ -10,7 +10,7 @@ use crate::wire::InstanceState;
 
 pub(super) const NAME: &str = "oom-victim";
 
-/// The kernel's line (kernel: mm/oom_kill.c `__oom_kill_process`).
+/// The kernel's line (kernel: `mm/oom_kill.c` `__oom_kill_process`).
 const LINE: &str = r"Out of memory: Killed process (\d+) \((\S+)\) total-vm:\d+kB, anon-rss:(\d+)kB, file-rss:(\d+)kB.* oom_score_adj:(-?\d+)";
 
 #[derive(Debug)]

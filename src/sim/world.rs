@@ -1,0 +1,175 @@
+//! The state behind all simulated drivers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{SimGuest, SimHypervisor, SimNet};
+use crate::clock::Clock;
+use crate::guest::Guest;
+use crate::hostnet::Link;
+use crate::hypervisor::Power;
+use crate::lab::{Drivers, GuestWays, Way};
+use crate::model::Mark;
+use crate::model::spec::{DomainSpec, NetworkSpec};
+use crate::units::{Random, Seed};
+use crate::wire::{GuestState, HostConfig};
+
+/// Between this and twice as long a simulated guest takes to boot.
+const BOOT: Duration = Duration::from_secs(2);
+
+/// A fault that a test puts in: the call is taken and does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Touching an instance's memory.
+    Touch,
+    /// Booting an instance.
+    Boot,
+    /// Reserving memory.
+    Reserve,
+    /// Choosing services.
+    Services,
+}
+
+/// A network.
+#[derive(Clone, Debug)]
+pub(super) struct SimNetwork {
+    pub(super) spec: NetworkSpec,
+    pub(super) mark: Mark,
+    pub(super) active: bool,
+}
+
+/// A domain with its guest.
+#[derive(Clone, Debug)]
+pub(super) struct SimDomain {
+    pub(super) spec: DomainSpec,
+    pub(super) mark: Mark,
+    pub(super) power: Power,
+    pub(super) answers_at: Option<Instant>,
+    pub(super) boots: u32,
+    pub(super) guest: Inside,
+}
+
+/// What is inside a guest, kept over reboots as far as a disk would.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inside {
+    pub(super) state: GuestState,
+    pub(super) next_pid: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) random: Random,
+    pub(super) networks: BTreeMap<Uuid, SimNetwork>,
+    pub(super) domains: BTreeMap<Uuid, SimDomain>,
+    pub(super) links: BTreeMap<String, Link>,
+    pub(super) tables: Vec<(String, String)>,
+    pub(super) sabotage: Vec<Sabotage>,
+}
+
+/// A simulated machine. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct SimWorld {
+    state: Arc<Mutex<State>>,
+    started: Instant,
+}
+
+impl SimWorld {
+    /// Makes an empty machine.
+    pub fn new(seed: Seed) -> Self {
+        let state = State {
+            random: Random::new(seed),
+            networks: BTreeMap::new(),
+            domains: BTreeMap::new(),
+            links: BTreeMap::new(),
+            tables: Vec::new(),
+            sabotage: Vec::new(),
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            started: Instant::now(),
+        }
+    }
+
+    /// Puts a fault in.
+    pub fn sabotage(&self, fault: Sabotage) {
+        self.lock().sabotage.push(fault);
+    }
+
+    /// Returns drivers over this machine.
+    pub fn drivers(&self) -> Drivers {
+        Drivers {
+            hypervisor: Arc::new(SimHypervisor(self.clone())),
+            hostnet: Arc::new(SimNet(self.clone())),
+            guests: Arc::new(SimWays(self.clone())),
+            clock: Arc::new(SimClock {
+                started: self.started,
+            }),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Starts a domain's guest.
+    pub(super) fn boot(&mut self, uuid: Uuid) {
+        let more = Duration::from_millis(self.random.below(2000));
+        let Some(domain) = self.domains.get_mut(&uuid) else {
+            return;
+        };
+        domain.power = Power::Running;
+        domain.answers_at = Some(Instant::now() + BOOT + more);
+        domain.boots += 1;
+        let config: HostConfig = domain
+            .spec
+            .config
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let boot_id = Uuid::new_v5(&uuid, domain.boots.to_string().as_bytes());
+        domain.guest.start(&config, boot_id.to_string());
+    }
+}
+
+struct SimWays(SimWorld);
+
+impl GuestWays for SimWays {
+    fn open(&self, way: &Way) -> Arc<dyn Guest> {
+        let domain = match way {
+            Way::Channel { domain, .. } => *domain,
+            Way::Ssh { .. } => Uuid::nil(),
+        };
+        Arc::new(SimGuest::new(self.0.clone(), domain))
+    }
+}
+
+/// Virtual time, from 2026-01-01.
+#[derive(Clone, Copy, Debug)]
+pub struct SimClock {
+    started: Instant,
+}
+
+#[async_trait]
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        let start = Timestamp::constant(1_767_225_600, 0);
+        let elapsed = SignedDuration::try_from(self.elapsed()).unwrap_or_default();
+        start.checked_add(elapsed).unwrap_or(start)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}

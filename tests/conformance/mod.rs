@@ -1,0 +1,256 @@
+//! What every hypervisor driver has to do. The claims are checked one after the other on one network and one domain.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use twin::hypervisor::{
+    Hypervisor, HypervisorError, ObservedDomain, ObservedNetwork, Power, PowerAction, Target,
+};
+use twin::model::spec::{Boot, DomainSpec, Marked, NetworkSpec, NicLink, NicSpec};
+use twin::model::{AcceleratorChoice, Dhcp, LabRecord, Mark, NetworkMode, RamBacking, Scale};
+use twin::units::{Mac, Mib};
+use uuid::Uuid;
+
+/// How far a driver can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// All of it.
+    Full,
+    /// A driver that cannot reset.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "one of the two users is enough")
+    )]
+    WithoutReset,
+}
+
+fn record() -> LabRecord {
+    LabRecord {
+        uuid: Uuid::new_v4(),
+        name: "twin-conformance".parse().expect("a name"),
+        topology: "conformance".parse().expect("a name"),
+        scale: Scale::FULL,
+        accelerator: AcceleratorChoice::Tcg,
+        shift: 0,
+        time_scale: 10,
+    }
+}
+
+fn marked<S: serde::Serialize>(lab: &LabRecord, thing: &str, spec: S) -> Marked<S> {
+    let mark = Mark {
+        lab: lab.clone(),
+        thing: thing.parse().expect("a name"),
+        spec: serde_json::to_value(&spec).expect("JSON"),
+    };
+    Marked { spec, mark }
+}
+
+fn network(lab: &LabRecord) -> Marked<NetworkSpec> {
+    let spec = NetworkSpec {
+        name: "twin-conformance-net".into(),
+        uuid: Uuid::new_v5(&lab.uuid, b"net"),
+        bridge: "twconf0".into(),
+        mode: NetworkMode::Isolated,
+        cidr: "10.199.7.0/24".parse().expect("a network"),
+        gateway: Some([10, 199, 7, 1].into()),
+        dhcp: Dhcp::None,
+        leases: Vec::new(),
+    };
+    marked(lab, "net", spec)
+}
+
+fn domain(lab: &LabRecord, directory: &Path) -> Marked<DomainSpec> {
+    let spec = DomainSpec {
+        name: "twin-conformance-host".into(),
+        uuid: Uuid::new_v5(&lab.uuid, b"host"),
+        memory: Mib(64),
+        vcpus: 1,
+        accelerator: AcceleratorChoice::Tcg,
+        ram: RamBacking::Anon,
+        boot: Boot::Network,
+        disks: Vec::new(),
+        seed_iso: None,
+        nics: vec![NicSpec {
+            mac: Mac([0x52, 0x54, 0, 0xfe, 0, 1]),
+            link: NicLink::Network("twin-conformance-net".into()),
+        }],
+        channel: directory.join("guest.sock"),
+        serial_log: directory.join("serial.log"),
+        config: None,
+        autostart: false,
+    };
+    marked(lab, "host", spec)
+}
+
+async fn found_domain(hypervisor: &dyn Hypervisor, uuid: Uuid) -> Option<ObservedDomain> {
+    let domains = hypervisor.domains().await.expect("listed");
+    domains.into_iter().find(|domain| domain.uuid == uuid)
+}
+
+async fn found_network(hypervisor: &dyn Hypervisor, uuid: Uuid) -> Option<ObservedNetwork> {
+    let networks = hypervisor.networks().await.expect("listed");
+    networks.into_iter().find(|network| network.uuid == uuid)
+}
+
+/// Checks a driver. `directory` can be read by the hypervisor's guests.
+pub(crate) async fn keeps_the_contract(
+    hypervisor: Arc<dyn Hypervisor>,
+    directory: &Path,
+    depth: Depth,
+) {
+    let hypervisor = hypervisor.as_ref();
+    let lab = record();
+    let machine = hypervisor.machine().await.expect("a machine");
+    assert!(machine.cpus > 0 && machine.memory > Mib(0));
+    let again = hypervisor.machine().await.expect("a machine");
+    assert_eq!(machine.uuid, again.uuid, "a machine's identity lasts");
+
+    let network = network(&lab);
+    let net = Target {
+        uuid: network.spec.uuid,
+        lab: lab.uuid,
+    };
+    networks(hypervisor, &network, net).await;
+
+    let domain = domain(&lab, directory);
+    let host = Target {
+        uuid: domain.spec.uuid,
+        lab: lab.uuid,
+    };
+    let foreign = Target {
+        uuid: host.uuid,
+        lab: Uuid::new_v4(),
+    };
+    hypervisor.define_domain(&domain).await.expect("defined");
+    let seen = found_domain(hypervisor, host.uuid).await.expect("listed");
+    assert_eq!(
+        (seen.name.as_str(), seen.power),
+        ("twin-conformance-host", Power::ShutOff)
+    );
+    assert_eq!(
+        seen.mark,
+        Some(domain.mark.clone()),
+        "the mark comes back as it was put"
+    );
+    hypervisor
+        .define_domain(&domain)
+        .await
+        .expect("defining again is as good");
+
+    power(hypervisor, host, depth).await;
+    strangers_are_safe(hypervisor, &domain, foreign).await;
+
+    hypervisor.remove_domain(host).await.expect("removed");
+    assert!(found_domain(hypervisor, host.uuid).await.is_none());
+    hypervisor
+        .remove_domain(host)
+        .await
+        .expect("removing what is gone is as good");
+    hypervisor.remove_network(net).await.expect("removed");
+    assert!(found_network(hypervisor, net.uuid).await.is_none());
+    hypervisor
+        .remove_network(net)
+        .await
+        .expect("removing what is gone is as good");
+    let gone = hypervisor.power(host, PowerAction::Start).await;
+    assert!(
+        matches!(gone, Err(HypervisorError::NotFound { .. })),
+        "{gone:?}"
+    );
+}
+
+async fn networks(hypervisor: &dyn Hypervisor, network: &Marked<NetworkSpec>, net: Target) {
+    hypervisor.define_network(network).await.expect("defined");
+    let seen = found_network(hypervisor, net.uuid).await.expect("listed");
+    assert!(!seen.active, "defining does not start");
+    assert_eq!(
+        seen.mark,
+        Some(network.mark.clone()),
+        "the mark comes back as it was put"
+    );
+    assert_eq!(seen.cidr, Some(network.spec.cidr));
+    hypervisor.start_network(net).await.expect("started");
+    hypervisor
+        .start_network(net)
+        .await
+        .expect("starting again is as good");
+    assert!(
+        found_network(hypervisor, net.uuid)
+            .await
+            .expect("listed")
+            .active
+    );
+    let foreign = Target {
+        uuid: net.uuid,
+        lab: Uuid::new_v4(),
+    };
+    let refused = hypervisor.remove_network(foreign).await;
+    assert!(
+        matches!(refused, Err(HypervisorError::NotOurs { .. })),
+        "{refused:?}"
+    );
+}
+
+async fn power(hypervisor: &dyn Hypervisor, host: Target, depth: Depth) {
+    let steps: &[(PowerAction, Power)] = &[
+        (PowerAction::Start, Power::Running),
+        (PowerAction::Start, Power::Running),
+        (PowerAction::Suspend, Power::Paused),
+        (PowerAction::Suspend, Power::Paused),
+        (PowerAction::Resume, Power::Running),
+        (PowerAction::Resume, Power::Running),
+        (PowerAction::Reset, Power::Running),
+        (PowerAction::Destroy, Power::ShutOff),
+        (PowerAction::Destroy, Power::ShutOff),
+        (PowerAction::Start, Power::Running),
+    ];
+    for (action, state) in steps {
+        if *action == PowerAction::Reset && depth == Depth::WithoutReset {
+            continue;
+        }
+        hypervisor
+            .power(host, *action)
+            .await
+            .unwrap_or_else(|error| panic!("{action:?}: {error}"));
+        assert_eq!(
+            hypervisor.power_state(host).await.expect("a state"),
+            *state,
+            "after {action:?}"
+        );
+    }
+}
+
+/// Another lab's things are refused, and stay as they are.
+async fn strangers_are_safe(
+    hypervisor: &dyn Hypervisor,
+    domain: &Marked<DomainSpec>,
+    foreign: Target,
+) {
+    for action in [
+        PowerAction::Destroy,
+        PowerAction::Suspend,
+        PowerAction::Reset,
+    ] {
+        let refused = hypervisor.power(foreign, action).await;
+        assert!(
+            matches!(refused, Err(HypervisorError::NotOurs { .. })),
+            "{action:?}: {refused:?}"
+        );
+    }
+    let refused = hypervisor.remove_domain(foreign).await;
+    assert!(
+        matches!(refused, Err(HypervisorError::NotOurs { .. })),
+        "{refused:?}"
+    );
+    let mut claimed = domain.clone();
+    claimed.mark.lab.uuid = foreign.lab;
+    let refused = hypervisor.define_domain(&claimed).await;
+    assert!(
+        matches!(refused, Err(HypervisorError::NotOurs { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        hypervisor.power_state(foreign).await.expect("a state"),
+        Power::Running
+    );
+}

@@ -1,0 +1,215 @@
+//! What goes wrong at two in the morning: each a clear error with its cure, and a lab that a later `up` completes.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{TestLab, qemu_directory, text, tool, wait_for};
+
+fn topology(directory: &std::path::Path, host: &str) -> String {
+    let path = directory.join("broken.yaml");
+    let text = format!(
+        "schema: twin/topology/v1\nname: broken\nnetworks:\n  metal: {{cidr: 10.78.8.0/24, gateway: 10.78.8.1, mode: nat, dhcp: static}}\nhosts:\n  a: {host}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_wrong_hash_is_told_before_anything_is_made() {
+    let lab = TestLab::new();
+    let directory = qemu_directory("hash");
+    let image = directory.path().join("image.qcow2");
+    tool(
+        "qemu-img",
+        &[
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            &image.display().to_string(),
+            "64M",
+        ],
+    );
+    let host = format!(
+        "{{image: cloud, source: {{path: {}, sha256: {}}}, nics: [{{network: metal, address: 10.78.8.10}}]}}",
+        image.display(),
+        "0".repeat(64)
+    );
+    let output = lab.run(&["up", &topology(directory.path(), &host)]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("has SHA-256") && text(&output.stderr).contains("cure"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(lab.traces(), Vec::<String>::new());
+}
+
+#[test]
+fn a_guest_that_never_answers_is_told_with_the_last_thing_seen() {
+    let lab = TestLab::new();
+    let directory = qemu_directory("mute");
+    let image = directory.path().join("blank.qcow2");
+    tool(
+        "qemu-img",
+        &[
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            &image.display().to_string(),
+            "64M",
+        ],
+    );
+    let host = format!(
+        "{{image: cloud, disk: 128MiB, memory: 128MiB, source: {{path: {}}}, nics: [{{network: metal, address: 10.78.8.10}}]}}",
+        image.display()
+    );
+    let output = lab.run(&["up", &topology(directory.path(), &host), "--timeout", "4s"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("10.78.8.10") && said.contains("console"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_guest_that_panics_is_told_by_its_console_and_a_power_cycle_brings_it_back() {
+    let lab = TestLab::new();
+    lab.done(&["up", "tiny"]);
+    // The guest's kernel is gone in the middle of the call: its end is not looked at.
+    let mut child = lab.spawn(&[
+        "exec",
+        "b",
+        "--",
+        "sh",
+        "-c",
+        "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger",
+    ]);
+    wait_for("crashed", Duration::from_secs(60), || {
+        lab.done(&["status"])
+            .lines()
+            .any(|line| line.starts_with("b ") && line.contains("crashed"))
+            .then_some(())
+    });
+    let _ = child.kill();
+    child.wait().unwrap();
+    let output = lab.run(&["up", "tiny"]);
+    assert_eq!(output.status.code(), Some(1), "a crashed host is reported");
+    assert!(
+        text(&output.stderr).contains("it is crashed")
+            && text(&output.stderr).contains("twin power cycle b"),
+        "{}",
+        text(&output.stderr)
+    );
+    lab.done(&["power", "cycle", "b"]);
+    lab.done(&["up", "tiny"]);
+    assert_eq!(
+        lab.run(&["exec", "--all", "--", "true"]).status.code(),
+        Some(0)
+    );
+}
+
+#[test]
+fn a_full_state_disk_is_told_and_the_lab_is_completed_later() {
+    let directory = qemu_directory("full");
+    let (file, mount) = (
+        directory.path().join("disk"),
+        directory.path().join("mount"),
+    );
+    tool("truncate", &["-s", "320M", &file.display().to_string()]);
+    tool("mkfs.xfs", &["-q", &file.display().to_string()]);
+    std::fs::create_dir(&mount).unwrap();
+    tool(
+        "mount",
+        &[
+            "-o",
+            "loop",
+            &file.display().to_string(),
+            &mount.display().to_string(),
+        ],
+    );
+    struct Mounted(String);
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        }
+    }
+    let _mounted = Mounted(mount.display().to_string());
+    let mut lab = TestLab::new();
+    lab.state = mount.join("state");
+    let output = lab.run(&["up", "tiny"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("free space on the state disk") || said.contains("No space left"),
+        "{said}"
+    );
+    assert_eq!(lab.traces(), Vec::<String>::new());
+}
+
+#[test]
+fn without_permission_the_cure_is_named() {
+    let directory = qemu_directory("nobody");
+    let binary = directory.path().join("twin");
+    std::fs::copy(env!("CARGO_BIN_EXE_twin"), &binary).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&binary)
+        .args(["up", "tiny", "--state-dir", "/var/lib/twin"])
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("run as root") || said.contains("group libvirt"),
+        "{said}"
+    );
+}
+
+#[test]
+fn without_qemu_the_package_is_named() {
+    let lab = TestLab::new();
+    let directory = tempfile::tempdir().unwrap();
+    let output = lab
+        .command(&["up", "tiny", "--scale", "1"])
+        .env("PATH", directory.path())
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("scripts/host-setup.sh"), "{said}");
+}
+
+#[test]
+fn up_survives_a_restart_of_libvirtd() {
+    if std::path::Path::new("/run/systemd/system").exists() {
+        // Somebody else's service manager owns libvirtd there.
+        let restarted = Command::new("systemctl")
+            .args(["is-active", "libvirtd"])
+            .output();
+        assert!(restarted.is_ok(), "systemctl runs");
+    }
+    let lab = TestLab::new();
+    let child = lab.spawn(&["up", "tiny"]);
+    std::thread::sleep(Duration::from_millis(700));
+    let pid = std::fs::read_to_string("/run/libvirtd.pid").unwrap();
+    tool("kill", &["-9", pid.trim()]);
+    tool("libvirtd", &["-d"]);
+    let output = child.wait_with_output().unwrap();
+    if output.status.code() != Some(0) {
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains("cure"),
+            "{}",
+            text(&output.stderr)
+        );
+        lab.done(&["up", "tiny"]);
+    }
+    assert_eq!(lab.json(&["up", "tiny"])["changed"], 0);
+    assert_eq!(
+        lab.run(&["exec", "--all", "--", "true"]).status.code(),
+        Some(0)
+    );
+}

@@ -1,0 +1,258 @@
+//! Labs for tests.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Whether tests run at full size.
+pub(crate) fn full() -> bool {
+    std::env::var("TWIN_LIVE").is_ok_and(|size| size == "full")
+}
+
+/// The repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The state directory: images are kept there between runs.
+pub(crate) fn state() -> PathBuf {
+    std::env::var_os("TWIN_STATE_DIR").map_or_else(|| PathBuf::from("/var/lib/twin"), PathBuf::from)
+}
+
+/// A directory that QEMU's user can pass through, removed at the end.
+pub(crate) fn qemu_directory(name: &str) -> tempfile::TempDir {
+    let directory = tempfile::Builder::new()
+        .prefix(&format!("test-{name}-"))
+        .tempdir_in(state())
+        .unwrap();
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    directory
+}
+
+/// Text of a stream.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a tool and returns its output.
+pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+/// A lab of a test's own; destroyed when dropped.
+pub(crate) struct TestLab {
+    pub(crate) name: String,
+    pub(crate) state: PathBuf,
+}
+
+impl TestLab {
+    /// Chooses a name that no other test has.
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            name: format!("t{}-{number}", std::process::id()),
+            state: state(),
+        }
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twin"));
+        command
+            .args(["--color", "never", "--lab", &self.name, "--state-dir"])
+            .arg(&self.state)
+            .args(arguments)
+            .current_dir(root())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a verb.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("twin runs")
+    }
+
+    /// Runs a verb that has to end with 0; returns its standard output.
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{arguments:?}: {}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    /// Runs a verb with `--json`; returns the document.
+    pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let mut all = vec!["--json"];
+        all.extend(arguments);
+        let output = self.run(&all);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!(
+                "{arguments:?}: {error}: {}{}",
+                text(&output.stdout),
+                text(&output.stderr)
+            )
+        })
+    }
+
+    /// Starts a verb in the background.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("twin starts")
+    }
+
+    /// Everything on this machine that carries the lab's name or mark.
+    pub(crate) fn traces(&self) -> Vec<String> {
+        let mut traces = Vec::new();
+        let prefix = format!("{}-", self.name);
+        let listed = |arguments: &[&str]| {
+            tool("virsh", arguments)
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        traces.extend(
+            listed(&["list", "--all", "--name"])
+                .into_iter()
+                .filter(|name| name.starts_with(&prefix)),
+        );
+        traces.extend(
+            listed(&["net-list", "--all", "--name"])
+                .into_iter()
+                .filter(|name| name.starts_with(&prefix)),
+        );
+        for entry in std::fs::read_dir(self.state.join("pool/labs"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let record = std::fs::read_to_string(entry.path().join("lab.json")).unwrap_or_default();
+            if record.contains(&format!("\"{}\"", self.name)) {
+                traces.push(entry.path().display().to_string());
+            }
+        }
+        traces
+    }
+}
+
+impl Drop for TestLab {
+    fn drop(&mut self) {
+        // A lab that the test has destroyed itself, or never made, is as good.
+        let _ = self.run(&["destroy"]);
+    }
+}
+
+/// Waits until `found` returns something, within `deadline`.
+pub(crate) fn wait_for<T>(
+    what: &str,
+    deadline: Duration,
+    mut found: impl FnMut() -> Option<T>,
+) -> T {
+    let until = Instant::now() + deadline;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what}: not within {deadline:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What libvirt, the bridges and nft show of a stranger's things.
+pub(crate) struct Strangers {
+    names: Vec<String>,
+}
+
+impl Strangers {
+    /// Makes two domains, a network, a bridge and a table by hand; one domain is called like one of `lab`'s.
+    pub(crate) fn make(lab: &str) -> Self {
+        let names = vec![
+            format!("{lab}-zz"),
+            format!("stranger-{}", std::process::id()),
+        ];
+        let strangers = Self { names };
+        for name in &strangers.names {
+            let xml = format!(
+                "<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
+                 <os><type arch='x86_64' machine='q35'>hvm</type></os><devices/></domain>"
+            );
+            define("define", &xml);
+        }
+        define(
+            "net-define",
+            &format!(
+                "<network><name>{}</name><bridge name='twstr1'/></network>",
+                strangers.network()
+            ),
+        );
+        tool("ip", &["link", "add", "twstr0", "type", "bridge"]);
+        tool("nft", &["add", "table", "ip", "twin_stranger"]);
+        tool(
+            "nft",
+            &[
+                "add",
+                "chain",
+                "ip",
+                "twin_stranger",
+                "c",
+                "{ type filter hook forward priority 5; }",
+            ],
+        );
+        strangers
+    }
+
+    fn network(&self) -> String {
+        format!("stranger-net-{}", std::process::id())
+    }
+
+    /// All of it, byte by byte.
+    pub(crate) fn picture(&self) -> String {
+        let mut picture = String::new();
+        for name in &self.names {
+            picture.push_str(&tool("virsh", &["dumpxml", name]));
+        }
+        picture.push_str(&tool("virsh", &["net-dumpxml", &self.network()]));
+        picture.push_str(&tool("ip", &["-d", "link", "show", "twstr0"]));
+        picture.push_str(&tool("nft", &["list", "table", "ip", "twin_stranger"]));
+        picture
+    }
+}
+
+fn define(verb: &str, xml: &str) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, xml.as_bytes()).unwrap();
+    tool("virsh", &[verb, &file.path().display().to_string()]);
+}
+
+impl Drop for Strangers {
+    fn drop(&mut self) {
+        // Each is this test's own; what is gone already is as good.
+        let quiet = |program: &str, arguments: &[&str]| {
+            let _ = Command::new(program).args(arguments).output();
+        };
+        for name in &self.names {
+            quiet("virsh", &["undefine", name]);
+        }
+        quiet("virsh", &["net-undefine", &self.network()]);
+        quiet("ip", &["link", "del", "twstr0"]);
+        quiet("nft", &["delete", "table", "ip", "twin_stranger"]);
+    }
+}

@@ -1,0 +1,140 @@
+//! The testcloud, and D-040 in it.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{TestLab, full, text};
+
+fn variant<'d>(document: &'d serde_json::Value, name: &str) -> &'d serde_json::Value {
+    let variants = document["worlds"][0]["variants"].as_array().unwrap();
+    variants
+        .iter()
+        .find(|variant| variant["name"] == name)
+        .unwrap()
+}
+
+fn probe<'d>(variant: &'d serde_json::Value, id: &str) -> &'d serde_json::Value {
+    variant["probes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|probe| probe["id"] == id)
+        .unwrap()
+}
+
+#[test]
+fn oom_openstack1_shows_the_incident_its_cure_and_its_cause() {
+    let lab = TestLab::new();
+    lab.done(&["up", "testcloud", "--scale", "32", "--wait", "services"]);
+    let all = lab.json(&["exec", "--all", "--", "uname", "-r"]);
+    assert_eq!(all["hosts"].as_array().unwrap().len(), 5, "{all}");
+    let started = Instant::now();
+    lab.done(&["status"]);
+    assert!(
+        started.elapsed() < Duration::from_millis(300),
+        "status took {:?}",
+        started.elapsed()
+    );
+
+    let seeds: &[&str] = if full() {
+        &["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]
+    } else {
+        &["1"]
+    };
+    for seed in seeds {
+        let document = lab.json(&["scenario", "oom-openstack1", "--seed", seed]);
+        assert_eq!(document["verdict"], "pass", "{document:#}");
+        let bug = variant(&document, "bug");
+        let line = probe(bug, "oom-kill")["evidence"][0]["text"]
+            .as_str()
+            .unwrap();
+        assert!(
+            line.contains("oom-kill:constraint=CONSTRAINT_NONE")
+                && line.contains("task=qemu-system-x86"),
+            "{line}"
+        );
+        assert_eq!(
+            probe(variant(&document, "fix"), "oom-kill")["result"],
+            "quiet"
+        );
+        assert_eq!(
+            probe(variant(&document, "fix"), "no-valid-host")["result"],
+            "fired"
+        );
+        assert_eq!(
+            probe(variant(&document, "control"), "oom-kill")["result"],
+            "quiet"
+        );
+        the_lab_is_as_before(&lab);
+    }
+    a_cure_that_does_not_cure_fails(&lab);
+    an_interrupted_run_is_undone(&lab);
+    a_killed_run_blocks_until_it_is_recovered(&lab);
+}
+
+fn the_lab_is_as_before(lab: &TestLab) {
+    let status = lab.json(&["status"]);
+    assert_eq!(status["dirty"], false);
+    let openstack1 = status["hosts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|host| host["name"] == "openstack1")
+        .unwrap();
+    let instances = openstack1["instances"].as_array().unwrap();
+    assert_eq!(instances.len(), 2, "{openstack1}");
+    assert!(
+        instances
+            .iter()
+            .all(|instance| instance["status"] == "ACTIVE"),
+        "{openstack1}"
+    );
+    assert!(
+        openstack1["services"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|service| service["state"] == "healthy"),
+        "{openstack1}"
+    );
+}
+
+fn a_cure_that_does_not_cure_fails(lab: &TestLab) {
+    let output = lab.run(&[
+        "scenario",
+        "oom-openstack1",
+        "--variant",
+        "fix",
+        "--set",
+        "reserved=1024MiB",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    the_lab_is_as_before(lab);
+}
+
+fn an_interrupted_run_is_undone(lab: &TestLab) {
+    let child = lab.spawn(&["scenario", "oom-openstack1", "--variant", "bug"]);
+    std::thread::sleep(Duration::from_secs(4));
+    crate::support::tool("kill", &["-INT", &child.id().to_string()]);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    the_lab_is_as_before(lab);
+}
+
+fn a_killed_run_blocks_until_it_is_recovered(lab: &TestLab) {
+    let mut child = lab.spawn(&["scenario", "oom-openstack1", "--variant", "fix"]);
+    std::thread::sleep(Duration::from_secs(4));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let blocked = lab.run(&["scenario", "oom-openstack1"]);
+    assert_eq!(blocked.status.code(), Some(5), "{}", text(&blocked.stderr));
+    assert!(text(&blocked.stderr).contains("twin recover"));
+    lab.done(&["recover"]);
+    lab.done(&["recover"]);
+    crate::support::wait_for("as before", Duration::from_secs(60), || {
+        let status = lab.json(&["status"]);
+        let ill =
+            status.to_string().contains("\"starting\"") || status.to_string().contains("\"down\"");
+        (!ill).then_some(())
+    });
+    the_lab_is_as_before(lab);
+}

@@ -1,0 +1,210 @@
+//! One small lab through every verb.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::{TestLab, text, tool, wait_for};
+
+fn valid(lab: &TestLab, schema: &str, document: &serde_json::Value) {
+    let schema: serde_json::Value = serde_json::from_str(&lab.done(&["schema", schema])).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator
+        .iter_errors(document)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+fn power_of<'s>(status: &'s serde_json::Value, host: &str) -> &'s str {
+    let hosts = status["hosts"].as_array().unwrap();
+    hosts
+        .iter()
+        .find(|found| found["name"] == host)
+        .and_then(|found| found["power"].as_str())
+        .unwrap()
+}
+
+#[test]
+fn a_lab_through_every_verb() {
+    let lab = TestLab::new();
+    dry_run_changes_nothing(&lab);
+    let up = lab.json(&["up", "tiny"]);
+    valid(&lab, "up", &up);
+    assert!(up["changed"].as_u64().unwrap() > 8, "{up}");
+
+    let started = Instant::now();
+    let again = lab.json(&["up", "tiny"]);
+    assert_eq!(again["changed"], 0, "{again}");
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "nothing to do took {:?}",
+        started.elapsed()
+    );
+
+    status(&lab);
+    exec(&lab);
+    copy(&lab);
+    power(&lab);
+    lab.done(&["down"]);
+    assert_eq!(power_of(&lab.json(&["status"]), "a"), "shut-off");
+    release(&lab);
+    valid(&lab, "change", &lab.json(&["destroy"]));
+    assert_eq!(lab.traces(), Vec::<String>::new());
+}
+
+fn dry_run_changes_nothing(lab: &TestLab) {
+    let picture = || {
+        let state = lab.state.display().to_string();
+        // Other labs write their memory and disks meanwhile.
+        let others = [
+            "-path",
+            "*/pool/ram",
+            "-prune",
+            "-o",
+            "-path",
+            "*/pool/labs/*",
+            "-prune",
+            "-o",
+            "-print",
+        ];
+        let mut find = vec![state.as_str()];
+        find.extend(others);
+        [
+            tool("virsh", &["list", "--all"]),
+            tool("virsh", &["net-list", "--all"]),
+            tool("find", &find),
+            tool("ip", &["-br", "link"]),
+        ]
+    };
+    let before = picture();
+    let planned = lab.done(&["up", "tiny", "--dry-run"]);
+    assert!(
+        planned.contains("start domain") && planned.contains("undo: destroy domain"),
+        "{planned}"
+    );
+    assert!(before == picture(), "a dry run changed something");
+}
+
+fn status(lab: &TestLab) {
+    let started = Instant::now();
+    let status = lab.json(&["status"]);
+    let took = started.elapsed();
+    valid(lab, "status", &status);
+    assert_eq!(status["hosts"].as_array().unwrap().len(), 2);
+    assert!(
+        status["hosts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|host| host["power"] == "running" && host["agent"] == "answers"),
+        "{status}"
+    );
+    assert!(took < Duration::from_millis(300), "status took {took:?}");
+}
+
+fn exec(lab: &TestLab) {
+    let all = lab.json(&["exec", "--all", "--", "uname", "-r"]);
+    valid(lab, "exec", &all);
+    let hosts = all["hosts"].as_array().unwrap();
+    assert!(
+        hosts.len() == 2
+            && hosts
+                .iter()
+                .all(|host| host["exit"] == 0 && host["stdout"].as_str().unwrap().len() > 3),
+        "{all}"
+    );
+    assert_eq!(
+        lab.run(&["exec", "a", "--", "sh", "-c", "exit 42"])
+            .status
+            .code(),
+        Some(42)
+    );
+    assert_eq!(
+        lab.run(&["exec", "a", "--", "/no/such/program"])
+            .status
+            .code(),
+        Some(4)
+    );
+
+    let bytes: Vec<u8> = (0..3_000_000u32)
+        .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let mut child = lab
+        .command(&["exec", "a", "--", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let sent = bytes.clone();
+    let writer = std::thread::spawn(move || stdin.write_all(&sent).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(
+        output.stdout == bytes,
+        "{} bytes came back of {}",
+        output.stdout.len(),
+        bytes.len()
+    );
+}
+
+fn copy(lab: &TestLab) {
+    let directory = tempfile::tempdir().unwrap();
+    let (there, back) = (
+        directory.path().join("there"),
+        directory.path().join("back"),
+    );
+    std::fs::write(&there, [0u8, 255, 10, 13, 0]).unwrap();
+    lab.done(&["cp", &there.display().to_string(), "b:/root/file"]);
+    lab.done(&["cp", "b:/root/file", &back.display().to_string()]);
+    assert_eq!(std::fs::read(&back).unwrap(), [0u8, 255, 10, 13, 0]);
+    let missing = lab.run(&["cp", "b:/no/such", &back.display().to_string()]);
+    assert_eq!(missing.status.code(), Some(4));
+    assert!(text(&missing.stderr).contains("/no/such"));
+}
+
+fn power(lab: &TestLab) {
+    lab.done(&["power", "off", "b"]);
+    assert_eq!(power_of(&lab.json(&["status"]), "b"), "shut-off");
+    let up = lab.json(&["up", "tiny"]);
+    let steps: Vec<&str> = up["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        steps,
+        ["host/b/start", "host/b/answer"],
+        "a shut-off host is started, and nothing else is done"
+    );
+    // An ordinary domain: libvirt's own shutdown works, through the power button.
+    let name = format!("{}-b", lab.name);
+    tool("virsh", &["shutdown", &name]);
+    wait_for(
+        "shut off by its power button",
+        Duration::from_secs(60),
+        || {
+            tool("virsh", &["domstate", &name])
+                .contains("shut off")
+                .then_some(())
+        },
+    );
+    lab.done(&["power", "on", "b"]);
+}
+
+fn release(lab: &TestLab) {
+    lab.done(&["up", "tiny"]);
+    lab.done(&["exec", "a", "--", "sh", "-c", "echo here > /var/mark; sync"]);
+    lab.done(&["release", "a"]);
+    assert_eq!(power_of(&lab.json(&["status"]), "a"), "shut-off");
+    lab.done(&["up", "tiny"]);
+    assert_ne!(
+        lab.run(&["exec", "a", "--", "cat", "/var/mark"])
+            .status
+            .code(),
+        Some(0),
+        "a released host is blank"
+    );
+}

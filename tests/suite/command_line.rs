@@ -1,0 +1,94 @@
+//! The command line's manners.
+
+use crate::support::{text, twin};
+
+#[test]
+fn help_names_every_exit_code_and_version_names_the_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let help = twin(directory.path(), &["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "130 "] {
+        assert!(
+            text(&help.stdout)
+                .lines()
+                .any(|line| line.trim_start().starts_with(code)),
+            "{code}"
+        );
+    }
+    assert!(text(&twin(directory.path(), &["--version"]).stdout).starts_with("twin "));
+}
+
+#[test]
+fn mistakes_on_the_command_line_end_with_2_and_suggest() {
+    let directory = tempfile::tempdir().unwrap();
+    for (arguments, hint) in [
+        (vec!["upp"], "up"),
+        (vec!["up", "testclowd"], "did you mean testcloud?"),
+        (
+            vec!["scenario", "oom-openstack"],
+            "did you mean oom-openstack1?",
+        ),
+        (vec!["up", "tiny", "--scale", "3"], "--scale auto"),
+        (vec!["--lab", "Not_A_Name", "up", "tiny"], "--lab"),
+        (
+            vec!["scenario", "oom-openstack1", "--set", "nonsense=1"],
+            "nonsense",
+        ),
+        (
+            vec!["scenario", "oom-openstack1", "--on", "sim"],
+            "does not have the world sim",
+        ),
+        (vec!["--json", "completions", "bash"], "leave --json out"),
+    ] {
+        let output = twin(directory.path(), &arguments);
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(hint), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn without_a_lab_verbs_say_how_to_make_one_with_exit_4() {
+    let directory = tempfile::tempdir().unwrap();
+    // libvirt's test driver has no lab of ours.
+    for verb in [
+        vec!["status"],
+        vec!["destroy"],
+        vec!["scenario", "oom-openstack1"],
+        vec!["exec", "a", "--", "true"],
+    ] {
+        let mut arguments = vec!["--connect", "test:///default"];
+        arguments.extend(verb);
+        let output = twin(directory.path(), &arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(4),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
+        assert!(
+            text(&output.stderr).contains("twin up"),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn a_hypervisor_that_is_not_there_is_named_with_its_cure() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = twin(
+        directory.path(),
+        &[
+            "--connect",
+            "qemu+unix:///system?socket=/nonexistent/libvirt-sock",
+            "status",
+        ],
+    );
+    assert_eq!(output.status.code(), Some(4));
+    assert!(
+        text(&output.stderr).contains("libvirtd"),
+        "{}",
+        text(&output.stderr)
+    );
+}

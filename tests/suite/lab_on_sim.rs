@@ -1,0 +1,283 @@
+//! The lab's life on the simulated drivers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use twin::hypervisor::Power;
+use twin::journal::Journal;
+use twin::lab::{self, Drivers, Found, Layout, Prepared, Silent};
+use twin::model::place::{self, BuiltImage, Overhead};
+use twin::model::spec::Boot;
+use twin::model::{AcceleratorChoice, LabRecord, Placed, Scale, Topology};
+use twin::plan::{self, Desired, Wanted};
+use twin::sim::SimWorld;
+use twin::topology::load;
+use twin::units::{Mib, Seed};
+use uuid::Uuid;
+
+use crate::support::{Folder, root};
+
+/// Three hosts without disks: nothing outside the simulated machine is needed.
+const TOPOLOGY: &str = "
+schema: twin/topology/v1
+name: simlab
+networks:
+  metal: {bridge: sim1, cidr: 10.1.0.0/24, gateway: 10.1.0.1, mode: nat, dhcp: static}
+defaults: {image: micro, memory: 8GiB, disk: 0MiB, ram: anon}
+hosts:
+  a:
+    nics: [{network: metal, address: 10.1.0.10}]
+    services: [{name: mysqld, memory: 1GiB, ports: [3306]}, {name: apache2, memory: 1GiB}]
+    compute: true
+    instances: [{name: vm-0, flavor: worker}]
+  b: {nics: [{network: metal, address: 10.1.0.11}], services: [{name: apache2, memory: 1GiB}]}
+  c: {nics: [{network: metal, address: 10.1.0.12}]}
+compute: {ram_allocation_ratio: 0.98, reserved_host_memory: 512MiB, flavors: {worker: 1GiB}}
+";
+
+pub(crate) fn topology(text: &str) -> Topology {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("simlab.yaml"), text).unwrap();
+    load("simlab.yaml", &Folder(directory.path().to_owned()))
+        .unwrap()
+        .topology
+}
+
+fn image() -> BuiltImage {
+    let boot = Boot::Kernel {
+        kernel: "/kernel".into(),
+        initrd: "/initrd".into(),
+        cmdline: String::new(),
+    };
+    let overhead = Overhead {
+        fixed: Mib(64),
+        per_gib_kib: 0,
+    };
+    BuiltImage {
+        boot,
+        base: None,
+        base_size: Mib(0),
+        has_twin_guest: true,
+        takes_seed: false,
+        overhead,
+    }
+}
+
+fn desired(placed: &Placed, layout: &Layout) -> Desired {
+    let directory = layout.lab(placed.record.uuid);
+    let machine = place::Machine {
+        lab_directory: &directory,
+        cpus: 2,
+    };
+    let wanted = placed.hosts.iter().map(|host| Wanted {
+        domain: place::domain_spec(placed, host, &image(), machine),
+        answers: true,
+    });
+    Desired {
+        lab: placed.record.uuid,
+        networks: placed
+            .networks
+            .iter()
+            .filter_map(|network| place::network_spec(placed, network))
+            .collect(),
+        domains: wanted.collect(),
+        replace: BTreeSet::new(),
+        only: BTreeSet::new(),
+        directory: directory.clone(),
+    }
+}
+
+/// Plans the topology as a lab on the simulated machine.
+pub(crate) async fn prepared(topology: Topology, drivers: &Drivers, layout: &Layout) -> Prepared {
+    let record = LabRecord {
+        // Tests run side by side, and a lab's lock goes by its UUID.
+        uuid: Uuid::new_v5(
+            &Uuid::NAMESPACE_OID,
+            layout.state().as_os_str().as_encoded_bytes(),
+        ),
+        name: topology.name.clone(),
+        topology: topology.name.clone(),
+        scale: Scale::new(16).unwrap(),
+        accelerator: AcceleratorChoice::Tcg,
+        shift: 0,
+        time_scale: 10,
+    };
+    let placed = Placed::new(topology, record).unwrap();
+    let desired = desired(&placed, layout);
+    let observed = lab::observe(drivers, layout, &desired.directory)
+        .await
+        .unwrap();
+    assert_eq!(plan::conflicts(&desired, &observed), []);
+    let plan = plan::make(&desired, &observed);
+    Prepared {
+        placed,
+        plan,
+        desired,
+        images: BTreeMap::new(),
+        machine_lock: None,
+        lab_lock: None,
+    }
+}
+
+/// Brings a simulated lab up.
+pub(crate) async fn up(text: &str, drivers: &Drivers, state: &Path) -> (Layout, Journal, Found) {
+    let layout = Layout::new(state.to_owned());
+    let journal = Journal::open(state).unwrap();
+    let mut prepared = prepared(topology(text), drivers, &layout).await;
+    lab::apply(
+        &mut prepared,
+        drivers,
+        &layout,
+        &journal,
+        &Silent,
+        8,
+        Duration::from_secs(60),
+    )
+    .await
+    .unwrap();
+    let found = lab::choose(lab::find_all(drivers, &layout).await.unwrap(), None).unwrap();
+    (layout, journal, found)
+}
+
+#[tokio::test(start_paused = true)]
+async fn up_brings_every_host_up_and_again_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, _, found) = up(TOPOLOGY, &drivers, directory.path()).await;
+    let status = lab::status(&found, &drivers, &layout).await.unwrap();
+    assert_eq!(status.hosts.len(), 3);
+    assert!(
+        status
+            .hosts
+            .iter()
+            .all(|host| host.power == Power::Running && host.answers == Some(true))
+    );
+    assert!(status.networks.iter().all(|network| network.active));
+    let again = prepared(topology(TOPOLOGY), &drivers, &layout).await;
+    assert_eq!(
+        (again.plan.changes(), again.plan.blocked.len()),
+        (0, 0),
+        "{}",
+        again.plan
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lab_is_destroyed_by_its_marks_without_its_journal() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, journal, found) = up(TOPOLOGY, &drivers, directory.path()).await;
+    drop(journal);
+    std::fs::remove_file(directory.path().join("journal.sqlite")).unwrap();
+    lab::destroy(&found, &drivers, &layout, None, &Silent)
+        .await
+        .unwrap();
+    assert!(lab::find_all(&drivers, &layout).await.unwrap().is_empty());
+    assert!(drivers.hypervisor.domains().await.unwrap().is_empty());
+    assert!(drivers.hostnet.links().await.unwrap().is_empty());
+    assert!(!layout.lab(found.record.uuid).exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_a_running_host_cannot_follow_is_named_and_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, _, _) = up(TOPOLOGY, &drivers, directory.path()).await;
+    let bigger = topology(&TOPOLOGY.replace("memory: 8GiB", "memory: 9GiB"));
+    let plan = prepared(bigger, &drivers, &layout).await.plan;
+    assert_eq!(plan.changes(), 0, "{plan}");
+    assert_eq!(plan.blocked.len(), 3);
+    assert!(
+        plan.blocked
+            .iter()
+            .all(|blocked| blocked.cure.contains("--replace")),
+        "{plan}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_service_reaches_a_running_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, _, _) = up(TOPOLOGY, &drivers, directory.path()).await;
+    let more = topology(&TOPOLOGY.replace(
+        "  c: {nics",
+        "  c: {services: [{name: dnsmasq, memory: 8MiB}], nics",
+    ));
+    let plan = prepared(more, &drivers, &layout).await.plan;
+    let ids: Vec<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();
+    assert_eq!(ids, ["host/c/define", "host/c/configure"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_no_longer_in_the_topology_is_named_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, _, _) = up(TOPOLOGY, &drivers, directory.path()).await;
+    let fewer: String = TOPOLOGY
+        .lines()
+        .filter(|line| !line.starts_with("  c:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let plan = prepared(topology(&fewer), &drivers, &layout).await.plan;
+    assert!(
+        plan.blocked.iter().any(|blocked| blocked.thing == "c"),
+        "{plan}"
+    );
+    assert!(
+        !plan.steps.iter().any(|step| step.id.contains("/c/")),
+        "{plan}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_the_way_is_told_before_anything_is_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, _, _) = up(TOPOLOGY, &drivers, directory.path()).await;
+    let record = LabRecord {
+        uuid: Uuid::from_u128(8),
+        name: "other".parse().unwrap(),
+        topology: "simlab".parse().unwrap(),
+        scale: Scale::new(16).unwrap(),
+        accelerator: AcceleratorChoice::Tcg,
+        shift: 0,
+        time_scale: 10,
+    };
+    let placed = Placed::new(topology(TOPOLOGY), record).unwrap();
+    let desired = desired(&placed, &layout);
+    let observed = lab::observe(&drivers, &layout, &desired.directory)
+        .await
+        .unwrap();
+    let found: Vec<String> = plan::conflicts(&desired, &observed)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert!(
+        found
+            .iter()
+            .any(|line| line.contains("10.1.0.0/24 is taken by network simlab-metal")),
+        "{found:?}"
+    );
+    let shift = plan::free_shift(&placed.topology, &observed).unwrap();
+    assert_eq!(shift, 1 << 16);
+}
+
+#[test]
+fn testcloud_fits_this_kind_of_machine_at_scale_16() {
+    let topology = load("testcloud", &Folder(root().join("topologies")))
+        .unwrap()
+        .topology;
+    let need = |scale: Scale| {
+        topology
+            .hosts
+            .iter()
+            .map(|host| image().overhead.on_top_of(scale.effective(host.memory)))
+            .sum()
+    };
+    assert_eq!(
+        Scale::choose(Mib(22 * 1024), need).map(Scale::divisor),
+        Some(16)
+    );
+}

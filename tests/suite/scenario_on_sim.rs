@@ -1,0 +1,222 @@
+//! The engine on the simulated drivers: that it puts everything back, and that an action without effect is never a pass.
+
+use twin::diagnostics::Source;
+use twin::lab::{Layout, Silent};
+use twin::report::{Outcome, ScenarioDocument, Verdict};
+use twin::scenario::{self, Choice, World};
+use twin::sim::{Sabotage, SimWorld};
+use twin::units::Seed;
+use twin::wire::GuestState;
+
+use crate::lab_on_sim::up;
+
+const LAB: &str = "
+schema: twin/topology/v1
+name: simlab
+networks:
+  metal: {bridge: sim1, cidr: 10.1.0.0/24, gateway: 10.1.0.1, mode: nat, dhcp: static}
+defaults: {image: micro, memory: 8GiB, disk: 0MiB, ram: anon}
+hosts:
+  a:
+    nics: [{network: metal, address: 10.1.0.10}]
+    services: [{name: mysqld, memory: 1GiB, ports: [3306]}, {name: apache2, memory: 1GiB}]
+    compute: true
+    instances: [{name: vm-0, flavor: worker}]
+compute: {ram_allocation_ratio: 0.98, reserved_host_memory: 512MiB, flavors: {worker: 1GiB}}
+";
+
+const SCENARIO: &str = "
+schema: twin/scenario/v1
+name: sim-fill
+title: Fill a host
+vars: {host: a, reserved: 1GiB}
+variants:
+  bug: {expect: {no-valid-host: fires, killed: never}}
+  wrong: {expect: {killed: fires}}
+probes:
+  - {id: no-valid-host, scheduler-refused: {step: fill}}
+  - {id: killed, vm-counter: {host: \"${host}\", counter: oom_kill, rises-by: 1}}
+steps:
+  - {id: services, do: {service-run: {host: \"${host}\", services: mysqld}}, within: 20s}
+  - {id: reserve, do: {compute-reserve: {host: \"${host}\", memory: \"${reserved}\"}}}
+  - {id: fill, do: {instance-fill: {host: \"${host}\", flavor: worker}}}
+  - {id: touch, do: {instance-touch: {host: \"${host}\"}}, within: 20s}
+observe: 10s
+recover: {services: healthy, instances: as-before, within: 1m}
+";
+
+async fn run(
+    variant: &str,
+    faults: &[Sabotage],
+) -> (ScenarioDocument, GuestState, GuestState, usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let sim = SimWorld::new(Seed(3));
+    let drivers = sim.drivers();
+    let (_, journal, found) = up(LAB, &drivers, directory.path()).await;
+    let source = Source {
+        name: "sim-fill.yaml".into(),
+        text: SCENARIO.into(),
+    };
+    let scenario = scenario::parse(&source).unwrap();
+    let layout = Layout::new(directory.path().to_owned());
+    let lab = found.record.uuid;
+    let world = World {
+        drivers,
+        layout,
+        found,
+        seed: Seed(5),
+        run: "r1".into(),
+    };
+    let before = world.state("a").await.unwrap();
+    faults.iter().for_each(|fault| sim.sabotage(*fault));
+    let choice = Choice {
+        variants: vec![variant.into()],
+        ..Choice::default()
+    };
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let document = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt)
+        .await
+        .unwrap();
+    let after = world.state("a").await.unwrap();
+    (
+        document,
+        before,
+        after,
+        journal.open_acts(lab).unwrap().len(),
+    )
+}
+
+/// Process ids differ after a restart; everything else has to be as before.
+fn normalised(state: &GuestState) -> GuestState {
+    let mut state = state.clone();
+    for process in state
+        .services
+        .iter_mut()
+        .filter_map(|service| service.process.as_mut())
+    {
+        (process.pid, process.rss_kib) = (0, 0);
+    }
+    for instance in &mut state.instances {
+        instance.last_pid = None;
+        if let Some(process) = &mut instance.process {
+            process.pid = 0;
+        }
+    }
+    state
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_goes_as_expected_passes_and_puts_everything_back() {
+    let (document, before, after, open) = run("bug", &[]).await;
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    assert_eq!(normalised(&before), normalised(&after));
+    assert_eq!(open, 0);
+    let steps = &document.worlds[0].variants[0].steps;
+    let ids: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
+    assert_eq!(
+        ids,
+        [
+            "services",
+            "reserve",
+            "fill",
+            "touch",
+            "undo touch",
+            "undo fill",
+            "undo reserve",
+            "undo services"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expectation_that_does_not_show_fails() {
+    let (document, ..) = run("wrong", &[]).await;
+    assert_eq!(document.verdict, Verdict::Fail);
+    assert_eq!(document.worlds[0].variants[0].outcome, Outcome::Unexpected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_action_made_ineffective_is_inconclusive_and_never_a_pass() {
+    for fault in [
+        Sabotage::Services,
+        Sabotage::Reserve,
+        Sabotage::Boot,
+        Sabotage::Touch,
+    ] {
+        let (document, before, after, open) = run("bug", &[fault]).await;
+        assert_eq!(
+            document.verdict,
+            Verdict::Inconclusive,
+            "{fault:?}: {document:#?}"
+        );
+        assert!(!document.worlds[0].variants[0].injected, "{fault:?}");
+        assert_eq!(open, 0, "{fault:?}");
+        assert_eq!(
+            normalised(&before).instances,
+            normalised(&after).instances,
+            "{fault:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_run_left_blocks_the_next_until_it_is_recovered() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(3)).drivers();
+    let (layout, journal, found) = up(LAB, &drivers, directory.path()).await;
+    let lab = found.record.uuid;
+    journal.begin_run("dead", lab, "sim-fill", 1).unwrap();
+    let captured = r#"{"host":"a","reserved_mib":512}"#;
+    journal
+        .intend_act("dead", "bug", "reserve", "compute-reserve", captured)
+        .unwrap();
+    let world = World {
+        drivers,
+        layout,
+        found,
+        seed: Seed(5),
+        run: "r1".into(),
+    };
+    world
+        .guest("a")
+        .unwrap()
+        .ask(twin::wire::Request::ComputeReserve { reserved_mib: 9999 })
+        .await
+        .unwrap();
+    let scenario = scenario::parse(&Source {
+        name: "sim-fill.yaml".into(),
+        text: SCENARIO.into(),
+    })
+    .unwrap();
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let refused = scenario::run(
+        &scenario,
+        &Choice::default(),
+        &world,
+        &journal,
+        &Silent,
+        interrupt,
+    )
+    .await;
+    assert!(matches!(
+        refused,
+        Err(scenario::ScenarioError::Dirty { .. })
+    ));
+    let recovered = scenario::recover(&world, &journal).await.unwrap();
+    assert_eq!(
+        (
+            recovered.len(),
+            recovered[0].undone.len(),
+            recovered[0].left.len()
+        ),
+        (1, 1, 0)
+    );
+    assert_eq!(world.state("a").await.unwrap().reserved_mib, Some(512));
+    assert!(
+        scenario::recover(&world, &journal)
+            .await
+            .unwrap()
+            .is_empty(),
+        "a second recover has nothing to do"
+    );
+}

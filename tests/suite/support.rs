@@ -1,0 +1,52 @@
+//! What tests of several subjects share.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use twin::diagnostics::Source;
+use twin::topology::Lookup;
+
+/// The repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs twin in `directory` with a state directory of its own there.
+pub(crate) fn twin(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_twin"))
+        .args(["--color", "never", "--state-dir"])
+        .arg(directory.join("state"))
+        .args(arguments)
+        .current_dir(directory)
+        .env_remove("TWIN_LAB")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("twin runs")
+}
+
+/// Text of a stream.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Finds topologies in a folder, then among those of the repository.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Lookup for Folder {
+    fn find(&self, name: &str, _: Option<&str>) -> Option<Source> {
+        let file = if name.ends_with(".yaml") {
+            name.to_owned()
+        } else {
+            format!("{name}.yaml")
+        };
+        let places = [self.0.join(&file), root().join("topologies").join(&file)];
+        let text = places
+            .iter()
+            .find_map(|path| std::fs::read_to_string(path).ok())?;
+        Some(Source { name: file, text })
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec!["testcloud".into(), "tiny".into()]
+    }
+}
