@@ -18,3 +18,29 @@ guest:
 guest-dev: guest
 	mkdir -p target/debug
 	install -m 755 target/guest/$(GUEST_TARGET)/guest/twin-guest target/debug/twin-guest
+
+# Builds, brings the testcloud up, replays D-040 in all its variants, and says how long each phase took.
+demo:
+	scripts/demo.sh
+
+# Everything that CI runs but for the lints: under 25 minutes on two cores.
+test: setup guest-dev
+	cargo test --locked --lib --test tidy --test suite
+	cargo test --locked --test live -- --test-threads=1
+
+# Every 'Done when' of the issues at full size; figures go to target/full.txt.
+test-full: setup build guest-dev
+	scripts/test-full.sh target/full.txt
+
+bench: setup build
+	cargo bench --locked --bench up
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTFLAGS="-C target-feature=+crt-static" cargo clippy --locked --profile guest --bin twin-guest \
+	  --no-default-features --features guest --target $(GUEST_TARGET) --target-dir target/guest -- -D warnings
+
+# The topology and scenario parsers on mutated input, for FUZZ_SECONDS.
+fuzz:
+	cargo test --locked --release --test fuzz -- --nocapture

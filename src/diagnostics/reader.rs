@@ -174,8 +174,7 @@ impl Reader {
     {
         let text = match &node.value {
             Value::Text(text) => text.clone(),
-            Value::Integer(number) => number.to_string(),
-            Value::Float(number) => number.to_string(),
+            Value::Number(number) => number.clone(),
             Value::Bool(is) => is.to_string(),
             Value::Null | Value::List(_) | Value::Map(_) => {
                 self.wrong_type(node, "a single value");

@@ -33,10 +33,8 @@ pub enum Value {
     Null,
     /// true or false.
     Bool(bool),
-    /// A whole number.
-    Integer(i64),
-    /// Another number.
-    Float(f64),
+    /// A number, as it is written: a digest of digits alone is one too.
+    Number(String),
     /// Text.
     Text(String),
     /// A sequence.
@@ -51,7 +49,7 @@ impl Value {
         match self {
             Self::Null => "nothing",
             Self::Bool(_) => "true or false",
-            Self::Integer(_) | Self::Float(_) => "a number",
+            Self::Number(_) => "a number",
             Self::Text(_) => "text",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
@@ -89,6 +87,12 @@ pub fn parse(file: usize, text: &str) -> Result<Node, Problem> {
 fn place(file: usize, text: &str, raw: Spanned<Raw>) -> Node {
     let span = span_of(file, text, raw.referenced);
     let value = match raw.value {
+        Raw::Scalar(Value::Number(read)) => {
+            // Behind an alias the text stands where the anchor is.
+            let defined = span_of(file, text, raw.defined);
+            let written = text.get(defined.offset..defined.offset + defined.length);
+            Value::Number(written.map_or(read, |written| written.trim().to_owned()))
+        }
         Raw::Scalar(value) => value,
         Raw::List(items) => Value::List(
             items
@@ -103,7 +107,7 @@ fn place(file: usize, text: &str, raw: Spanned<Raw>) -> Node {
                     let span = span_of(file, text, key.referenced);
                     let text_of = |raw: Raw| match raw {
                         Raw::Scalar(Value::Text(text)) => text,
-                        Raw::Scalar(Value::Integer(number)) => number.to_string(),
+                        Raw::Scalar(Value::Number(number)) => number,
                         Raw::Scalar(Value::Bool(is)) => is.to_string(),
                         _ => text
                             .get(span.offset..span.offset + span.length)
@@ -183,18 +187,15 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
-        Ok(Raw::Scalar(Value::Integer(value)))
+        Ok(Raw::Scalar(Value::Number(value.to_string())))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
-        Ok(Raw::Scalar(i64::try_from(value).map_or_else(
-            |_| Value::Text(value.to_string()),
-            Value::Integer,
-        )))
+        Ok(Raw::Scalar(Value::Number(value.to_string())))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
-        Ok(Raw::Scalar(Value::Float(value)))
+        Ok(Raw::Scalar(Value::Number(value.to_string())))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
@@ -242,7 +243,7 @@ mod tests {
         };
         assert_eq!(
             (slice(items[1].span), &items[1].value),
-            ("1.5", &Value::Float(1.5))
+            ("1.5", &Value::Number("1.5".into()))
         );
     }
 

@@ -47,7 +47,7 @@ mod tests {
                 items.iter().map(text_of).collect::<Vec<_>>().join(",")
             ),
             other => match other {
-                Value::Integer(number) => number.to_string(),
+                Value::Number(number) => number.clone(),
                 Value::Text(text) => text.clone(),
                 _ => other.kind().into(),
             },

@@ -69,7 +69,9 @@ pub(super) fn unreachable(uri: &str, error: &Error) -> HypervisorError {
     let denied = error.code() == ErrorNumber::AuthFailed
         || error.code() == ErrorNumber::AuthUnavailable
         || why.contains("Permission denied")
-        || why.contains("authentication");
+        || why.contains("authentication")
+        || why.contains("system bus")
+        || why.contains("polkit");
     if denied {
         HypervisorError::Permission { uri, why }
     } else {
