@@ -59,7 +59,7 @@ impl Value {
 
 /// Parses one YAML document. `file` is its place in the list of sources.
 pub fn parse(file: usize, text: &str) -> Result<Node, Problem> {
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough, with_snippet: false };
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough, with_snippet: false, strict_booleans: true };
     let raw: Spanned<Raw> =
         serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let span = error.location().map_or(
@@ -108,7 +108,6 @@ fn place(file: usize, text: &str, raw: Spanned<Raw>) -> Node {
                     let text_of = |raw: Raw| match raw {
                         Raw::Scalar(Value::Text(text)) => text,
                         Raw::Scalar(Value::Number(number)) => number,
-                        Raw::Scalar(Value::Bool(is)) => is.to_string(),
                         _ => text
                             .get(span.offset..span.offset + span.length)
                             .unwrap_or_default()
@@ -132,7 +131,7 @@ fn span_of(file: usize, text: &str, location: Location) -> Span {
     let number = |value: Option<u64>| value.and_then(|value| usize::try_from(value).ok());
     let span = location.span();
     let offset = number(span.byte_offset())
-        .unwrap_or_default()
+        .unwrap_or_else(|| offset_of(text, location))
         .min(text.len());
     let length = number(span.byte_len()).unwrap_or_default();
     let line_left = text
@@ -146,6 +145,15 @@ fn span_of(file: usize, text: &str, location: Location) -> Span {
         offset,
         length: length.clamp(usize::from(line_left > 0), line_left.max(1)),
     }
+}
+
+/// Finds a place by its line and column, where the parser gives no byte offset.
+fn offset_of(text: &str, location: Location) -> usize {
+    let number = |value: u64| usize::try_from(value.saturating_sub(1)).unwrap_or_default();
+    let (line, column) = (number(location.line()), number(location.column()));
+    let before: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    let rest = text.get(before..).unwrap_or_default();
+    before + rest.chars().take(column).map(char::len_utf8).sum::<usize>()
 }
 
 /// A value before its place is known in bytes.
