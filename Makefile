@@ -25,7 +25,7 @@ demo:
 
 # Everything that CI runs but for the lints: under 25 minutes on two cores.
 test: setup guest-dev
-	cargo test --locked --lib --test tidy --test suite
+	cargo test --locked --lib --test tidy --test suite --test fuzz
 	cargo test --locked --test live -- --test-threads=1
 
 # Every 'Done when' of the issues at full size; figures go to target/full.txt.

@@ -1,1 +1,277 @@
-fn main() {}
+//! `twin up` of the testcloud beside the same five guests started by plain QEMU, all at once, until the same sign of life:
+//! twin-guest's answer on its channel. Same kernel, initrd, command line, memory, NICs and disks; both are interleaved in
+//! one run, and the ratio of the medians is what counts.
+//!
+//! `BENCH_ROUNDS` (5) says how often each is measured.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use twin::guest::{Guest, TwinGuest};
+use twin::model::spec::{Boot, DomainSpec};
+
+const STATE: &str = "/var/lib/twin";
+const DEADLINE: Duration = Duration::from_secs(180);
+
+struct Lab {
+    name: String,
+}
+
+impl Lab {
+    fn run(&self, arguments: &[&str]) {
+        let output = Command::new(env!("CARGO_BIN_EXE_twin"))
+            .args(["--lab", &self.name, "--state-dir", STATE])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("twin runs");
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    fn specs(&self) -> Vec<DomainSpec> {
+        let list = text("virsh", &["list", "--all", "--name"]);
+        let own = list
+            .lines()
+            .filter(|name| name.starts_with(&format!("{}-", self.name)));
+        let spec = |name: &str| {
+            let xml = text("virsh", &["dumpxml", "--inactive", name]);
+            let document = roxmltree::Document::parse(&xml).expect("XML");
+            let mark = document
+                .descendants()
+                .find(|node| node.tag_name().name() == "mark")
+                .and_then(|node| node.text())
+                .expect("a mark");
+            let mark: twin::model::Mark = serde_json::from_str(mark).expect("a mark");
+            serde_json::from_value(mark.spec).expect("a spec")
+        };
+        own.map(spec).collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = Command::new(env!("CARGO_BIN_EXE_twin"))
+            .args(["--lab", &self.name, "--state-dir", STATE, "destroy"])
+            .output();
+    }
+}
+
+fn text(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The bridge, taps and files of the plain guests; removed when dropped.
+struct Plain {
+    directory: PathBuf,
+    taps: Vec<String>,
+    children: Vec<Child>,
+}
+
+impl Plain {
+    fn prepare(specs: &[DomainSpec], directory: &Path) -> Self {
+        text("ip", &["link", "add", "twbench0", "type", "bridge"]);
+        text("ip", &["link", "set", "twbench0", "up"]);
+        let plain = Self {
+            directory: directory.to_owned(),
+            taps: (0..specs.iter().map(|spec| spec.nics.len()).sum())
+                .map(|number| format!("twbt{number}"))
+                .collect(),
+            children: Vec::new(),
+        };
+        for tap in &plain.taps {
+            text("ip", &["tuntap", "add", tap, "mode", "tap"]);
+            text("ip", &["link", "set", tap, "master", "twbench0", "up"]);
+        }
+        plain
+    }
+
+    /// Starts all guests at once; returns the time until the last one has answered.
+    fn boot(&mut self, specs: &[DomainSpec]) -> Duration {
+        let started = Instant::now();
+        let mut taps = self.taps.iter();
+        for (index, spec) in specs.iter().enumerate() {
+            let (disk, socket) = (self.file(index, "qcow2"), self.file(index, "sock"));
+            let Boot::Kernel {
+                kernel,
+                initrd,
+                cmdline,
+            } = &spec.boot
+            else {
+                panic!("a kernel")
+            };
+            let config = base64::engine::general_purpose::STANDARD
+                .encode(spec.config.as_deref().expect("a configuration"));
+            std::fs::write(self.file(index, "config"), config).expect("written");
+            text(
+                "qemu-img",
+                &[
+                    "create",
+                    "-q",
+                    "-f",
+                    "qcow2",
+                    &disk,
+                    &format!("{}M", spec.disks[0].size.0),
+                ],
+            );
+            let mut qemu = Command::new("qemu-system-x86_64");
+            qemu.args([
+                "-machine",
+                "q35",
+                "-accel",
+                "tcg,thread=multi,tb-size=128",
+                "-cpu",
+                "max",
+                "-nodefaults",
+                "-display",
+                "none",
+                "-no-reboot",
+            ])
+            .args([
+                "-m",
+                &spec.memory.0.to_string(),
+                "-kernel",
+                &kernel.display().to_string(),
+                "-initrd",
+                &initrd.display().to_string(),
+            ])
+            .args([
+                "-append",
+                cmdline,
+                "-serial",
+                &format!("file:{}", self.file(index, "log")),
+            ])
+            .args([
+                "-fw_cfg",
+                &format!(
+                    "name={},file={}",
+                    twin::wire::FW_CFG_NAME,
+                    self.file(index, "config")
+                ),
+            ])
+            .args(["-drive", &format!("file={disk},format=qcow2,if=virtio")])
+            .args([
+                "-device",
+                "virtio-serial",
+                "-chardev",
+                &format!("socket,id=c0,path={socket},server=on,wait=off"),
+            ])
+            .args([
+                "-device",
+                &format!("virtserialport,chardev=c0,name={}", twin::wire::CHANNEL),
+            ])
+            .args([
+                "-device",
+                "virtio-balloon",
+                "-object",
+                "rng-random,id=r0,filename=/dev/urandom",
+                "-device",
+                "virtio-rng-pci,rng=r0",
+            ]);
+            for (number, nic) in spec.nics.iter().enumerate() {
+                let tap = taps.next().expect("a tap a NIC");
+                qemu.args([
+                    "-netdev",
+                    &format!("tap,id=n{number},ifname={tap},script=no,downscript=no"),
+                ])
+                .args([
+                    "-device",
+                    &format!("virtio-net-pci,netdev=n{number},mac={}", nic.mac),
+                ]);
+            }
+            self.children
+                .push(qemu.stdin(Stdio::null()).spawn().expect("qemu starts"));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let greet = |index: usize| async move {
+                TwinGuest::new(self.file(index, "sock").into())
+                    .greet(DEADLINE)
+                    .await
+                    .expect("an answer")
+            };
+            futures::future::join_all((0..specs.len()).map(greet)).await;
+        });
+        started.elapsed()
+    }
+
+    fn file(&self, index: usize, kind: &str) -> String {
+        self.directory
+            .join(format!("{index}.{kind}"))
+            .display()
+            .to_string()
+    }
+
+    fn stop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.children.clear();
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        self.stop();
+        for link in self.taps.iter().map(String::as_str).chain(["twbench0"]) {
+            let _ = Command::new("ip").args(["link", "del", link]).output();
+        }
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn main() {
+    let rounds: usize = std::env::var("BENCH_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(5);
+    let lab = Lab {
+        name: format!("bench{}", std::process::id()),
+    };
+    lab.run(&["up", "testcloud", "--scale", "16"]);
+    let specs = lab.specs();
+    lab.run(&["destroy"]);
+    let directory = tempfile::tempdir_in(Path::new(STATE).join("pool")).expect("a directory");
+    let mut plain = Plain::prepare(&specs, directory.path());
+    let (mut with_twin, mut without) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        let started = Instant::now();
+        lab.run(&["up", "testcloud", "--scale", "16"]);
+        with_twin.push(started.elapsed());
+        lab.run(&["destroy"]);
+        without.push(plain.boot(&specs));
+        plain.stop();
+        println!(
+            "round {round}: twin up {:.2?}, plain QEMU {:.2?}",
+            with_twin[round - 1],
+            without[round - 1]
+        );
+    }
+    let (twin, plain) = (median(with_twin), median(without));
+    println!(
+        "median of {rounds}: twin up {twin:.2?}, plain parallel QEMU {plain:.2?}, ratio {:.3}",
+        twin.as_secs_f64() / plain.as_secs_f64()
+    );
+}
