@@ -4,6 +4,8 @@
 //!
 //! `BENCH_ROUNDS` (5) says how often each is measured.
 
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -100,99 +102,106 @@ impl Plain {
         plain
     }
 
+    /// One guest's command line, its disk and configuration made.
+    fn qemu(&self, index: usize, spec: &DomainSpec, taps: &[&String]) -> Command {
+        let (disk, socket) = (self.file(index, "qcow2"), self.file(index, "sock"));
+        let Boot::Kernel {
+            kernel,
+            initrd,
+            cmdline,
+        } = &spec.boot
+        else {
+            panic!("a kernel")
+        };
+        let config = base64::engine::general_purpose::STANDARD
+            .encode(spec.config.as_deref().expect("a configuration"));
+        std::fs::write(self.file(index, "config"), config).expect("written");
+        text(
+            "qemu-img",
+            &[
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                &disk,
+                &format!("{}M", spec.disks[0].size.0),
+            ],
+        );
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args([
+            "-machine",
+            "q35",
+            "-accel",
+            "tcg,thread=multi,tb-size=128",
+            "-cpu",
+            "max",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ])
+        .args([
+            "-m",
+            &spec.memory.0.to_string(),
+            "-kernel",
+            &kernel.display().to_string(),
+            "-initrd",
+            &initrd.display().to_string(),
+        ])
+        .args([
+            "-append",
+            cmdline,
+            "-serial",
+            &format!("file:{}", self.file(index, "log")),
+        ])
+        .args([
+            "-fw_cfg",
+            &format!(
+                "name={},file={}",
+                twin::wire::FW_CFG_NAME,
+                self.file(index, "config")
+            ),
+        ])
+        .args(["-drive", &format!("file={disk},format=qcow2,if=virtio")])
+        .args([
+            "-device",
+            "virtio-serial",
+            "-chardev",
+            &format!("socket,id=c0,path={socket},server=on,wait=off"),
+        ])
+        .args([
+            "-device",
+            &format!("virtserialport,chardev=c0,name={}", twin::wire::CHANNEL),
+        ])
+        .args([
+            "-device",
+            "virtio-balloon",
+            "-object",
+            "rng-random,id=r0,filename=/dev/urandom",
+            "-device",
+            "virtio-rng-pci,rng=r0",
+        ]);
+        for (number, nic) in spec.nics.iter().enumerate() {
+            let tap = taps[number];
+            qemu.args([
+                "-netdev",
+                &format!("tap,id=n{number},ifname={tap},script=no,downscript=no"),
+            ])
+            .args([
+                "-device",
+                &format!("virtio-net-pci,netdev=n{number},mac={}", nic.mac),
+            ]);
+        }
+        qemu
+    }
+
     /// Starts all guests at once; returns the time until the last one has answered.
     fn boot(&mut self, specs: &[DomainSpec]) -> Duration {
         let started = Instant::now();
         let mut taps = self.taps.iter();
         for (index, spec) in specs.iter().enumerate() {
-            let (disk, socket) = (self.file(index, "qcow2"), self.file(index, "sock"));
-            let Boot::Kernel {
-                kernel,
-                initrd,
-                cmdline,
-            } = &spec.boot
-            else {
-                panic!("a kernel")
-            };
-            let config = base64::engine::general_purpose::STANDARD
-                .encode(spec.config.as_deref().expect("a configuration"));
-            std::fs::write(self.file(index, "config"), config).expect("written");
-            text(
-                "qemu-img",
-                &[
-                    "create",
-                    "-q",
-                    "-f",
-                    "qcow2",
-                    &disk,
-                    &format!("{}M", spec.disks[0].size.0),
-                ],
-            );
-            let mut qemu = Command::new("qemu-system-x86_64");
-            qemu.args([
-                "-machine",
-                "q35",
-                "-accel",
-                "tcg,thread=multi,tb-size=128",
-                "-cpu",
-                "max",
-                "-nodefaults",
-                "-display",
-                "none",
-                "-no-reboot",
-            ])
-            .args([
-                "-m",
-                &spec.memory.0.to_string(),
-                "-kernel",
-                &kernel.display().to_string(),
-                "-initrd",
-                &initrd.display().to_string(),
-            ])
-            .args([
-                "-append",
-                cmdline,
-                "-serial",
-                &format!("file:{}", self.file(index, "log")),
-            ])
-            .args([
-                "-fw_cfg",
-                &format!(
-                    "name={},file={}",
-                    twin::wire::FW_CFG_NAME,
-                    self.file(index, "config")
-                ),
-            ])
-            .args(["-drive", &format!("file={disk},format=qcow2,if=virtio")])
-            .args([
-                "-device",
-                "virtio-serial",
-                "-chardev",
-                &format!("socket,id=c0,path={socket},server=on,wait=off"),
-            ])
-            .args([
-                "-device",
-                &format!("virtserialport,chardev=c0,name={}", twin::wire::CHANNEL),
-            ])
-            .args([
-                "-device",
-                "virtio-balloon",
-                "-object",
-                "rng-random,id=r0,filename=/dev/urandom",
-                "-device",
-                "virtio-rng-pci,rng=r0",
-            ]);
-            for (number, nic) in spec.nics.iter().enumerate() {
-                let tap = taps.next().expect("a tap a NIC");
-                qemu.args([
-                    "-netdev",
-                    &format!("tap,id=n{number},ifname={tap},script=no,downscript=no"),
-                ])
-                .args([
-                    "-device",
-                    &format!("virtio-net-pci,netdev=n{number},mac={}", nic.mac),
-                ]);
-            }
+            let own: Vec<&String> = taps.by_ref().take(spec.nics.len()).collect();
+            let mut qemu = self.qemu(index, spec, &own);
             self.children
                 .push(qemu.stdin(Stdio::null()).spawn().expect("qemu starts"));
         }
@@ -201,13 +210,11 @@ impl Plain {
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            let greet = |index: usize| async move {
-                TwinGuest::new(self.file(index, "sock").into())
-                    .greet(DEADLINE)
-                    .await
-                    .expect("an answer")
-            };
-            futures::future::join_all((0..specs.len()).map(greet)).await;
+            let answers = (0..specs.len()).map(|index| {
+                let guest = TwinGuest::new(self.file(index, "sock").into());
+                async move { guest.greet(DEADLINE).await.expect("an answer") }
+            });
+            futures::future::join_all(answers).await;
         });
         started.elapsed()
     }

@@ -3,6 +3,8 @@
 //! `FUZZ_SECONDS` says for how long (2 in `make test`, 600 in `make test-full`), `TWIN_SEED` where to start. A panic
 //! prints the input and the seed that made it.
 
+#![expect(clippy::print_stdout, reason = "a fuzzer says how far it came")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};

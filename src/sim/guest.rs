@@ -144,7 +144,7 @@ impl Inside {
             }
             Request::ComputeReserve { .. } if sabotaged(Sabotage::Reserve) => {}
             Request::ComputeReserve { reserved_mib } => {
-                self.state.reserved_mib = Some(reserved_mib)
+                self.state.reserved_mib = Some(reserved_mib);
             }
             Request::InstanceBoot(_) if sabotaged(Sabotage::Boot) => {}
             Request::InstanceBoot(instance) => self.boot(&instance)?,

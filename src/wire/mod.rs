@@ -297,7 +297,7 @@ mod tests {
     fn an_endless_line_takes_no_memory_and_the_next_frame_is_read() {
         let mut decoder = Decoder::default();
         for _ in 0..64 {
-            assert!(decoder.feed::<Request>(&[b'x'; 65_536]).is_empty());
+            assert!(decoder.feed::<Request>(&vec![b'x'; 65_536]).is_empty());
             assert!(decoder.pending.len() <= MAX_FRAME_BYTES);
         }
         let mut rest = b"\n".to_vec();

@@ -111,6 +111,14 @@ fn a_guest_that_panics_is_told_by_its_console_and_a_power_cycle_brings_it_back()
     );
 }
 
+/// Unmounts when it goes.
+struct Mounted(String);
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
 #[test]
 fn a_full_state_disk_is_told_and_the_lab_is_completed_later() {
     let directory = qemu_directory("full");
@@ -130,12 +138,6 @@ fn a_full_state_disk_is_told_and_the_lab_is_completed_later() {
             &mount.display().to_string(),
         ],
     );
-    struct Mounted(String);
-    impl Drop for Mounted {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").arg("-l").arg(&self.0).output();
-        }
-    }
     let _mounted = Mounted(mount.display().to_string());
     let mut lab = TestLab::new();
     lab.state = mount.join("state");

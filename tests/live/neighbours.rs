@@ -95,17 +95,19 @@ fn a_second_lab_gets_bridges_and_subnets_of_its_own_and_a_taken_one_is_refused_w
     a_taken_subnet();
 }
 
+/// Removes the stranger's bridge.
+struct Taken;
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("ip")
+            .args(["link", "del", "twtaken0"])
+            .output();
+    }
+}
+
 /// A stranger holds the subnet of tiny's provider network: the default lab is refused, and the command it prints works.
 fn a_taken_subnet() {
     tool("ip", &["link", "add", "twtaken0", "type", "bridge"]);
-    struct Taken;
-    impl Drop for Taken {
-        fn drop(&mut self) {
-            let _ = std::process::Command::new("ip")
-                .args(["link", "del", "twtaken0"])
-                .output();
-        }
-    }
     let _taken = Taken;
     tool("ip", &["address", "add", "10.77.4.1/24", "dev", "twtaken0"]);
     tool("ip", &["link", "set", "twtaken0", "up"]);
@@ -124,7 +126,7 @@ fn a_taken_subnet() {
         .unwrap_or_else(|| panic!("no command in {said}"));
     let words: Vec<&str> = command.split(' ').collect();
     let mut instead = TestLab::new();
-    instead.name = words[2].to_owned();
+    words[2].clone_into(&mut instead.name);
     let dry = instead.run(&["up", words[4], "--dry-run"]);
     assert_eq!(dry.status.code(), Some(0), "{}", text(&dry.stderr));
     instead.done(&[

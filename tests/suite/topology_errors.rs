@@ -61,7 +61,7 @@ fn every_mistake_shows_file_line_column_and_cure() {
         }
         for sign in ["help: ", &format!("[{stem}"), "╰"] {
             let sign = if sign.starts_with('[') {
-                format!("[{}.yaml:", stem)
+                format!("[{stem}.yaml:")
             } else {
                 sign.to_owned()
             };
