@@ -14,6 +14,9 @@ use crate::wire::{GuestState, ServiceState};
 /// A guest that does not answer within this counts as silent.
 const ANSWER: Duration = Duration::from_millis(1500);
 
+/// A login over SSH takes seconds under emulation.
+const LOGIN: Duration = Duration::from_secs(6);
+
 /// A lab's state.
 #[derive(Clone, Debug)]
 pub struct LabStatus {
@@ -116,7 +119,7 @@ async fn host_status(
             answers = Some(guest.is_some());
         } else {
             answers = Some(
-                tokio::time::timeout(ANSWER, opened.greet(ANSWER))
+                tokio::time::timeout(LOGIN, opened.greet(LOGIN))
                     .await
                     .is_ok_and(|greeted| greeted.is_ok()),
             );

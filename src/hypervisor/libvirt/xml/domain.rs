@@ -176,14 +176,15 @@ fn devices(spec: &DomainSpec) -> Element {
             .map(|(disk, letter)| disk_element(disk, letter)),
     );
     if let Some(seed) = &spec.seed_iso {
+        // A virtio disk: cloud kernels such as Debian's have no driver for q35's SATA. NoCloud goes by the label.
         let target = Element::new()
-            .attribute("@dev", "sda")
-            .attribute("@bus", "sata");
+            .attribute("@dev", "vdz")
+            .attribute("@bus", "virtio");
         devices = devices.child(
             "disk",
             Element::new()
                 .attribute("@type", "file")
-                .attribute("@device", "cdrom")
+                .attribute("@device", "disk")
                 .child(
                     "driver",
                     Element::new()
