@@ -10,6 +10,7 @@
 )]
 
 mod failures;
+mod images;
 mod kills;
 mod neighbours;
 mod support;
