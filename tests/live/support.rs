@@ -160,6 +160,17 @@ impl Drop for TestLab {
     }
 }
 
+/// Checks a document against `twin schema`.
+pub(crate) fn valid(lab: &TestLab, schema: &str, document: &serde_json::Value) {
+    let schema: serde_json::Value = serde_json::from_str(&lab.done(&["schema", schema])).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator
+        .iter_errors(document)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
 /// Waits until `found` returns something, within `deadline`.
 pub(crate) fn wait_for<T>(
     what: &str,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{TestLab, full, text};
+use crate::support::{TestLab, full, text, valid};
 
 fn variant<'d>(document: &'d serde_json::Value, name: &str) -> &'d serde_json::Value {
     let variants = document["worlds"][0]["variants"].as_array().unwrap();
@@ -42,6 +42,7 @@ fn oom_openstack1_shows_the_incident_its_cure_and_its_cause() {
     };
     for seed in seeds {
         let document = lab.json(&["scenario", "oom-openstack1", "--seed", seed]);
+        valid(&lab, "scenario-result", &document);
         assert_eq!(document["verdict"], "pass", "{document:#}");
         let bug = variant(&document, "bug");
         let line = probe(bug, "oom-kill")["evidence"][0]["text"]
@@ -128,8 +129,13 @@ fn a_killed_run_blocks_until_it_is_recovered(lab: &TestLab) {
     let blocked = lab.run(&["scenario", "oom-openstack1"]);
     assert_eq!(blocked.status.code(), Some(5), "{}", text(&blocked.stderr));
     assert!(text(&blocked.stderr).contains("twin recover"));
-    lab.done(&["recover"]);
-    lab.done(&["recover"]);
+    valid(lab, "recover", &lab.json(&["recover"]));
+    let again = lab.json(&["recover"]);
+    assert_eq!(
+        again["runs"],
+        serde_json::json!([]),
+        "a second recover has nothing to do"
+    );
     crate::support::wait_for("as before", Duration::from_secs(60), || {
         let status = lab.json(&["status"]);
         let ill =

@@ -4,17 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::{TestLab, text, tool, wait_for};
-
-fn valid(lab: &TestLab, schema: &str, document: &serde_json::Value) {
-    let schema: serde_json::Value = serde_json::from_str(&lab.done(&["schema", schema])).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    let errors: Vec<String> = validator
-        .iter_errors(document)
-        .map(|error| error.to_string())
-        .collect();
-    assert!(errors.is_empty(), "{errors:?}");
-}
+use crate::support::{TestLab, text, tool, valid, wait_for};
 
 fn power_of<'s>(status: &'s serde_json::Value, host: &str) -> &'s str {
     let hosts = status["hosts"].as_array().unwrap();
@@ -46,7 +36,8 @@ fn a_lab_through_every_verb() {
     exec(&lab);
     copy(&lab);
     power(&lab);
-    lab.done(&["down"]);
+    valid(&lab, "doctor", &lab.json(&["doctor"]));
+    valid(&lab, "change", &lab.json(&["down"]));
     assert_eq!(power_of(&lab.json(&["status"]), "a"), "shut-off");
     release(&lab);
     valid(&lab, "change", &lab.json(&["destroy"]));
