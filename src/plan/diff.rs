@@ -207,7 +207,8 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
             }
             start(wanted, &kept, subject(), plan);
         }
-        Running::Yes if changed.is_empty() => {}
+        // An earlier `up` may have been stopped while it waited: running is not yet answering.
+        Running::Yes if changed.is_empty() => wait(wanted, &kept, subject(), plan),
         Running::Yes if changed.is_subset(&BTreeSet::from(["services", "autostart"])) => {
             plan.steps.push(Step::new(subject(), "define", Act::DefineDomain(Box::new(kept.clone()))));
             if changed.contains("services") {
@@ -228,6 +229,10 @@ fn start(wanted: &Wanted, domain: &Marked<DomainSpec>, subject: Subject, plan: &
         "start",
         Act::StartDomain(Box::new(domain.clone())),
     ));
+    wait(wanted, domain, subject, plan);
+}
+
+fn wait(wanted: &Wanted, domain: &Marked<DomainSpec>, subject: Subject, plan: &mut Plan) {
     if wanted.answers {
         plan.steps.push(Step::new(
             subject,

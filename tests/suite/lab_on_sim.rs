@@ -155,6 +155,8 @@ async fn up_brings_every_host_up_and_again_changes_nothing() {
     );
     assert!(status.networks.iter().all(|network| network.active));
     let again = prepared(topology(TOPOLOGY), &drivers, &layout).await;
+    // One that was stopped while it waited is gone on with: what runs is waited for again.
+    assert_eq!(again.plan.steps.len(), 3, "{}", again.plan);
     assert_eq!(
         (again.plan.changes(), again.plan.blocked.len()),
         (0, 0),
@@ -206,7 +208,12 @@ async fn a_new_service_reaches_a_running_host() {
         "  c: {services: [{name: dnsmasq, memory: 8MiB}], nics",
     ));
     let plan = prepared(more, &drivers, &layout).await.plan;
-    let ids: Vec<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();
+    let ids: Vec<&str> = plan
+        .steps
+        .iter()
+        .filter(|step| step.changes())
+        .map(|step| step.id.as_str())
+        .collect();
     assert_eq!(ids, ["host/c/define", "host/c/configure"]);
 }
 
