@@ -50,4 +50,6 @@ pub mod scenario;
 #[cfg(feature = "host")]
 pub mod sim;
 #[cfg(feature = "host")]
+pub mod snapshot;
+#[cfg(feature = "host")]
 pub mod topology;

@@ -20,8 +20,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("plan", &["model", "wire"]),
     ("journal", &["model"]),
     ("image", &["model"]),
-    ("hypervisor", &["model", "wire"]),
-    ("guest", &["model", "wire"]),
+    // The libvirt driver reads captured states from qcow2 files.
+    ("hypervisor", &["model", "wire", "image"]),
+    ("guest", &["model", "wire", "clock"]),
     ("hostnet", &["model"]),
     (
         "sim",
@@ -50,8 +51,23 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "snapshot",
+        &[
+            "lab",
+            "hypervisor",
+            "guest",
+            "hostnet",
+            "clock",
+            "image",
+            "journal",
+            "model",
+            "wire",
+        ],
+    ),
+    (
         "scenario",
         &[
+            "snapshot",
             "lab",
             "plan",
             "hypervisor",
@@ -88,6 +104,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "report",
             "scenario",
             "sim",
+            "snapshot",
             "topology",
             "wire",
         ],

@@ -48,6 +48,11 @@ impl Failure {
         Self::new(code::USAGE, message.into(), cures)
     }
 
+    /// What was asked for does not hold.
+    pub(crate) fn failed(message: impl Into<String>, cures: Vec<String>) -> Self {
+        Self::new(code::FAILED, message.into(), cures)
+    }
+
     /// The machine cannot.
     pub(crate) fn machine(message: impl Into<String>, cures: Vec<String>) -> Self {
         Self::new(code::MACHINE, message.into(), cures)

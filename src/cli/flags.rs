@@ -106,6 +106,12 @@ pub(crate) enum Verb {
     Destroy(verbs::destroy::Flags),
     /// Wipes hosts to blank and leaves them off, as a MAAS release does.
     Release(verbs::release::Flags),
+    /// Takes a baseline of all hosts, or verifies, shows or removes one.
+    Snapshot(verbs::snapshot::Flags),
+    /// Lists baselines.
+    Snapshots(verbs::snapshots::Flags),
+    /// Puts all hosts back to a baseline.
+    Restore(verbs::restore::Flags),
     /// Lists scenarios, or runs one.
     Scenario(verbs::scenario::Flags),
     /// Lists past runs.

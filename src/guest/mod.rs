@@ -17,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+use crate::clock::Clock;
 use crate::wire::{GuestState, KernelLine, Request};
 
 /// A guest that answered.
@@ -52,6 +53,35 @@ pub struct Program {
     pub output: mpsc::Sender<Output>,
 }
 
+/// What a comparison of clocks came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// How far the guest's clock is behind, in microseconds; negative where it is ahead. Wrong by at most half of
+    /// `round_trip`.
+    pub behind_us: i64,
+    /// How long the question took.
+    pub round_trip: Duration,
+}
+
+impl ClockReading {
+    /// Of a guest that answered `guest_us`, asked at `asked`, with the answer in hand at `answered`; all in
+    /// microseconds since 1970.
+    pub const fn of(guest_us: i64, asked: i64, answered: i64) -> Self {
+        let round_trip = answered.saturating_sub(asked);
+        Self {
+            behind_us: asked
+                .saturating_add(round_trip / 2)
+                .saturating_sub(guest_us),
+            round_trip: Duration::from_micros(round_trip.unsigned_abs()),
+        }
+    }
+
+    /// In milliseconds.
+    pub const fn behind_ms(self) -> i64 {
+        self.behind_us / 1000
+    }
+}
+
 /// A way into one guest. Each call opens its own session and gives up at its deadline.
 #[async_trait]
 pub trait Guest: Send + Sync {
@@ -69,6 +99,12 @@ pub trait Guest: Send + Sync {
 
     /// Reads the kernel's log from `after` on.
     async fn kernel_log(&self, after: u64) -> Result<Vec<KernelLine>, GuestError>;
+
+    /// Compares the guest's clock with this machine's.
+    async fn clock(&self, here: &dyn Clock) -> Result<ClockReading, GuestError>;
+
+    /// Sets the guest's clock to this machine's.
+    async fn set_clock(&self, here: &dyn Clock) -> Result<(), GuestError>;
 }
 
 /// Runs a short program and collects its output, at most [`COLLECT_BYTES`] of it.

@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::{Greeting, Guest, GuestError, Output, Program, collect};
+use super::{ClockReading, Greeting, Guest, GuestError, Output, Program, collect};
+use crate::clock::Clock;
 use crate::wire::{CHUNK_BYTES, GuestState, KernelLine, Request};
 
 /// One try to log in.
@@ -189,6 +190,31 @@ impl Guest for Ssh {
         Err(GuestError::Unsupported {
             what: "reading the kernel's log",
         })
+    }
+
+    async fn clock(&self, here: &dyn Clock) -> Result<ClockReading, GuestError> {
+        let asked = here.now().as_microsecond();
+        let (_, stdout, _) = collect(self, &["date", "+%s%6N"], LOGIN).await?;
+        let answered = here.now().as_microsecond();
+        let text = String::from_utf8_lossy(&stdout);
+        let guest_us = text.trim().parse().map_err(|_| GuestError::Refused {
+            why: format!("date said {:?}", text.trim()),
+        })?;
+        Ok(ClockReading::of(guest_us, asked, answered))
+    }
+
+    async fn set_clock(&self, here: &dyn Clock) -> Result<(), GuestError> {
+        // The guest moves its own clock, so that the login's time does not count.
+        let by_us = self.clock(here).await?.behind_us;
+        let script =
+            format!("t=$(($(date +%s%6N) + {by_us})); date -s @${{t%??????}}.${{t#${{t%??????}}}}");
+        let argv = ["sudo", "-n", "sh", "-c", &script];
+        match collect(self, &argv, LOGIN).await? {
+            (0, _, _) => Ok(()),
+            (code, _, stderr) => Err(GuestError::Refused {
+                why: format!("exit {code}: {}", String::from_utf8_lossy(&stderr).trim()),
+            }),
+        }
     }
 }
 

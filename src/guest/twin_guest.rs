@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::session::Session;
-use super::{Greeting, Guest, GuestError, Output, Program};
+use super::{ClockReading, Greeting, Guest, GuestError, Output, Program};
+use crate::clock::Clock;
 use crate::wire::{
     Bytes, CHUNK_BYTES, GuestState, KernelLine, PROTOCOL, Reply, Request, STDIN_WINDOW,
 };
@@ -43,15 +44,7 @@ impl TwinGuest {
                 }
             }
         };
-        tokio::time::timeout(ANSWER, exchange)
-            .await
-            .unwrap_or_else(|_| {
-                Err(GuestError::Deadline {
-                    what: what.to_owned(),
-                    deadline: ANSWER,
-                    last: None,
-                })
-            })
+        bounded(what, exchange).await
     }
 }
 
@@ -118,6 +111,71 @@ impl Guest for TwinGuest {
             }
         }
     }
+
+    async fn clock(&self, here: &dyn Clock) -> Result<ClockReading, GuestError> {
+        let (mut session, _) = Session::open(&self.socket, OPEN).await?;
+        bounded("the guest's clock", compare(&mut session, here)).await
+    }
+
+    async fn set_clock(&self, here: &dyn Clock) -> Result<(), GuestError> {
+        let (mut session, _) = Session::open(&self.socket, OPEN).await?;
+        let set = async {
+            let by_us = compare(&mut session, here).await?.behind_us;
+            let id = EXCHANGES + 1;
+            session.send(id, &Request::ClockStep { by_us }).await?;
+            loop {
+                match session.receive("setting the guest's clock").await? {
+                    (of, Reply::Done) if of == id => return Ok(()),
+                    (of, Reply::Failed { why }) if of == id => {
+                        return Err(GuestError::Refused { why });
+                    }
+                    _ => {}
+                }
+            }
+        };
+        bounded("setting the guest's clock", set).await
+    }
+}
+
+/// Exchanges that are made for one comparison; the quickest one is the most exact.
+const EXCHANGES: u32 = 4;
+
+/// Compares the clocks in an open session.
+async fn compare(session: &mut Session, here: &dyn Clock) -> Result<ClockReading, GuestError> {
+    let mut best: Option<ClockReading> = None;
+    for id in 1..=EXCHANGES {
+        let asked = here.now().as_microsecond();
+        session.send(id, &Request::Clock).await?;
+        let guest_us = loop {
+            match session.receive("the guest's clock").await? {
+                (of, Reply::Clock { unix_us }) if of == id => break unix_us,
+                (of, Reply::Failed { why }) if of == id => return Err(GuestError::Refused { why }),
+                (of, _) if of == id => return Err(unexpected("clock")),
+                _ => {}
+            }
+        };
+        let reading = ClockReading::of(guest_us, asked, here.now().as_microsecond());
+        if best.is_none_or(|best| reading.round_trip < best.round_trip) {
+            best = Some(reading);
+        }
+    }
+    best.ok_or_else(|| unexpected("clock"))
+}
+
+/// Gives a conversation [`ANSWER`] to come to its end.
+async fn bounded<T>(
+    what: &str,
+    conversation: impl Future<Output = Result<T, GuestError>>,
+) -> Result<T, GuestError> {
+    tokio::time::timeout(ANSWER, conversation)
+        .await
+        .unwrap_or_else(|_| {
+            Err(GuestError::Deadline {
+                what: what.to_owned(),
+                deadline: ANSWER,
+                last: None,
+            })
+        })
 }
 
 /// Carries a program's streams both ways until it ends.

@@ -196,6 +196,63 @@ impl HostNet for LinuxNet {
             .collect())
     }
 
+    async fn drain(&self, links: &[String]) -> Result<(), HostNetError> {
+        talk("dropping what waits for guests", async |handle| {
+            let found: Vec<_> = handle.link().get().execute().try_collect().await?;
+            for message in found {
+                let attributes = &message.attributes;
+                let ours = attributes.iter().any(
+                    |attribute| matches!(attribute, LinkAttribute::IfName(name) if links.contains(name)),
+                );
+                let length = attributes.iter().find_map(|attribute| match attribute {
+                    LinkAttribute::TxQueueLen(length) => Some(*length),
+                    _ => None,
+                });
+                let (true, Some(length)) = (ours, length) else {
+                    continue;
+                };
+                // A tap's ring keeps its packets over anything but this: made shorter, it drops what does not fit.
+                for length in [0, length] {
+                    let mut change = LinkUnspec::new_with_index(message.header.index).build();
+                    change.attributes.push(LinkAttribute::TxQueueLen(length));
+                    handle.link().set(change).execute().await?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn forget_peers(&self, bridges: &[(String, Cidr)]) -> Result<(), HostNetError> {
+        let links = self.links().await?;
+        let indices: Vec<u32> = links
+            .iter()
+            .filter(|link| bridges.iter().any(|(name, _)| *name == link.name))
+            .map(|link| link.index)
+            .collect();
+        talk("forgetting neighbours", async |handle| {
+            let neighbours: Vec<_> = handle.neighbours().get().execute().try_collect().await?;
+            for neighbour in neighbours {
+                if !indices.contains(&neighbour.header.ifindex) {
+                    continue;
+                }
+                match handle.neighbours().del(neighbour).execute().await {
+                    // The kernel may have dropped it itself, and keeps those of multicast.
+                    Ok(()) | Err(rtnetlink::Error::NetlinkError(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        for (_, cidr) in bridges {
+            for end in ["--orig-src", "--orig-dst"] {
+                conntrack(&["-D", end, &cidr.to_string()]).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
         match nft(&["delete", "table", family, name]).await {
             Err(HostNetError::Failed { why, .. }) if why.contains("No such file or directory") => {
@@ -224,6 +281,29 @@ async fn nft(arguments: &[&str]) -> Result<Option<Vec<u8>>, HostNetError> {
                 return Err(HostNetError::Permission { what });
             }
             Err(failed(&what, &why))
+        }
+    }
+}
+
+/// Runs conntrack; where it is not installed, connections run out by themselves.
+async fn conntrack(arguments: &[&str]) -> Result<(), HostNetError> {
+    let what = format!("conntrack {}", arguments.join(" "));
+    let run = tokio::process::Command::new("conntrack")
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match tokio::time::timeout(DEADLINE, run).await {
+        Err(_) => Err(failed(&what, &format!("no end within {DEADLINE:?}"))),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(Err(error)) => Err(failed(&what, &error)),
+        Ok(Ok(output)) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            // It says 1 where there was nothing to delete.
+            if output.status.success() || said.contains("0 flow entries") {
+                return Ok(());
+            }
+            Err(failed(&what, &said.trim()))
         }
     }
 }

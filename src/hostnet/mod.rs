@@ -87,6 +87,13 @@ pub trait HostNet: Send + Sync {
     /// Lists nftables tables as FAMILY and NAME. Empty where nft is not installed.
     async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError>;
 
+    /// Drops what waits in the queues of links whose other end does not read: packets from before a guest was put back.
+    /// A link that is gone is as good.
+    async fn drain(&self, links: &[String]) -> Result<(), HostNetError>;
+
+    /// Forgets what this machine knows of the hosts on these bridges with these subnets: neighbours and connections.
+    async fn forget_peers(&self, bridges: &[(String, Cidr)]) -> Result<(), HostNetError>;
+
     /// Removes an nftables table; one that is gone is as good.
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError>;
 }

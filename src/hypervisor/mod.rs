@@ -3,9 +3,11 @@
 //! A driver never acts on a thing that does not carry the mark of the lab it was told to act for: each call names the
 //! lab, and the driver reads the mark again before it acts.
 
+mod capture;
 mod error;
 pub mod libvirt;
 
+pub use capture::{Anatomy, Capture, DiskState, DomainDisk, Memory};
 pub use error::HypervisorError;
 
 use std::time::Duration;
@@ -108,7 +110,7 @@ pub enum PowerAction {
 
 /// A hypervisor.
 #[async_trait]
-pub trait Hypervisor: Send + Sync {
+pub trait Hypervisor: Capture {
     /// Tells what this is.
     async fn machine(&self) -> Result<Machine, HypervisorError>;
 

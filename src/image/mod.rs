@@ -16,6 +16,7 @@ mod measure;
 mod micro;
 mod modules;
 mod packages;
+pub mod qcow2;
 mod recipe;
 mod store;
 

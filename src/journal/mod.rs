@@ -10,11 +10,12 @@
 //!
 //! `SQLite` in WAL mode with `synchronous=FULL`: what a call has returned from is on the disk.
 
+mod crash;
 mod operations;
 mod runs;
 mod schema;
 
-pub use operations::OperationId;
+pub use operations::{OperationId, UnfinishedOperation};
 pub use runs::{ActState, OpenAct, RunRow};
 
 use std::path::{Path, PathBuf};
@@ -127,6 +128,17 @@ impl Journal {
         self.connection
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes; it is on the disk when this returns.
+    fn write(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize, JournalError> {
+        crash::point();
+        let changed = self
+            .connection()
+            .execute(sql, values)
+            .map_err(|error| self.fail(error))?;
+        crash::point();
+        Ok(changed)
     }
 
     fn fail(&self, source: rusqlite::Error) -> JournalError {

@@ -11,17 +11,62 @@ use super::{Journal, JournalError, now};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperationId(i64);
 
+/// An operation that was begun with a plan and has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfinishedOperation {
+    /// Its id.
+    pub id: OperationId,
+    /// The verb.
+    pub verb: String,
+    /// What it takes to finish it, JSON.
+    pub plan: String,
+}
+
 impl Journal {
-    /// Starts an operation.
+    /// Starts an operation that needs no finishing when it is broken off: doing it again does.
     pub fn begin(&self, lab: Uuid, verb: &str) -> Result<OperationId, JournalError> {
+        self.start(lab, verb, None)
+    }
+
+    /// Starts an operation that somebody has to finish when it is broken off; `plan` says what that takes.
+    pub fn begin_planned(
+        &self,
+        lab: Uuid,
+        verb: &str,
+        plan: &str,
+    ) -> Result<OperationId, JournalError> {
+        self.start(lab, verb, Some(plan))
+    }
+
+    fn start(
+        &self,
+        lab: Uuid,
+        verb: &str,
+        plan: Option<&str>,
+    ) -> Result<OperationId, JournalError> {
+        let sql = "INSERT INTO operations (lab, verb, started_at, plan) VALUES (?1, ?2, ?3, ?4)";
+        self.write(sql, params![lab.to_string(), verb, now(), plan])?;
+        Ok(OperationId(self.connection().last_insert_rowid()))
+    }
+
+    /// Returns a lab's planned operations that have not ended, the last one first.
+    pub fn unfinished(&self, lab: Uuid) -> Result<Vec<UnfinishedOperation>, JournalError> {
         let connection = self.connection();
-        connection
-            .execute(
-                "INSERT INTO operations (lab, verb, started_at) VALUES (?1, ?2, ?3)",
-                params![lab.to_string(), verb, now()],
-            )
-            .map_err(|error| self.fail(error))?;
-        Ok(OperationId(connection.last_insert_rowid()))
+        let list = || -> rusqlite::Result<Vec<UnfinishedOperation>> {
+            let mut statement = connection.prepare(
+                "SELECT id, verb, plan FROM operations
+                 WHERE lab = ?1 AND ended_at IS NULL AND plan IS NOT NULL ORDER BY id DESC",
+            )?;
+            let rows = statement.query_map([lab.to_string()], |row| {
+                Ok(UnfinishedOperation {
+                    id: OperationId(row.get(0)?),
+                    verb: row.get(1)?,
+                    plan: row.get(2)?,
+                })
+            })?;
+            rows.collect()
+        };
+        list().map_err(|error| self.fail(error))
     }
 
     /// Writes down that a step is about to be done.
@@ -33,10 +78,8 @@ impl Journal {
         inverse: Option<&str>,
     ) -> Result<(), JournalError> {
         let sql = "INSERT OR REPLACE INTO steps (operation, step, what, inverse, intended_at) VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.connection()
-            .execute(sql, params![operation.0, step, what, inverse, now()])
-            .map_err(|error| self.fail(error))?;
-        Ok(())
+        self.write(sql, params![operation.0, step, what, inverse, now()])
+            .map(drop)
     }
 
     /// Writes down how a step ended.
@@ -49,32 +92,24 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
         let sql = "UPDATE steps SET took_ms = ?3, failure = ?4 WHERE operation = ?1 AND step = ?2";
-        self.connection()
-            .execute(sql, params![operation.0, step, took_ms, failure])
-            .map_err(|error| self.fail(error))?;
-        Ok(())
+        self.write(sql, params![operation.0, step, took_ms, failure])
+            .map(drop)
     }
 
     /// Ends an operation.
     pub fn end(&self, operation: OperationId, outcome: &str) -> Result<(), JournalError> {
         let sql = "UPDATE operations SET ended_at = ?2, outcome = ?3 WHERE id = ?1";
-        self.connection()
-            .execute(sql, params![operation.0, now(), outcome])
-            .map_err(|error| self.fail(error))?;
-        Ok(())
+        self.write(sql, params![operation.0, now(), outcome])
+            .map(drop)
     }
 
     /// Forgets a lab that is destroyed: its operations and runs.
     pub fn forget(&self, lab: Uuid) -> Result<(), JournalError> {
         let lab = lab.to_string();
-        let connection = self.connection();
-        let forget = || {
-            connection.execute(
-                "DELETE FROM steps WHERE operation IN (SELECT id FROM operations WHERE lab = ?1)",
-                [&lab],
-            )?;
-            connection.execute("DELETE FROM operations WHERE lab = ?1", [&lab])
-        };
-        forget().map(drop).map_err(|error| self.fail(error))
+        let steps =
+            "DELETE FROM steps WHERE operation IN (SELECT id FROM operations WHERE lab = ?1)";
+        self.write(steps, [&lab])?;
+        self.write("DELETE FROM operations WHERE lab = ?1", [&lab])
+            .map(drop)
     }
 }

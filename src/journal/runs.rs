@@ -89,19 +89,14 @@ impl Journal {
         let sql =
             "INSERT INTO runs (id, lab, scenario, seed, started_at) VALUES (?1, ?2, ?3, ?4, ?5)";
         let values = params![id, lab.to_string(), scenario, seed.cast_signed(), now()];
-        self.connection()
-            .execute(sql, values)
-            .map(drop)
-            .map_err(|error| self.fail(error))
+        self.write(sql, values).map(drop)
     }
 
     /// Ends a run with its verdict and document.
     pub fn end_run(&self, id: &str, verdict: &str, document: &str) -> Result<(), JournalError> {
         let sql = "UPDATE runs SET ended_at = ?2, verdict = ?3, document = ?4 WHERE id = ?1";
-        self.connection()
-            .execute(sql, params![id, now(), verdict, document])
+        self.write(sql, params![id, now(), verdict, document])
             .map(drop)
-            .map_err(|error| self.fail(error))
     }
 
     /// Writes an act down before it is done; returns its place in the run.
@@ -130,30 +125,22 @@ impl Journal {
         note: Option<&str>,
     ) -> Result<(), JournalError> {
         let sql = "UPDATE acts SET state = ?3, note = ?4 WHERE run = ?1 AND sequence = ?2";
-        self.connection()
-            .execute(sql, params![run, sequence, state.as_str(), note])
+        self.write(sql, params![run, sequence, state.as_str(), note])
             .map(drop)
-            .map_err(|error| self.fail(error))
     }
 
     /// Claims an act for undoing; false where somebody else has it.
     pub fn claim_act(&self, run: &str, sequence: i64, by: &str) -> Result<bool, JournalError> {
         let sql = "UPDATE acts SET claimed_by = ?3 WHERE run = ?1 AND sequence = ?2 AND state IN ('intended', 'acted', 'left')
             AND (claimed_by IS NULL OR claimed_by = ?3)";
-        let changed = self
-            .connection()
-            .execute(sql, params![run, sequence, by])
-            .map_err(|error| self.fail(error))?;
+        let changed = self.write(sql, params![run, sequence, by])?;
         Ok(changed == 1)
     }
 
     /// Gives up the claims on a run's open acts: whoever made them is known to be dead.
     pub fn release_claims(&self, run: &str) -> Result<(), JournalError> {
         let sql = "UPDATE acts SET claimed_by = NULL WHERE run = ?1 AND state != 'undone'";
-        self.connection()
-            .execute(sql, [run])
-            .map(drop)
-            .map_err(|error| self.fail(error))
+        self.write(sql, [run]).map(drop)
     }
 
     /// Returns a lab's acts that are not put back, last one first.
@@ -178,6 +165,14 @@ impl Journal {
         list().map_err(|error| self.fail(error))
     }
 
+    /// Closes the open acts of runs that began after `since`: the hosts that they were done to are what they were then.
+    pub fn supersede_acts(&self, lab: Uuid, since: &str, note: &str) -> Result<(), JournalError> {
+        let sql = "UPDATE acts SET state = 'undone', note = ?3 WHERE state != 'undone'
+            AND run IN (SELECT id FROM runs WHERE lab = ?1 AND started_at > ?2)";
+        self.write(sql, params![lab.to_string(), since, note])
+            .map(drop)
+    }
+
     /// Keeps a piece of evidence.
     pub fn keep_evidence(
         &self,
@@ -188,10 +183,8 @@ impl Journal {
         text: &str,
     ) -> Result<(), JournalError> {
         let sql = "INSERT INTO evidence (run, variant, probe, source, at, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        self.connection()
-            .execute(sql, params![run, variant, probe, source, now(), text])
+        self.write(sql, params![run, variant, probe, source, now(), text])
             .map(drop)
-            .map_err(|error| self.fail(error))
     }
 
     /// Returns all runs, the last one first.

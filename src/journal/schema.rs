@@ -5,12 +5,13 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 /// The version that this twin writes.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// How long a write waits for another twin's.
 const BUSY: Duration = Duration::from_secs(10);
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE operations (
     id INTEGER PRIMARY KEY,
     lab TEXT NOT NULL,
@@ -60,7 +61,12 @@ CREATE TABLE evidence (
     text TEXT NOT NULL
 ) STRICT;
 CREATE INDEX acts_open ON acts(run) WHERE state IN ('intended', 'acted');
-"];
+",
+    "
+-- What it takes to finish an operation that was broken off.
+ALTER TABLE operations ADD COLUMN plan TEXT;
+",
+];
 
 /// Sets the connection up.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {

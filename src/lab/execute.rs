@@ -88,7 +88,11 @@ pub async fn apply(
     };
     let plan = std::mem::take(&mut prepared.plan);
     let machine_lock = prepared.machine_lock.take();
-    let outcome = executor.run(plan, machine_lock).await;
+    let mut outcome = executor.run(plan, machine_lock).await;
+    if outcome.is_ok() {
+        let (lab, topology) = (prepared.placed.record.uuid, &prepared.placed.topology);
+        outcome = layout.expect_baselines(lab, &topology.baselines);
+    }
     let ready = drivers.clock.elapsed().saturating_sub(started);
     let steps = executor
         .done

@@ -5,7 +5,7 @@
 //!    journal.sqlite   keys/   accelerator.json   log/
 //!    pool/            perhaps a file system of its own, with reflink
 //!      images/        built images
-//!      labs/UUID/     lab.json, one directory a host: disks, serial.log, guest.sock
+//!      labs/UUID/     lab.json, one directory a host: disks, serial.log, guest.sock; baselines/NAME/
 //!      ram/           libvirt's memory_backing_dir
 //! ```
 
@@ -15,10 +15,13 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::LabError;
-use crate::model::LabRecord;
+use crate::model::{Baseline, LabRecord};
 
 /// The file in a lab's directory that marks it.
 const RECORD: &str = "lab.json";
+
+/// The file in a lab's directory with the baselines that its topology expects.
+const EXPECTED: &str = "expected-baselines.json";
 
 /// QEMU's user passes through directories and lists none.
 const DIRECTORY_MODE: u32 = 0o711;
@@ -55,6 +58,16 @@ impl Layout {
         self.pool().join("labs").join(lab.to_string())
     }
 
+    /// A lab's baselines.
+    pub fn baselines(&self, lab: Uuid) -> PathBuf {
+        self.lab(lab).join("baselines")
+    }
+
+    /// What the self-test of baselines found.
+    pub fn self_test_cache(&self) -> PathBuf {
+        self.state.join("self-test.json")
+    }
+
     /// The SSH key for guests without twin-guest.
     pub fn ssh_key(&self) -> PathBuf {
         self.state.join("keys").join("guest")
@@ -81,6 +94,28 @@ impl Layout {
         // An operator's umask does not apply to what QEMU has to pass through.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(DIRECTORY_MODE))
             .map_err(LabError::io(what()))
+    }
+
+    /// Keeps what baselines the topology expects.
+    pub(crate) fn expect_baselines(
+        &self,
+        lab: Uuid,
+        baselines: &[Baseline],
+    ) -> Result<(), LabError> {
+        let file = self.lab(lab).join(EXPECTED);
+        let text = serde_json::to_vec(baselines).unwrap_or_default();
+        if std::fs::read(&file).is_ok_and(|known| known == text) {
+            return Ok(());
+        }
+        std::fs::write(&file, text).map_err(LabError::io(format!("writing {}", file.display())))
+    }
+
+    /// The baselines that the lab's topology expects.
+    pub fn expected_baselines(&self, lab: Uuid) -> Vec<Baseline> {
+        std::fs::read(self.lab(lab).join(EXPECTED))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
     }
 
     /// Makes a lab's directory with its mark.

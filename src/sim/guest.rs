@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::world::{Inside, Sabotage, SimWorld, State};
-use crate::guest::{Greeting, Guest, GuestError, Output, Program};
+use crate::clock::Clock;
+use crate::guest::{ClockReading, Greeting, Guest, GuestError, Output, Program};
 use crate::hypervisor::Power;
 use crate::wire::{
     GuestState, HostConfig, InstanceConfig, InstanceState, KernelLine, ProcessState, Request,
@@ -276,5 +277,16 @@ impl Guest for SimGuest {
     async fn kernel_log(&self, _: u64) -> Result<Vec<KernelLine>, GuestError> {
         self.answering(Instant::now() + CALL).await?;
         Ok(Vec::new())
+    }
+
+    async fn clock(&self, here: &dyn Clock) -> Result<ClockReading, GuestError> {
+        self.state().await?;
+        let now = here.now().as_microsecond();
+        Ok(ClockReading::of(now, now, now))
+    }
+
+    async fn set_clock(&self, _: &dyn Clock) -> Result<(), GuestError> {
+        // Simulated guests have this machine's clock.
+        self.state().await.map(drop)
     }
 }

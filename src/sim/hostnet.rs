@@ -41,6 +41,14 @@ impl HostNet for SimNet {
         Ok(self.0.lock().tables.clone())
     }
 
+    async fn drain(&self, _: &[String]) -> Result<(), HostNetError> {
+        Ok(())
+    }
+
+    async fn forget_peers(&self, _: &[(String, Cidr)]) -> Result<(), HostNetError> {
+        Ok(())
+    }
+
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
         self.0.lock().tables.retain(|(its_family, its_name)| {
             (its_family.as_str(), its_name.as_str()) != (family, name)

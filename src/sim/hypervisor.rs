@@ -29,7 +29,10 @@ fn not_ours(what: String) -> HypervisorError {
     HypervisorError::NotOurs { what }
 }
 
-fn our_domain(state: &mut State, target: Target) -> Result<&mut SimDomain, HypervisorError> {
+pub(super) fn our_domain(
+    state: &mut State,
+    target: Target,
+) -> Result<&mut SimDomain, HypervisorError> {
     let domain = state
         .domains
         .get_mut(&target.uuid)
@@ -164,6 +167,7 @@ impl Hypervisor for SimHypervisor {
                     answers_at: None,
                     boots: 0,
                     guest: super::world::Inside::default(),
+                    states: std::collections::BTreeMap::new(),
                 };
                 state.domains.insert(domain.spec.uuid, fresh);
             }

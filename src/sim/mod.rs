@@ -4,6 +4,7 @@
 //! which a test starts paused: it stands still while anything runs and leaps to the next timer when nothing does. The same
 //! seed gives the same world.
 
+mod capture;
 mod guest;
 mod hostnet;
 mod hypervisor;

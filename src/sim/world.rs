@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::capture::Saved;
 use super::{SimGuest, SimHypervisor, SimNet};
 use crate::clock::Clock;
 use crate::guest::Guest;
@@ -53,6 +54,7 @@ pub(super) struct SimDomain {
     pub(super) answers_at: Option<Instant>,
     pub(super) boots: u32,
     pub(super) guest: Inside,
+    pub(super) states: BTreeMap<String, Saved>,
 }
 
 /// What is inside a guest, kept over reboots as far as a disk would.

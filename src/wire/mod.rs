@@ -120,6 +120,13 @@ pub enum Request {
         /// The sequence number of the last record already known; 0 for all.
         after: u64,
     },
+    /// Asks for [`Reply::Clock`].
+    Clock,
+    /// Moves the guest's clock.
+    ClockStep {
+        /// By so many microseconds; negative moves it back.
+        by_us: i64,
+    },
     /// Powers the guest off cleanly: services and instances stop, file systems are synced.
     PowerOff,
 }
@@ -163,6 +170,11 @@ pub enum Reply {
     KernelLog {
         /// In order; at most what fits a frame. Ask again from the last one's sequence number.
         lines: Vec<KernelLine>,
+    },
+    /// The guest's clock.
+    Clock {
+        /// Microseconds since 1970.
+        unix_us: i64,
     },
     /// Done.
     Done,

@@ -4,11 +4,16 @@ use std::time::{Duration, Instant};
 
 use twin::units::{Random, Seed};
 
-use crate::support::{TestLab, full};
+use crate::support::{Strangers, TestLab, full};
 
-/// Kills of `up` and of `destroy` each, at full size and as a sample.
-fn kills() -> u64 {
-    if full() { 40 } else { 3 }
+/// A topology and how it is killed.
+struct Rehearsal {
+    topology: &'static str,
+    /// Kills of `up` and of `destroy` each.
+    kills: u64,
+    /// Kills come at a random instant of these, longer than each verb takes.
+    up_ms: u64,
+    destroy_ms: u64,
 }
 
 /// Starts a verb and kills it after `after`; tells whether it was still at work.
@@ -28,48 +33,57 @@ fn killed(lab: &TestLab, arguments: &[&str], after: Duration) -> bool {
 
 #[test]
 fn a_killed_up_is_finished_by_the_next_and_a_killed_destroy_leaves_nothing() {
+    rehearse(&Rehearsal {
+        topology: "tiny",
+        kills: if full() { 40 } else { 3 },
+        up_ms: 7000,
+        destroy_ms: 1200,
+    });
+    if full() {
+        rehearse(&Rehearsal {
+            topology: "testcloud",
+            kills: 5,
+            up_ms: 16_000,
+            destroy_ms: 2500,
+        });
+    }
+}
+
+fn rehearse(rehearsal: &Rehearsal) {
     let lab = TestLab::new();
+    let up = ["up", rehearsal.topology];
     let seed = Seed(
         std::env::var("TWIN_SEED")
             .ok()
             .and_then(|text| text.parse().ok())
             .unwrap_or(7),
     );
+    let strangers = Strangers::make(&lab.name);
+    let before = strangers.picture();
+    // The stranger's domain is named like one of the lab's.
+    let others = lab.traces();
     let mut random = Random::new(seed);
-    lab.done(&["up", "tiny"]);
+    lab.done(&up);
     lab.done(&["destroy"]);
-    let mut hits = 0;
-    for round in 0..kills() {
-        let after = Duration::from_millis(random.below(7000));
-        hits += u32::from(killed(&lab, &["up", "tiny"], after));
+    let (mut ups, mut destroys) = (0, 0);
+    for round in 0..rehearsal.kills {
+        let after = Duration::from_millis(random.below(rehearsal.up_ms));
+        ups += u32::from(killed(&lab, &up, after));
         // Every other time also without its journal's memory of it: the marks are enough.
         if round % 2 == 1 {
-            for name in ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"] {
-                let _ = std::fs::remove_file(lab.state.join(name));
-            }
+            forget(&lab);
         }
-        if round % 3 == 2 {
-            let destroyed = lab.run(&["destroy"]);
-            let nothing_yet = destroyed.status.code() == Some(4);
-            assert!(
-                nothing_yet || destroyed.status.code() == Some(0),
-                "seed {seed}, round {round}, {after:?}"
-            );
-            assert_eq!(
-                lab.traces(),
-                Vec::<String>::new(),
-                "seed {seed}, round {round}, {after:?}"
-            );
-            continue;
-        }
-        lab.done(&["up", "tiny"]);
-        let again = lab.json(&["up", "tiny"]);
+        lab.done(&up);
+        let again = lab.json(&up);
         assert_eq!(
             again["changed"], 0,
             "seed {seed}, round {round}, {after:?}: {again}"
         );
-        let after = Duration::from_millis(random.below(1200));
-        hits += u32::from(killed(&lab, &["destroy"], after));
+        let after = Duration::from_millis(random.below(rehearsal.destroy_ms));
+        destroys += u32::from(killed(&lab, &["destroy"], after));
+        if round % 4 < 2 {
+            forget(&lab);
+        }
         let finished = lab.run(&["destroy"]);
         assert!(
             matches!(finished.status.code(), Some(0 | 4)),
@@ -77,9 +91,21 @@ fn a_killed_up_is_finished_by_the_next_and_a_killed_destroy_leaves_nothing() {
         );
         assert_eq!(
             lab.traces(),
-            Vec::<String>::new(),
+            others,
             "seed {seed}, round {round}, destroy killed after {after:?}"
         );
     }
-    assert!(hits > 0, "no kill hit anything");
+    println!(
+        "kills: {}, seed {seed}: {} each, {ups} of up and {destroys} of destroy hit it at work",
+        rehearsal.topology, rehearsal.kills
+    );
+    assert!(ups > 0 && destroys > 0, "no kill hit anything");
+    assert_eq!(strangers.picture(), before);
+}
+
+/// Deletes the journal.
+fn forget(lab: &TestLab) {
+    for name in ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"] {
+        let _ = std::fs::remove_file(lab.state.join(name));
+    }
 }

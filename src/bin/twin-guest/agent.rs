@@ -255,6 +255,12 @@ impl Agent {
                     lines: kmsg::since(after)?,
                 });
             }
+            Request::Clock => {
+                return Ok(Reply::Clock {
+                    unix_us: procfs::clock_us(),
+                });
+            }
+            Request::ClockStep { by_us } => procfs::step_clock(by_us)?,
             Request::Configure(config) => {
                 self.services.configure(&config.services)?;
                 self.nova.configure(config.compute)?;

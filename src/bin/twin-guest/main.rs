@@ -1,11 +1,12 @@
 //! twin-guest: twin's helper inside lab guests.
 //!
-//! It plays three parts, told by its first argument:
+//! It plays these parts, told by its first argument:
 //!
 //! ```text
 //!  (process 1)  init    mounts, kernel modules, reaps; starts and restarts the agent
 //!  agent        agent   network, disk, the channel to twin, services, nova-compute's records
 //!  hold         holder  one service's or instance's process: its name, its memory, its ports
+//!  talk, dirty  load    numbered messages between hosts, writes to memory: what baselines are tried with
 //! ```
 //!
 //! In the `micro` image it is process 1; in `debian` systemd starts `twin-guest agent`.
@@ -13,6 +14,7 @@
 mod agent;
 mod boot;
 mod channel;
+mod dirty;
 mod exec;
 mod hold;
 mod init;
@@ -21,6 +23,7 @@ mod kmsg;
 mod nova;
 mod procfs;
 mod service;
+mod talk;
 
 use std::process::ExitCode;
 
@@ -32,7 +35,9 @@ fn main() -> ExitCode {
             agent::run(arguments.get(1).map(String::as_str) == Some("--under-systemd"))
         }
         Some("hold") => hold::run(&arguments[1..]),
-        _ => Err("usage: twin-guest agent [--under-systemd] | hold ..".into()),
+        Some("talk") => talk::run(&arguments[1..]),
+        Some("dirty") => dirty::run(&arguments[1..]),
+        _ => Err("usage: twin-guest agent [--under-systemd] | hold .. | talk .. | dirty ..".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -49,6 +49,24 @@ pub(crate) fn clock_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The wall clock in microseconds since 1970.
+pub(crate) fn clock_us() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Moves the wall clock.
+pub(crate) fn step_clock(by_us: i64) -> Result<(), String> {
+    use nix::sys::time::{TimeSpec, TimeValLike};
+    use nix::time::{ClockId, clock_gettime, clock_settime};
+    let clock = ClockId::CLOCK_REALTIME;
+    clock_gettime(clock)
+        .and_then(|now| clock_settime(clock, now + TimeSpec::microseconds(by_us)))
+        .map_err(|error| format!("setting the clock: {error}"))
+}
+
 /// The host name.
 pub(crate) fn hostname() -> String {
     text("/proc/sys/kernel/hostname").trim().to_owned()

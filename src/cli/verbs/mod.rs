@@ -11,18 +11,25 @@ pub(crate) mod power;
 pub(crate) mod recover;
 pub(crate) mod release;
 pub(crate) mod report;
+pub(crate) mod restore;
 pub(crate) mod runs;
 pub(crate) mod scenario;
 pub(crate) mod schema;
+pub(crate) mod snapshot;
+pub(crate) mod snapshots;
 pub(crate) mod status;
 pub(crate) mod up;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::failure::{Failure, code};
 use super::flags::{Cli, Global, Verb};
 use super::ui::Ui;
 use super::{logging, wiring};
 use crate::journal::Journal;
-use crate::lab::{Drivers, Found, Layout, choose, find_all};
+use crate::lab::{Drivers, Found, LabError, Layout, Lock, choose, find_all};
+use crate::snapshot::{self as baselines, Set, SnapshotError};
 
 /// What every verb is given.
 pub(crate) struct Context<'c> {
@@ -56,6 +63,14 @@ impl Context<'_> {
     pub(crate) async fn lab(&self) -> Result<Found, Failure> {
         let labs = find_all(self.drivers(), &self.layout).await?;
         Ok(choose(labs, self.global.lab.as_deref())?)
+    }
+
+    /// Takes a lab's lock.
+    pub(crate) async fn lock(&self, found: &Found, verb: &str) -> Result<Lock, Failure> {
+        let machine = self.drivers().hypervisor.machine().await?;
+        let record = &found.record;
+        let lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), verb);
+        Ok(lock.map_err(LabError::from)?)
     }
 
     /// Refuses `--json` for a verb that has no document.
@@ -92,6 +107,9 @@ pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
         Verb::Down(flags) => down::run(&context, flags).await,
         Verb::Destroy(flags) => destroy::run(&context, flags).await,
         Verb::Release(flags) => release::run(&context, flags).await,
+        Verb::Snapshot(flags) => snapshot::run(&context, flags).await,
+        Verb::Snapshots(flags) => snapshots::run(&context, flags).await,
+        Verb::Restore(flags) => restore::run(&context, flags).await,
         Verb::Scenario(flags) => scenario::run(&context, flags).await,
         Verb::Runs(flags) => runs::run(&context, flags).await,
         Verb::Report(flags) => report::run(&context, flags),
@@ -117,6 +135,8 @@ fn logged(verb: &Verb) -> Option<&'static str> {
         Verb::Down(_) => Some("down"),
         Verb::Destroy(_) => Some("destroy"),
         Verb::Release(_) => Some("release"),
+        Verb::Snapshot(flags) if flags.changes_something() => Some("snapshot"),
+        Verb::Restore(_) => Some("restore"),
         Verb::Scenario(flags) if flags.changes_something() => Some("scenario"),
         Verb::Recover(_) => Some("recover"),
         _ => None,
@@ -129,7 +149,7 @@ pub(crate) async fn interruptible<T>(
     on_interrupt: impl FnOnce() -> Failure,
 ) -> Result<T, Failure> {
     let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        match signal(SignalKind::terminate()) {
             Ok(mut signal) => drop(signal.recv().await),
             Err(_) => std::future::pending().await,
         }
@@ -138,6 +158,92 @@ pub(crate) async fn interruptible<T>(
         outcome = work => outcome,
         _ = tokio::signal::ctrl_c() => Err(on_interrupt()),
         () = terminate => Err(on_interrupt()),
+    }
+}
+
+/// The first Ctrl-C, or its like, asks a verb to come to an end; the second one ends it.
+pub(crate) struct Interrupt {
+    receiver: watch::Receiver<bool>,
+    listener: tokio::task::JoinHandle<()>,
+}
+
+impl Interrupt {
+    /// Listens from now on until dropped.
+    pub(crate) fn listen() -> Self {
+        let (interrupt, receiver) = watch::channel(false);
+        let listener = tokio::spawn(async move {
+            let terminate = signal(SignalKind::terminate());
+            let hang_up = signal(SignalKind::hangup());
+            let (Ok(mut terminate), Ok(mut hang_up)) = (terminate, hang_up) else {
+                return;
+            };
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+            // A verb that has ended takes no notice.
+            let _ = interrupt.send(true);
+            if tokio::signal::ctrl_c().await.is_ok() {
+                // What is open stays in the journal, and `twin recover` finishes it.
+                std::process::exit(i32::from(code::INTERRUPTED));
+            }
+        });
+        Self { receiver, listener }
+    }
+
+    /// Turns true when the end is asked for.
+    pub(crate) const fn receiver(&self) -> &watch::Receiver<bool> {
+        &self.receiver
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+/// What of a lab is not put back, in words. Called with its lock held.
+pub(crate) fn dirty(set: &Set<'_>) -> Result<Vec<String>, Failure> {
+    let mut dirty = baselines::unfinished(set.journal, set.found.record.uuid)?;
+    let acts = set.journal.open_acts(set.found.record.uuid)?;
+    dirty.extend(
+        acts.iter()
+            .map(|act| format!("{} of run {} is not put back", act.step, act.run)),
+    );
+    Ok(dirty)
+}
+
+/// Refuses where a baseline or a restore was broken off.
+pub(crate) fn refuse_unfinished(set: &Set<'_>) -> Result<(), Failure> {
+    let unfinished = baselines::unfinished(set.journal, set.found.record.uuid)?;
+    if unfinished.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::dirty(
+        unfinished.join("\n"),
+        vec!["`twin recover` finishes it".into()],
+    ))
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        let (message, cures) = (error.to_string(), error.cures());
+        match error {
+            SnapshotError::Lab(error) => error.into(),
+            SnapshotError::Unknown { .. } | SnapshotError::Exists { .. } => {
+                Self::usage(message, cures)
+            }
+            SnapshotError::Gates { .. } => Self::failed(message, cures),
+            SnapshotError::Dirty { .. } => Self::dirty(message, cures),
+            SnapshotError::Interrupted { .. } => Self::interrupted(message, cures),
+            SnapshotError::Io { .. }
+            | SnapshotError::Refused { .. }
+            | SnapshotError::Mode { .. }
+            | SnapshotError::Damaged { .. }
+            | SnapshotError::PutBack { .. } => Self::machine(message, cures),
+        }
     }
 }
 

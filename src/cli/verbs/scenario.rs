@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use tokio::sync::watch;
+
 use tracing::instrument;
 
-use super::{Context, DONE};
+use super::{Context, DONE, Interrupt};
 use crate::cli::failure::{Failure, code};
 use crate::cli::files;
 use crate::diagnostics::Source;
@@ -280,39 +280,20 @@ async fn carry_out(
 ) -> Result<u8, Failure> {
     let journal = context.journal()?;
     let progress = context.ui.watch();
-    let (interrupt, interrupted) = watch::channel(false);
-    let listener = tokio::spawn(async move {
-        let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-        let hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-        let (Ok(mut terminate), Ok(mut hang_up)) = (terminate, hang_up) else {
-            return;
-        };
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-            _ = hang_up.recv() => {}
-        }
-        // A run that has ended takes no notice.
-        let _ = interrupt.send(true);
-        if tokio::signal::ctrl_c().await.is_ok() {
-            // The second Ctrl-C: what is open stays in the journal, and `twin recover` finishes it.
-            std::process::exit(i32::from(code::INTERRUPTED));
-        }
-    });
+    let interrupt = Interrupt::listen();
     let outcome = scenario::run(
         scenario,
         choice,
         world,
         &journal,
         progress.as_ref(),
-        interrupted.clone(),
+        interrupt.receiver().clone(),
     )
     .await;
-    listener.abort();
     let document = outcome.map_err(|error| failure_of(error, source))?;
     context.ui.text(&scenario_text(&document));
     context.ui.document(&document);
-    if *interrupted.borrow() && document.verdict != Verdict::Dirty {
+    if *interrupt.receiver().borrow() && document.verdict != Verdict::Dirty {
         return Ok(code::INTERRUPTED);
     }
     Ok(exit_code(document.verdict))

@@ -26,6 +26,16 @@ pub(crate) enum Name {
     ScenarioResult,
     /// Of `twin runs`.
     Runs,
+    /// Of `twin snapshot NAME`.
+    Snapshot,
+    /// Of `twin snapshots`.
+    Snapshots,
+    /// Of `twin snapshot NAME --show`.
+    Baseline,
+    /// Of `twin snapshot NAME --verify`.
+    Verify,
+    /// Of `twin restore`.
+    Restore,
     /// Of `twin recover`.
     Recover,
     /// Of any failure.
@@ -49,6 +59,11 @@ fn schema(name: Name) -> Schema {
         Name::Scenarios => schema_for!(report::ScenariosDocument),
         Name::ScenarioResult => schema_for!(report::ScenarioDocument),
         Name::Runs => schema_for!(report::RunsDocument),
+        Name::Snapshot => schema_for!(report::SnapshotDocument),
+        Name::Snapshots => schema_for!(report::SnapshotsDocument),
+        Name::Baseline => schema_for!(report::BaselineDocument),
+        Name::Verify => schema_for!(report::VerifyDocument),
+        Name::Restore => schema_for!(report::RestoreDocument),
         Name::Recover => schema_for!(report::RecoverDocument),
         Name::Error => schema_for!(report::ErrorDocument),
     }

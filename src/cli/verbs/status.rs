@@ -47,7 +47,13 @@ async fn show(context: &Context<'_>) -> Result<u8, Failure> {
     let found = context.lab().await?;
     let status = lab::status(&found, context.drivers(), &context.layout).await?;
     let dirty = match context.journal_if_there() {
-        Some(journal) => !journal.open_acts(status.record.uuid)?.is_empty(),
+        Some(journal) => {
+            let uuid = status.record.uuid;
+            // What a twin is at now is unfinished, and not left over.
+            !journal.open_acts(uuid)?.is_empty()
+                || (!crate::snapshot::unfinished(&journal, uuid)?.is_empty()
+                    && context.lock(&found, "status").await.is_ok())
+        }
         None => false,
     };
     context.ui.document(&document(&status, dirty));

@@ -43,9 +43,12 @@ fn observe(domain: &Domain) -> Result<ObservedDomain, Failure> {
     })
 }
 
-fn power_of(domain: &Domain) -> Result<Power, Failure> {
+pub(super) fn power_of(domain: &Domain) -> Result<Power, Failure> {
     let (state, reason) = domain.get_state()?;
+    // libvirt is starting it for a client that may be gone; it lets the CPUs go at the end.
+    let starting = u32::try_from(reason) == Ok(sys::VIR_DOMAIN_PAUSED_STARTING_UP);
     Ok(match state {
+        sys::VIR_DOMAIN_PAUSED if starting => Power::Running,
         sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED | sys::VIR_DOMAIN_SHUTDOWN => {
             Power::Running
         }
@@ -59,7 +62,7 @@ fn power_of(domain: &Domain) -> Result<Power, Failure> {
 }
 
 /// Finds a domain and makes sure of its mark.
-fn ours(connection: &Connect, target: Target) -> Result<Domain, Failure> {
+pub(super) fn ours(connection: &Connect, target: Target) -> Result<Domain, Failure> {
     let domain = Domain::lookup_by_uuid_string(connection, &target.uuid.to_string())?;
     let text = domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
     match xml::mark(&text) {

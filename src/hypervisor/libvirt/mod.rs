@@ -4,6 +4,7 @@
 //! define). Handles stay in those threads. Each call has a deadline; a call that passes it goes on in its thread, and the
 //! caller is told that the outcome is unknown.
 
+mod capture;
 mod domains;
 mod failure;
 mod networks;
@@ -17,8 +18,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Hypervisor, HypervisorError, Machine, ObservedDomain, ObservedNetwork, Power, PowerAction,
-    Target,
+    Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, ObservedDomain,
+    ObservedNetwork, Power, PowerAction, Target,
 };
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
 use crate::units::Mib;
@@ -30,8 +31,11 @@ const QUICK: Duration = Duration::from_secs(20);
 /// Starting, destroying and defining return within this, also when many run at once under emulation.
 const LONG: Duration = Duration::from_secs(180);
 
-/// Long calls that may run at once; libvirtd lets a client have five.
-const LONG_THREADS: usize = 4;
+/// Saving or loading state, memory included, returns within this.
+const STATE: Duration = Duration::from_secs(900);
+
+/// Long calls that may run at once, each on a connection of its own: a whole lab stands still together.
+const LONG_THREADS: usize = 8;
 
 /// Where this machine's identity lives.
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -221,5 +225,101 @@ impl Hypervisor for Libvirt {
                 move |connection| domains::agent(connection, target, &command, deadline),
             )
             .await
+    }
+}
+
+#[async_trait]
+impl Capture for Libvirt {
+    async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError> {
+        self.long
+            .call("reading a domain's parts", LONG, move |connection| {
+                capture::anatomy(connection, target)
+            })
+            .await
+    }
+
+    async fn start_paused(&self, target: Target) -> Result<(), HypervisorError> {
+        self.long
+            .call("starting a domain", LONG, move |connection| {
+                capture::start_paused(connection, target)
+            })
+            .await
+    }
+
+    async fn redefine(&self, target: Target, definition: &str) -> Result<(), HypervisorError> {
+        let definition = definition.to_owned();
+        self.long
+            .call("defining a domain", LONG, move |connection| {
+                capture::redefine(connection, target, &definition)
+            })
+            .await
+    }
+
+    async fn capture(
+        &self,
+        target: Target,
+        state: &str,
+        memory: Memory,
+    ) -> Result<(), HypervisorError> {
+        let state = state.to_owned();
+        self.long
+            .call("capturing a domain", STATE, move |connection| {
+                capture::capture(connection, target, &state, memory)
+            })
+            .await
+    }
+
+    async fn load(
+        &self,
+        target: Target,
+        state: &str,
+        memory: Memory,
+    ) -> Result<(), HypervisorError> {
+        let state = state.to_owned();
+        self.long
+            .call("putting a domain back", STATE, move |connection| {
+                capture::load(connection, target, &state, memory)
+            })
+            .await
+    }
+
+    async fn mark_crashed(&self, target: Target) -> Result<(), HypervisorError> {
+        self.long
+            .call(
+                "making a domain count as crashed",
+                LONG,
+                move |connection| capture::mark_crashed(connection, target),
+            )
+            .await
+    }
+
+    async fn discard(&self, target: Target, state: &str) -> Result<(), HypervisorError> {
+        let state = state.to_owned();
+        self.long
+            .call("discarding a captured state", STATE, move |connection| {
+                capture::discard(connection, target, &state)
+            })
+            .await
+    }
+
+    async fn examine(
+        &self,
+        disks: &[PathBuf],
+        state: &str,
+        content: bool,
+    ) -> Result<Vec<Result<DiskState, String>>, HypervisorError> {
+        let (disks, state) = (disks.to_vec(), state.to_owned());
+        let read = move || {
+            disks
+                .iter()
+                .map(|disk| capture::examine(disk, &state, content))
+                .collect()
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|error| HypervisorError::Refused {
+                what: "reading captured states".into(),
+                why: error.to_string(),
+            })
     }
 }

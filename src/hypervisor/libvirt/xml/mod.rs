@@ -6,7 +6,7 @@ mod read;
 
 pub(super) use domain::domain;
 pub(super) use network::network;
-pub(super) use read::{bridge_and_subnet, console, mark};
+pub(super) use read::{bridge_and_subnet, console, devices, mark, parts};
 
 use serde::Serialize;
 

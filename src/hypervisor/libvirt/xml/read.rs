@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use roxmltree::{Document, Node};
 
 use super::NAMESPACE;
+use crate::hypervisor::DomainDisk;
 use crate::model::Mark;
 use crate::units::Cidr;
 
@@ -59,4 +60,197 @@ pub(in super::super) fn console(text: &str) -> Option<PathBuf> {
     child(serial, "source")?
         .attribute("path")
         .map(PathBuf::from)
+}
+
+/// What a baseline has to know of a domain.
+pub(in super::super) struct Parts {
+    /// The machine type.
+    pub(in super::super) machine: String,
+    /// Disks.
+    pub(in super::super) disks: Vec<DomainDisk>,
+    /// This machine's ends of interfaces.
+    pub(in super::super) taps: Vec<String>,
+    /// The file of the firmware's variables.
+    pub(in super::super) nvram: Option<PathBuf>,
+    /// What cannot be captured, in words.
+    pub(in super::super) obstacles: Vec<String>,
+}
+
+/// Devices whose state is not QEMU's to save, and what they are called.
+const UNCAPTURABLE: [(&str, &str); 4] = [
+    (
+        "filesystem",
+        "it shares a directory of this machine (filesystem)",
+    ),
+    ("hostdev", "it has a device of this machine (hostdev)"),
+    ("shmem", "it shares memory with others (shmem)"),
+    ("vsock", "it has a vsock, which vhost keeps the state of"),
+];
+
+/// Reads what a baseline has to know.
+pub(in super::super) fn parts(text: &str) -> Parts {
+    let mut parts = Parts {
+        machine: String::new(),
+        disks: Vec::new(),
+        taps: Vec::new(),
+        nvram: None,
+        obstacles: Vec::new(),
+    };
+    let Ok(document) = Document::parse(text) else {
+        parts.obstacles.push("its definition cannot be read".into());
+        return parts;
+    };
+    let root = document.root_element();
+    if let Some(os) = child(root, "os") {
+        let machine = child(os, "type").and_then(|node| node.attribute("machine"));
+        parts.machine = machine.unwrap_or_default().to_owned();
+        parts.nvram = child(os, "nvram")
+            .and_then(|node| {
+                let source = child(node, "source").and_then(|source| source.attribute("file"));
+                source.or_else(|| node.text())
+            })
+            .map(|path| PathBuf::from(path.trim()));
+    }
+    let invariant = root.descendants().any(|node| {
+        node.has_tag_name("feature")
+            && node.attribute("name") == Some("invtsc")
+            && matches!(node.attribute("policy"), Some("require" | "force"))
+    });
+    if invariant {
+        let why = "its CPU has an invariant TSC (invtsc), which QEMU does not save";
+        parts.obstacles.push(why.into());
+    }
+    let Some(devices) = child(root, "devices") else {
+        return parts;
+    };
+    for device in devices.children().filter(Node::is_element) {
+        let name = device.tag_name().name();
+        if name == "disk" {
+            let disk = disk(device);
+            if !disk.read_only && disk.path.is_some() && disk.format != "qcow2" {
+                parts.obstacles.push(format!(
+                    "disk {} is {}, and only qcow2 keeps a captured state; make it qcow2 or read-only",
+                    disk.target, disk.format
+                ));
+            }
+            if !disk.read_only && disk.path.is_none() {
+                parts
+                    .obstacles
+                    .push(format!("disk {} is not in a file", disk.target));
+            }
+            parts.disks.push(disk);
+        }
+        if name == "interface" {
+            let tap = child(device, "target").and_then(|node| node.attribute("dev"));
+            parts.taps.extend(tap.map(str::to_owned));
+        }
+        parts.obstacles.extend(
+            UNCAPTURABLE
+                .iter()
+                .filter(|(kind, _)| *kind == name)
+                .map(|(_, why)| (*why).to_owned()),
+        );
+    }
+    parts
+}
+
+fn disk(device: Node<'_, '_>) -> DomainDisk {
+    let attribute = |name: &str, key: &str| {
+        child(device, name)
+            .and_then(|node| node.attribute(key))
+            .map(str::to_owned)
+    };
+    let removable = matches!(device.attribute("device"), Some("cdrom" | "floppy"));
+    let source = attribute("source", "file");
+    DomainDisk {
+        target: attribute("target", "dev").unwrap_or_default(),
+        // An empty drive holds nothing that could be lost.
+        read_only: child(device, "readonly").is_some() || (removable && source.is_none()),
+        path: source.map(PathBuf::from),
+        format: attribute("driver", "type").unwrap_or_else(|| "raw".into()),
+    }
+}
+
+/// What differs from start to start.
+const PASSING_ELEMENTS: [&str; 4] = ["alias", "seclabel", "backingStore", "log"];
+const PASSING_ATTRIBUTES: [&str; 4] = ["index", "portid", "tty", "bridge"];
+
+/// Returns a running domain's devices in a form that is the same after each start.
+pub(in super::super) fn devices(text: &str) -> String {
+    let mut out = String::new();
+    if let Ok(document) = Document::parse(text)
+        && let Some(devices) = child(document.root_element(), "devices")
+    {
+        for device in devices.children().filter(Node::is_element) {
+            write_lasting(device, &mut out);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+fn write_lasting(node: Node<'_, '_>, out: &mut String) {
+    let name = node.tag_name().name();
+    let parent = node.parent().map_or("", |parent| parent.tag_name().name());
+    let passing = |attribute: &str| {
+        PASSING_ATTRIBUTES.contains(&attribute)
+            // A terminal, and the link that libvirt makes for an interface.
+            || (name == "source" && attribute == "path" && node.parent().and_then(|parent| parent.attribute("type")) == Some("pty"))
+            || (name == "target" && parent == "interface" && attribute == "dev")
+            // Whether the guest's end of a channel is open.
+            || (name == "target" && parent == "channel" && attribute == "state")
+    };
+    out.push('<');
+    out.push_str(name);
+    for attribute in node
+        .attributes()
+        .filter(|attribute| !passing(attribute.name()))
+    {
+        out.push_str(&format!(" {}={:?}", attribute.name(), attribute.value()));
+    }
+    out.push('>');
+    for child in node.children().filter(Node::is_element) {
+        if !PASSING_ELEMENTS.contains(&child.tag_name().name()) {
+            write_lasting(child, out);
+        }
+    }
+    out.push_str("</>");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOMAIN: &str = "<domain><os><type machine='pc-q35-7.2'>hvm</type><nvram>/v.fd</nvram></os>
+        <cpu><feature policy='require' name='invtsc'/></cpu><devices>
+        <disk device='disk'><driver type='qcow2'/><source file='/a.qcow2' index='3'/><target dev='vda'/></disk>
+        <disk device='disk'><driver type='raw'/><source file='/b.img'/><target dev='vdb'/></disk>
+        <disk device='cdrom'><driver type='raw'/><target dev='sda'/><readonly/></disk>
+        <filesystem type='mount'/>
+        <interface type='network'><source network='n' portid='1' bridge='virbr1'/><target dev='vnet7'/></interface>
+        <serial type='pty'><source path='/dev/pts/3'/><alias name='s0'/></serial></devices></domain>";
+
+    #[test]
+    fn what_cannot_be_captured_is_told() {
+        let parts = parts(DOMAIN);
+        assert_eq!(parts.machine, "pc-q35-7.2");
+        assert_eq!(parts.nvram, Some(PathBuf::from("/v.fd")));
+        assert_eq!(parts.disks.len(), 3);
+        let told = parts.obstacles.join("; ");
+        for word in ["invtsc", "vdb is raw", "filesystem"] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        assert_eq!(parts.obstacles.len(), 3);
+    }
+
+    #[test]
+    fn devices_are_the_same_after_each_start() {
+        let again = DOMAIN
+            .replace("vnet7", "vnet9")
+            .replace("/dev/pts/3", "/dev/pts/8")
+            .replace("index='3'", "index='1'")
+            .replace("portid='1'", "portid='2'");
+        assert_eq!(devices(DOMAIN), devices(&again));
+        assert_ne!(devices(DOMAIN), devices(&DOMAIN.replace("'n'", "'m'")));
+    }
 }

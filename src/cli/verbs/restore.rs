@@ -1,0 +1,94 @@
+//! `twin restore`.
+
+use clap::{Args, ValueEnum};
+use tracing::instrument;
+
+use super::{Context, DONE, Interrupt, milliseconds};
+use crate::cli::failure::Failure;
+use crate::report::{RestoreDocument, RestoredHostDocument};
+use crate::snapshot::{self, Clocks, Set};
+use crate::units::Name;
+
+/// What happens to the guests' clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClockChoice {
+    /// They go on as they are.
+    Keep,
+    /// They are set to this machine's.
+    Host,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// The baseline's name.
+    pub(crate) name: Name,
+    /// What happens to the guests' clocks.
+    #[arg(long, value_enum, default_value = "keep")]
+    pub(crate) clock: ClockChoice,
+}
+
+#[instrument(skip_all, fields(lab = context.global.lab.as_deref(), name = %flags.name))]
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    let found = context.lab().await?;
+    let _lock = context.lock(&found, "restore").await?;
+    let journal = context.journal()?;
+    let watch = context.ui.watch();
+    let set = Set {
+        found: &found,
+        drivers: context.drivers(),
+        layout: &context.layout,
+        journal: &journal,
+        watch: watch.as_ref(),
+    };
+    super::refuse_unfinished(&set)?;
+    let clocks = match flags.clock {
+        ClockChoice::Keep => Clocks::Keep,
+        ClockChoice::Host => Clocks::Host,
+    };
+    let interrupt = Interrupt::listen();
+    let restored =
+        snapshot::restore(set, flags.name.as_str(), clocks, interrupt.receiver()).await?;
+    // What runs did inside the guests since then is undone with the guests.
+    journal.supersede_acts(
+        found.record.uuid,
+        &restored.manifest.created_at,
+        &format!("superseded by restoring {}", flags.name),
+    )?;
+    for host in &restored.hosts {
+        if let Some(why) = &host.restarted {
+            context
+                .ui
+                .remark(&format!("{} was started anew: {why}", host.name));
+        }
+    }
+    let lag = restored.clock_lag_ms.map_or_else(String::new, |lag| {
+        format!(
+            ", clocks {} ms {}",
+            lag.abs(),
+            if lag < 0 { "ahead" } else { "behind" }
+        )
+    });
+    context.ui.text(&format!(
+        "{} is at {} again: all ran after {} ms, all answered after {} ms{lag}\n",
+        found.record.name,
+        flags.name,
+        restored.running.as_millis(),
+        restored.ready.as_millis(),
+    ));
+    let hosts = restored.hosts.into_iter().map(|host| RestoredHostDocument {
+        name: host.name,
+        power: host.power,
+        restarted: host.restarted,
+        clock_lag_ms: host.clock_lag_ms,
+    });
+    context.ui.document(&RestoreDocument {
+        schema: "twin/restore/v1".into(),
+        name: flags.name.to_string(),
+        rung: restored.manifest.rung.to_string(),
+        running_ms: milliseconds(restored.running),
+        ready_ms: milliseconds(restored.ready),
+        clock_lag_ms: restored.clock_lag_ms,
+        hosts: hosts.collect(),
+    });
+    DONE
+}

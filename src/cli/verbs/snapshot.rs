@@ -1,0 +1,274 @@
+//! `twin snapshot`.
+
+use clap::Args;
+use tracing::instrument;
+
+use super::{Context, DONE, Interrupt, dirty, milliseconds};
+use crate::cli::failure::{Failure, code};
+use crate::lab::Found;
+use crate::report::{
+    BaselineDocument, BaselineFileDocument, BaselineHostDocument, ChangeDocument, SnapshotDocument,
+    VerifyDocument,
+};
+use crate::snapshot::{self, HostRecord, Manifest, Rung, Set};
+use crate::units::Name;
+
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// The baseline's name.
+    pub(crate) name: Name,
+    /// Reads all of the baseline and tells what is not as it was.
+    #[arg(long, conflicts_with_all = ["remove", "show", "note", "mode", "force"])]
+    pub(crate) verify: bool,
+    /// Removes the baseline.
+    #[arg(long, conflicts_with_all = ["show", "note", "mode", "force"])]
+    pub(crate) remove: bool,
+    /// Shows the baseline.
+    #[arg(long, conflicts_with_all = ["note", "mode", "force"])]
+    pub(crate) show: bool,
+    /// A remark to keep with it.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+    /// How it is taken; the best way that works when not given.
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub(crate) mode: Option<Rung>,
+    /// Takes it although the topology's gates do not hold.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+fn mode(word: &str) -> Result<Rung, String> {
+    Rung::ALL
+        .into_iter()
+        .find(|rung| rung.as_str() == word)
+        .ok_or_else(|| "a mode is reflink, copy, stream or disks".into())
+}
+
+impl Flags {
+    /// Whether something is changed, and not only read.
+    pub(crate) const fn changes_something(&self) -> bool {
+        !self.verify && !self.show
+    }
+}
+
+#[instrument(skip_all, fields(lab = context.global.lab.as_deref(), name = %flags.name))]
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    let found = context.lab().await?;
+    let name = flags.name.as_str();
+    let _lock = match flags.changes_something() {
+        true => Some(context.lock(&found, "snapshot").await?),
+        false => None,
+    };
+    let journal = context.journal()?;
+    let watch = context.ui.watch();
+    let set = Set {
+        found: &found,
+        drivers: context.drivers(),
+        layout: &context.layout,
+        journal: &journal,
+        watch: watch.as_ref(),
+    };
+    if flags.show {
+        let manifest = snapshot::show(&set, name)?;
+        context.ui.text(&show_text(&manifest));
+        context.ui.document(&show_document(&manifest));
+        return DONE;
+    }
+    if flags.verify {
+        return verify(context, &set, name).await;
+    }
+    if flags.remove {
+        let started = context.drivers().clock.elapsed();
+        snapshot::remove(set, name).await?;
+        context.ui.text(&format!("baseline {name} is gone\n"));
+        context.ui.document(&ChangeDocument {
+            schema: "twin/change/v1".into(),
+            lab: found.record.name.to_string(),
+            verb: "snapshot --remove".into(),
+            changed: vec![name.to_owned()],
+            took_ms: milliseconds(context.drivers().clock.elapsed().saturating_sub(started)),
+        });
+        return DONE;
+    }
+    create(context, &found, &set, flags).await
+}
+
+async fn create(
+    context: &Context<'_>,
+    found: &Found,
+    set: &Set<'_>,
+    flags: &Flags,
+) -> Result<u8, Failure> {
+    super::refuse_unfinished(set)?;
+    let expected = context.layout.expected_baselines(found.record.uuid);
+    let gates = expected
+        .into_iter()
+        .find(|baseline| baseline.name == flags.name)
+        .filter(|_| !flags.force)
+        .map(|baseline| baseline.gates)
+        .unwrap_or_default();
+    let request = snapshot::Request {
+        name: flags.name.to_string(),
+        note: flags.note.clone(),
+        mode: flags.mode,
+        gates,
+        dirty: dirty(set)?,
+        without_barrier: false,
+    };
+    let any_runs = found
+        .hosts
+        .iter()
+        .any(|host| host.domain.power == crate::hypervisor::Power::Running);
+    let accelerator = found.record.accelerator;
+    let drivers = context.drivers();
+    let tested = snapshot::self_test(drivers, &context.layout, accelerator, any_runs).await?;
+    let interrupt = Interrupt::listen();
+    let created = snapshot::create(*set, &request, tested.as_ref(), interrupt.receiver()).await?;
+    let manifest = &created.manifest;
+    for reason in &manifest.reasons {
+        context.ui.remark(&format!("{}: {reason}", manifest.rung));
+    }
+    context.ui.text(&format!(
+        "baseline {} of {}: {} hosts by {}, stood still {} ms, {:.1} s in all, {} written\n",
+        manifest.name,
+        manifest.lab_name,
+        manifest.hosts.len(),
+        manifest.rung,
+        created.set_pause.as_millis(),
+        created.wall.as_secs_f64(),
+        size(created.bytes_written),
+    ));
+    context.ui.document(&SnapshotDocument {
+        schema: "twin/snapshot/v1".into(),
+        name: manifest.name.clone(),
+        rung: manifest.rung.to_string(),
+        reasons: manifest.reasons.clone(),
+        set_pause_ms: milliseconds(created.set_pause),
+        wall_ms: milliseconds(created.wall),
+        bytes_written: created.bytes_written,
+        hosts: manifest.hosts.iter().map(host_document).collect(),
+    });
+    DONE
+}
+
+async fn verify(context: &Context<'_>, set: &Set<'_>, name: &str) -> Result<u8, Failure> {
+    let clock = &context.drivers().clock;
+    let started = clock.elapsed();
+    let findings = match snapshot::show(set, name) {
+        Ok(manifest) => snapshot::verify(set, &manifest).await?,
+        Err(snapshot::SnapshotError::Damaged { findings, .. }) => findings,
+        Err(error) => return Err(error.into()),
+    };
+    let took = clock.elapsed().saturating_sub(started);
+    for finding in &findings {
+        context.ui.text(&format!("DAMAGED  {finding}\n"));
+    }
+    if findings.is_empty() {
+        context.ui.text(&format!(
+            "baseline {name} is what it was, read in {:.1} s\n",
+            took.as_secs_f64()
+        ));
+    }
+    context.ui.document(&VerifyDocument {
+        schema: "twin/verify/v1".into(),
+        name: name.to_owned(),
+        findings: findings.clone(),
+        took_ms: milliseconds(took),
+    });
+    Ok(if findings.is_empty() {
+        code::DONE
+    } else {
+        code::FAILED
+    })
+}
+
+/// A size as people read it.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KiB", bytes >> 10),
+        _ => crate::units::Mib::from_bytes_ceil(bytes).to_string(),
+    }
+}
+
+const fn memory_word(memory: crate::hypervisor::Memory) -> &'static str {
+    match memory {
+        crate::hypervisor::Memory::File => "file",
+        crate::hypervisor::Memory::Stream => "stream",
+        crate::hypervisor::Memory::None => "none",
+    }
+}
+
+fn host_document(host: &HostRecord) -> BaselineHostDocument {
+    let disks = host.disks.iter().map(|disk| BaselineFileDocument {
+        path: disk.state.path.display().to_string(),
+        bytes: disk.state.content_bytes + disk.state.state_bytes,
+        sha256: disk.state.content_sha256.clone().unwrap_or_default(),
+    });
+    let own = host
+        .ram
+        .iter()
+        .chain(host.nvram.iter().map(|(file, _)| file));
+    let below = host.disks.iter().flat_map(|disk| &disk.chain);
+    let files = own.chain(below).chain(&host.read_only);
+    let files = files.map(|file| BaselineFileDocument {
+        path: file.path.display().to_string(),
+        bytes: file.bytes,
+        sha256: file.sha256.clone(),
+    });
+    BaselineHostDocument {
+        name: host.name.clone(),
+        power: host.power,
+        memory: memory_word(host.memory).into(),
+        machine: host.machine.clone(),
+        files: disks.chain(files).collect(),
+    }
+}
+
+fn show_document(manifest: &Manifest) -> BaselineDocument {
+    BaselineDocument {
+        schema: "twin/baseline/v1".into(),
+        name: manifest.name.clone(),
+        id: manifest.id,
+        lab: manifest.lab_name.clone(),
+        note: manifest.note.clone(),
+        created_at: manifest.created_at.clone(),
+        rung: manifest.rung.to_string(),
+        reasons: manifest.reasons.clone(),
+        hypervisor: manifest.hypervisor.clone(),
+        library: manifest.library.clone(),
+        cpu: manifest.cpu.clone(),
+        set_pause_ms: manifest.set_pause_ms,
+        hosts: manifest.hosts.iter().map(host_document).collect(),
+    }
+}
+
+fn show_text(manifest: &Manifest) -> String {
+    let mut text = format!(
+        "{} of {}, taken {} by {}\n{}, {}\n{}\n",
+        manifest.name,
+        manifest.lab_name,
+        manifest.created_at,
+        manifest.rung,
+        manifest.hypervisor,
+        manifest.library,
+        manifest.cpu
+    );
+    if let Some(note) = &manifest.note {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    for reason in &manifest.reasons {
+        text.push_str(&format!("why not better: {reason}\n"));
+    }
+    for host in &manifest.hosts {
+        let document = host_document(host);
+        text.push_str(&format!(
+            "\n{}: {:?}, {}, memory: {}\n",
+            host.name, host.power, host.machine, document.memory
+        ));
+        for file in document.files {
+            text.push_str(&format!("  {:>10}  {}\n", size(file.bytes), file.path));
+        }
+    }
+    text
+}

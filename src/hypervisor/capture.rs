@@ -1,0 +1,121 @@
+//! Capturing a domain's state and bringing it back: [`Capture`].
+//!
+//! A driver captures device state and disks under a name of the caller's. Memory is either in a file of the host's, which
+//! the caller copies while the domain stands still, or goes into the captured state as a stream.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{HypervisorError, Power, Target};
+
+/// How a domain's memory is captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Memory {
+    /// The caller copies the file that it is in.
+    File,
+    /// It goes into the captured state.
+    Stream,
+    /// There is none: the domain is off.
+    None,
+}
+
+/// A disk of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainDisk {
+    /// Its name in the guest, `vda`.
+    pub target: String,
+    /// Its file; nothing where it is not in a file.
+    pub path: Option<PathBuf>,
+    /// `qcow2`, `raw` or another.
+    pub format: String,
+    /// Whether the guest can only read it.
+    pub read_only: bool,
+}
+
+/// What a domain consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anatomy {
+    /// Whether it runs.
+    pub power: Power,
+    /// Whether there is a process that holds its memory and devices.
+    pub process: bool,
+    /// Its definition, as it would be started from.
+    pub definition: String,
+    /// Its devices as they are in the process, without what changes from start to start.
+    pub devices: Option<String>,
+    /// The machine type, `pc-q35-7.2`.
+    pub machine: String,
+    /// The file that its memory is in, where it is in one that the process shares.
+    pub ram_file: Option<PathBuf>,
+    /// Its disks.
+    pub disks: Vec<DomainDisk>,
+    /// This machine's ends of its interfaces.
+    pub taps: Vec<String>,
+    /// The file of the firmware's variables.
+    pub nvram: Option<PathBuf>,
+    /// What keeps it from being captured, in words.
+    pub obstacles: Vec<String>,
+}
+
+/// A captured disk as it is in its file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskState {
+    /// The disk's file.
+    pub path: PathBuf,
+    /// SHA-256 of the device state that is in it.
+    pub state_sha256: String,
+    /// Bytes of that device state; 0 where it holds none.
+    pub state_bytes: u64,
+    /// SHA-256 of the disk's captured content, where it was read.
+    pub content_sha256: Option<String>,
+    /// Bytes of that content.
+    pub content_bytes: u64,
+}
+
+/// What capturing needs of a hypervisor.
+#[async_trait]
+pub trait Capture: Send + Sync {
+    /// Tells what a domain consists of.
+    async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError>;
+
+    /// Starts a domain that is off, and leaves its CPUs stopped.
+    async fn start_paused(&self, target: Target) -> Result<(), HypervisorError>;
+
+    /// Replaces a domain's definition by one that it had before.
+    async fn redefine(&self, target: Target, definition: &str) -> Result<(), HypervisorError>;
+
+    /// Captures a domain that stands still under `state`.
+    async fn capture(
+        &self,
+        target: Target,
+        state: &str,
+        memory: Memory,
+    ) -> Result<(), HypervisorError>;
+
+    /// Puts a domain that stands still back to `state`; its CPUs stay stopped. Where memory is in a file, the caller has
+    /// put that back before.
+    async fn load(
+        &self,
+        target: Target,
+        state: &str,
+        memory: Memory,
+    ) -> Result<(), HypervisorError>;
+
+    /// Makes a stopped domain count as crashed, as its guest's panic would.
+    async fn mark_crashed(&self, target: Target) -> Result<(), HypervisorError>;
+
+    /// Removes `state`, and puts settings back that a capture which was broken off has left; what is not there is as good.
+    async fn discard(&self, target: Target, state: &str) -> Result<(), HypervisorError>;
+
+    /// Reads `state` from the disks' files; with `content` all of it, else only the device state. A disk without it gives
+    /// an error in words.
+    async fn examine(
+        &self,
+        disks: &[PathBuf],
+        state: &str,
+        content: bool,
+    ) -> Result<Vec<Result<DiskState, String>>, HypervisorError>;
+}

@@ -1,0 +1,348 @@
+//! Capturing through QEMU's monitor.
+//!
+//! Device state and disks go into an internal snapshot of the qcow2 files. QEMU leaves memory out of it where that is in a
+//! shared file and the capability `x-ignore-shared` is on; left on, a later `virsh save` could not be restored, so it is
+//! turned off again on every way out. The disks are named one by one: a firmware's variable store takes no snapshots, and
+//! its content is in the device state anyway.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt::sys;
+
+use super::domains::{ours, power_of};
+use super::failure::Failure;
+use super::xml;
+use crate::hypervisor::{Anatomy, DiskState, HypervisorError, Memory, Power, Target};
+use crate::image::qcow2::Qcow2;
+
+/// A job of QEMU's that takes longer is given up.
+const JOB_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Between two looks at a job.
+const JOB_LOOK: Duration = Duration::from_millis(8);
+
+/// The port of the device by which a guest tells that it has panicked, and what it writes there.
+const PANIC_WRITE: &str = "o /b 0x505 1";
+
+/// How long QEMU may take to pass the panic on.
+const PANIC_DEADLINE: Duration = Duration::from_secs(10);
+
+fn refused(what: &str, why: impl Into<String>) -> Failure {
+    HypervisorError::Refused {
+        what: what.to_owned(),
+        why: why.into(),
+    }
+    .into()
+}
+
+/// Sends one command to the monitor and returns what it answers.
+fn monitor(domain: &Domain, command: &Value) -> Result<Value, Failure> {
+    let what = command["execute"].as_str().unwrap_or("a monitor command");
+    let text = domain.qemu_monitor_command(&command.to_string(), 0)?;
+    let mut answer: Value =
+        serde_json::from_str(&text).map_err(|error| refused(what, error.to_string()))?;
+    match answer["error"]["desc"].as_str() {
+        Some(why) => Err(refused(what, why)),
+        None => Ok(answer["return"].take()),
+    }
+}
+
+/// The nodes of the disks that take snapshots, by file.
+fn nodes(domain: &Domain) -> Result<Vec<(PathBuf, String)>, Failure> {
+    let blocks = monitor(domain, &json!({"execute": "query-block"}))?;
+    let inserted = blocks
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|block| &block["inserted"]);
+    let writable = inserted
+        .filter(|medium| medium["drv"] == "qcow2" && medium["ro"] == false)
+        .filter_map(|medium| {
+            let file = medium["image"]["filename"].as_str()?;
+            Some((
+                PathBuf::from(file),
+                medium["node-name"].as_str()?.to_owned(),
+            ))
+        });
+    Ok(writable.collect())
+}
+
+/// The file that a running domain's memory is in.
+fn ram_file(domain: &Domain) -> Option<PathBuf> {
+    let property = |name: &str| {
+        let query = json!({"execute": "qom-get", "arguments": {"path": "/objects/pc.ram", "property": name}});
+        monitor(domain, &query).ok()
+    };
+    if property("share")? != Value::Bool(true) {
+        return None;
+    }
+    property("mem-path")?.as_str().map(PathBuf::from)
+}
+
+pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, Failure> {
+    let domain = ours(connection, target)?;
+    let power = power_of(&domain)?;
+    let process = domain.is_active()?;
+    let definition =
+        domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE)?;
+    let live = process.then(|| domain.get_xml_desc(0)).transpose()?;
+    let parts = xml::parts(live.as_deref().unwrap_or(&definition));
+    let mut obstacles = parts.obstacles;
+    let mut ram = None;
+    if process {
+        match monitor(&domain, &json!({"execute": "query-status"})) {
+            Ok(_) => ram = ram_file(&domain),
+            Err(failure) => obstacles.push(format!(
+                "its monitor does not answer: {}",
+                failure.into_error("query-status")
+            )),
+        }
+    }
+    Ok(Anatomy {
+        power,
+        process,
+        devices: live.as_deref().map(xml::devices),
+        definition,
+        machine: parts.machine,
+        ram_file: ram,
+        disks: parts.disks,
+        taps: parts.taps,
+        nvram: parts.nvram,
+        obstacles,
+    })
+}
+
+pub(super) fn start_paused(connection: &Connect, target: Target) -> Result<(), Failure> {
+    let domain = ours(connection, target)?;
+    if !domain.is_active()? {
+        domain.create_with_flags(sys::VIR_DOMAIN_START_PAUSED)?;
+    }
+    Ok(())
+}
+
+pub(super) fn redefine(
+    connection: &Connect,
+    target: Target,
+    definition: &str,
+) -> Result<(), Failure> {
+    ours(connection, target)?;
+    match xml::mark(definition) {
+        Some(mark) if mark.lab.uuid == target.lab => {
+            Domain::define_xml(connection, definition)?;
+            Ok(())
+        }
+        _ => Err(refused(
+            "defining a domain",
+            "the definition is not of this lab",
+        )),
+    }
+}
+
+fn ignore_shared(domain: &Domain, on: bool) -> Result<(), Failure> {
+    let capabilities = json!([{"capability": "x-ignore-shared", "state": on}]);
+    let command =
+        json!({"execute": "migrate-set-capabilities", "arguments": {"capabilities": capabilities}});
+    monitor(domain, &command).map(drop)
+}
+
+/// Runs a job to its end.
+fn job(domain: &Domain, verb: &str, state: &str) -> Result<(), Failure> {
+    let nodes: Vec<String> = nodes(domain)?.into_iter().map(|(_, node)| node).collect();
+    let id = format!("twin-{verb}");
+    // One that a twin which was killed has left.
+    let dismiss = json!({"execute": "job-dismiss", "arguments": {"id": id}});
+    let _ = monitor(domain, &dismiss);
+    let mut arguments = json!({"job-id": id, "tag": state, "devices": nodes});
+    if verb != "snapshot-delete" {
+        let Some(first) = nodes.first() else {
+            return Err(refused(
+                verb,
+                "it has no qcow2 disk that could hold its device state",
+            ));
+        };
+        arguments["vmstate"] = json!(first);
+    }
+    monitor(domain, &json!({"execute": verb, "arguments": arguments}))?;
+    let until = Instant::now() + JOB_DEADLINE;
+    loop {
+        std::thread::sleep(JOB_LOOK);
+        let jobs = monitor(domain, &json!({"execute": "query-jobs"}))?;
+        let own = jobs
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|job| job["id"] == id.as_str());
+        match own {
+            Some(job) if job["status"] == "concluded" => {
+                let why = job["error"].as_str().map(str::to_owned);
+                monitor(domain, &dismiss)?;
+                return why.map_or(Ok(()), |why| Err(refused(verb, why)));
+            }
+            None => return Err(refused(verb, "the job has vanished")),
+            Some(job) if Instant::now() > until => {
+                return Err(refused(verb, format!("the job is still {}", job["status"])));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn with_memory(
+    domain: &Domain,
+    memory: Memory,
+    act: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if memory != Memory::File {
+        return act();
+    }
+    ignore_shared(domain, true)?;
+    let outcome = act();
+    let off = ignore_shared(domain, false);
+    outcome.and(off)
+}
+
+fn qemu_img(what: &str, arguments: &[&str], disk: &Path) -> Result<(), Failure> {
+    let output = std::process::Command::new("qemu-img")
+        .args(arguments)
+        .arg(disk)
+        .output()
+        .map_err(|error| refused(what, format!("qemu-img does not run: {error}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(refused(
+        what,
+        String::from_utf8_lossy(&output.stderr).trim(),
+    ))
+}
+
+/// The qcow2 files that a domain which is off writes to.
+fn files(domain: &Domain) -> Result<Vec<PathBuf>, Failure> {
+    let definition = domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
+    let disks = xml::parts(&definition).disks.into_iter();
+    Ok(disks
+        .filter(|disk| disk.format == "qcow2" && !disk.read_only)
+        .filter_map(|disk| disk.path)
+        .collect())
+}
+
+fn stands_still(connection: &Connect, target: Target) -> Result<Domain, Failure> {
+    let domain = ours(connection, target)?;
+    if power_of(&domain)? == Power::Running {
+        return Err(refused("capturing or putting back", "it is running"));
+    }
+    Ok(domain)
+}
+
+pub(super) fn capture(
+    connection: &Connect,
+    target: Target,
+    state: &str,
+    memory: Memory,
+) -> Result<(), Failure> {
+    let domain = stands_still(connection, target)?;
+    if memory != Memory::None {
+        return with_memory(&domain, memory, || job(&domain, "snapshot-save", state));
+    }
+    for disk in files(&domain)? {
+        qemu_img("capturing a disk", &["snapshot", "-c", state], &disk)?;
+    }
+    Ok(())
+}
+
+pub(super) fn load(
+    connection: &Connect,
+    target: Target,
+    state: &str,
+    memory: Memory,
+) -> Result<(), Failure> {
+    let domain = stands_still(connection, target)?;
+    if memory != Memory::None {
+        return with_memory(&domain, memory, || job(&domain, "snapshot-load", state));
+    }
+    for disk in files(&domain)? {
+        qemu_img("putting a disk back", &["snapshot", "-a", state], &disk)?;
+    }
+    Ok(())
+}
+
+pub(super) fn mark_crashed(connection: &Connect, target: Target) -> Result<(), Failure> {
+    let domain = ours(connection, target)?;
+    domain.qemu_monitor_command(PANIC_WRITE, sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)?;
+    let until = Instant::now() + PANIC_DEADLINE;
+    while power_of(&domain)? != Power::Crashed {
+        if Instant::now() > until {
+            return Err(refused(
+                "making a domain count as crashed",
+                "libvirt did not take it",
+            ));
+        }
+        std::thread::sleep(JOB_LOOK);
+    }
+    Ok(())
+}
+
+/// Whether a file holds a snapshot of this name.
+fn holds(disk: &Path, state: &str) -> bool {
+    Qcow2::open(disk)
+        .and_then(|image| image.snapshots())
+        .is_ok_and(|snapshots| snapshots.iter().any(|snapshot| snapshot.name == state))
+}
+
+pub(super) fn discard(connection: &Connect, target: Target, state: &str) -> Result<(), Failure> {
+    let domain = ours(connection, target)?;
+    if domain.is_active()? {
+        ignore_shared(&domain, false)?;
+        if nodes(&domain)?.iter().any(|(disk, _)| holds(disk, state)) {
+            job(&domain, "snapshot-delete", state)?;
+        }
+        return Ok(());
+    }
+    for disk in files(&domain)? {
+        if holds(&disk, state) {
+            qemu_img("discarding a state", &["snapshot", "-d", state], &disk)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads one disk's captured state.
+pub(super) fn examine(disk: &Path, state: &str, content: bool) -> Result<DiskState, String> {
+    let said = |error: crate::image::qcow2::Qcow2Error| format!("{}: {error}", disk.display());
+    let image = Qcow2::open(disk).map_err(said)?;
+    let snapshots = image.snapshots().map_err(said)?;
+    let snapshot = snapshots
+        .iter()
+        .find(|snapshot| snapshot.name == state)
+        .ok_or_else(|| format!("{} does not hold the captured state", disk.display()))?;
+    if !content {
+        let found = image.vm_state(snapshot).map_err(said)?;
+        return Ok(DiskState {
+            path: disk.to_owned(),
+            state_sha256: found.sha256,
+            state_bytes: found.bytes,
+            content_sha256: None,
+            content_bytes: 0,
+        });
+    }
+    let found = image.checksums(snapshot).map_err(said)?;
+    let low = image.undercounted().map_err(said)?;
+    if let Some(first) = low.first() {
+        return Err(format!(
+            "{}: {} clusters of captured states are counted too low, the first at {first}",
+            disk.display(),
+            low.len()
+        ));
+    }
+    Ok(DiskState {
+        path: disk.to_owned(),
+        state_sha256: found.vm_state.sha256,
+        state_bytes: found.vm_state.bytes,
+        content_sha256: Some(found.disk),
+        content_bytes: found.disk_bytes,
+    })
+}

@@ -1,0 +1,70 @@
+//! The backing chain.
+
+use std::path::{Path, PathBuf};
+
+use super::{Qcow2, Qcow2Error};
+
+/// The most files in a chain: beyond this QEMU itself gets slow (shared/facts.md 10).
+pub const MAX_DEPTH: usize = 128;
+
+/// A file of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainLink {
+    /// The file.
+    pub path: PathBuf,
+    /// `qcow2` or `raw`.
+    pub format: String,
+}
+
+/// Follows the chain from `top`, which is qcow2, down to the last file. Relative names are relative to the file that has
+/// them. A file below without a written format is refused: guessing it is how a guest gets to name files of this machine.
+pub fn chain(top: &Path) -> Result<Vec<ChainLink>, Qcow2Error> {
+    let mut links = vec![ChainLink {
+        path: top.to_owned(),
+        format: "qcow2".into(),
+    }];
+    let mut seen = vec![canonical(top)?];
+    loop {
+        let Some(last) = links.last().filter(|link| link.format == "qcow2") else {
+            return Ok(links);
+        };
+        let image = Qcow2::open(&last.path)?;
+        let Some(backing) = &image.header().backing else {
+            return Ok(links);
+        };
+        if links.len() >= MAX_DEPTH {
+            return Err(Qcow2Error::TooDeep);
+        }
+        let text = backing.to_string_lossy();
+        if text.starts_with("json:") || text.contains("://") {
+            return Err(Qcow2Error::Unsupported {
+                what: format!("a backing file that is no path, {text}"),
+            });
+        }
+        let path = last
+            .path
+            .parent()
+            .map_or_else(|| backing.clone(), |directory| directory.join(backing));
+        let format = match image.header().backing_format.as_deref() {
+            Some(format @ ("qcow2" | "raw")) => format.to_owned(),
+            other => {
+                return Err(Qcow2Error::Unsupported {
+                    what: format!("a backing file of {} format", other.unwrap_or("no written")),
+                });
+            }
+        };
+        let own = canonical(&path)?;
+        if seen.contains(&own) {
+            return Err(Qcow2Error::Loop { path });
+        }
+        seen.push(own);
+        links.push(ChainLink { path, format });
+    }
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, Qcow2Error> {
+    path.canonicalize().map_err(|source| Qcow2Error::Io {
+        what: path.display().to_string(),
+        source,
+    })
+}

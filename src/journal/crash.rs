@@ -1,0 +1,20 @@
+//! Dying at a chosen write: in debug builds the N-th point of `TWIN_DIE_AT` kills the process as `kill -9` does. There is a
+//! point before and after each write of the journal.
+
+#[cfg(debug_assertions)]
+pub(super) fn point() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+    let chosen = std::env::var("TWIN_DIE_AT")
+        .ok()
+        .and_then(|text| text.parse::<u64>().ok());
+    if chosen == Some(PASSED.fetch_add(1, Ordering::Relaxed) + 1) {
+        // Nothing can be done where even this fails.
+        let _ = kill(Pid::this(), Signal::SIGKILL);
+    }
+}
+
+#[cfg(not(debug_assertions))]
+pub(super) const fn point() {}

@@ -1,0 +1,170 @@
+//! Capturing simulated domains: copies of plain state.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+
+use super::hypervisor::{SimHypervisor, our_domain};
+use super::world::{Inside, SimDomain};
+use crate::hypervisor::{
+    Anatomy, Capture, DiskState, DomainDisk, HypervisorError, Memory, Power, Target,
+};
+
+/// A captured state.
+#[derive(Clone, Debug)]
+pub(super) struct Saved {
+    memory: Memory,
+    guest: Inside,
+    answers: bool,
+}
+
+fn refused(what: &str, why: &str) -> HypervisorError {
+    HypervisorError::Refused {
+        what: what.to_owned(),
+        why: why.to_owned(),
+    }
+}
+
+/// A domain's letters for disks.
+fn disks(domain: &SimDomain) -> Vec<DomainDisk> {
+    let disks = domain.spec.disks.iter().zip('a'..='z');
+    disks
+        .map(|(disk, letter)| DomainDisk {
+            target: format!("vd{letter}"),
+            path: Some(disk.path.clone()),
+            format: "qcow2".into(),
+            read_only: false,
+        })
+        .collect()
+}
+
+fn stands_still(domain: &SimDomain, what: &str, memory: Memory) -> Result<(), HypervisorError> {
+    match (domain.power, memory) {
+        (Power::Running, _) => Err(refused(what, "it is running")),
+        (Power::ShutOff, Memory::File | Memory::Stream) => Err(refused(what, "it is off")),
+        (Power::Paused, Memory::None) => Err(refused(what, "it has a process")),
+        _ => Ok(()),
+    }
+}
+
+#[async_trait]
+impl Capture for SimHypervisor {
+    async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError> {
+        let mut state = self.0.lock();
+        let domain = our_domain(&mut state, target)?;
+        let process = domain.power != Power::ShutOff;
+        let definition = serde_json::to_string(&domain.spec).unwrap_or_default();
+        Ok(Anatomy {
+            power: domain.power,
+            process,
+            devices: process.then(|| definition.clone()),
+            definition,
+            machine: "simulated".into(),
+            ram_file: None,
+            disks: disks(domain),
+            taps: Vec::new(),
+            nvram: None,
+            obstacles: Vec::new(),
+        })
+    }
+
+    async fn start_paused(&self, target: Target) -> Result<(), HypervisorError> {
+        let mut state = self.0.lock();
+        if our_domain(&mut state, target)?.power == Power::ShutOff {
+            state.boot(target.uuid);
+            our_domain(&mut state, target)?.power = Power::Paused;
+        }
+        Ok(())
+    }
+
+    async fn redefine(&self, target: Target, definition: &str) -> Result<(), HypervisorError> {
+        let mut state = self.0.lock();
+        let domain = our_domain(&mut state, target)?;
+        domain.spec = serde_json::from_str(definition)
+            .map_err(|error| refused("defining a domain", &error.to_string()))?;
+        Ok(())
+    }
+
+    async fn capture(
+        &self,
+        target: Target,
+        name: &str,
+        memory: Memory,
+    ) -> Result<(), HypervisorError> {
+        let mut state = self.0.lock();
+        let domain = our_domain(&mut state, target)?;
+        stands_still(domain, "capturing a domain", memory)?;
+        let saved = Saved {
+            memory,
+            guest: domain.guest.clone(),
+            answers: domain.answers_at.is_some(),
+        };
+        domain.states.insert(name.to_owned(), saved);
+        Ok(())
+    }
+
+    async fn load(
+        &self,
+        target: Target,
+        name: &str,
+        memory: Memory,
+    ) -> Result<(), HypervisorError> {
+        let mut state = self.0.lock();
+        let domain = our_domain(&mut state, target)?;
+        stands_still(domain, "putting a domain back", memory)?;
+        let Some(saved) = domain.states.get(name).cloned() else {
+            return Err(refused("putting a domain back", "there is no such state"));
+        };
+        if saved.memory != memory {
+            return Err(refused(
+                "putting a domain back",
+                "it was captured in another way",
+            ));
+        }
+        domain.guest = saved.guest;
+        domain.answers_at = saved.answers.then(tokio::time::Instant::now);
+        Ok(())
+    }
+
+    async fn mark_crashed(&self, target: Target) -> Result<(), HypervisorError> {
+        our_domain(&mut self.0.lock(), target)?.power = Power::Crashed;
+        Ok(())
+    }
+
+    async fn discard(&self, target: Target, name: &str) -> Result<(), HypervisorError> {
+        our_domain(&mut self.0.lock(), target)?.states.remove(name);
+        Ok(())
+    }
+
+    async fn examine(
+        &self,
+        paths: &[PathBuf],
+        name: &str,
+        content: bool,
+    ) -> Result<Vec<Result<DiskState, String>>, HypervisorError> {
+        let state = self.0.lock();
+        let look = |path: &PathBuf| {
+            let saved = state
+                .domains
+                .values()
+                .find(|domain| domain.spec.disks.iter().any(|disk| disk.path == *path))
+                .and_then(|domain| domain.states.get(name));
+            let saved = saved
+                .ok_or_else(|| format!("{} does not hold the captured state", path.display()))?;
+            let text = format!("{:?}", saved.guest);
+            let sum: String = Sha256::digest(text.as_bytes())
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            Ok(DiskState {
+                path: path.clone(),
+                state_sha256: sum.clone(),
+                state_bytes: text.len() as u64,
+                content_sha256: content.then_some(sum),
+                content_bytes: text.len() as u64,
+            })
+        };
+        Ok(paths.iter().map(look).collect())
+    }
+}

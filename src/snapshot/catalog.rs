@@ -1,0 +1,119 @@
+//! The baselines that there are.
+
+use futures::future::join_all;
+use uuid::Uuid;
+
+use super::manifest::Manifest;
+use super::set::{Set, remove_directory};
+use super::{SnapshotError, files};
+use crate::lab::Layout;
+
+/// A baseline in a list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// What it is, or why that cannot be read.
+    pub manifest: Result<Manifest, String>,
+    /// Bytes that its own files take, those shared with other files included.
+    pub files_bytes: u64,
+    /// Bytes that would be free without it: blocks of its files that nothing else has.
+    pub own_bytes: Option<u64>,
+}
+
+/// Lists a lab's baselines, the oldest first. Half-made ones are none.
+pub fn list(layout: &Layout, lab: Uuid) -> Result<Vec<Listed>, SnapshotError> {
+    let directory = layout.baselines(lab);
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(SnapshotError::io(format!(
+                "reading {}",
+                directory.display()
+            ))(error));
+        }
+    };
+    let mut listed = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let manifest = match Manifest::read(&entry.path()) {
+            Ok(None) => continue,
+            Ok(Some(manifest)) => Ok(manifest),
+            Err(error) => Err(error.to_string()),
+        };
+        let own_files = std::fs::read_dir(entry.path())
+            .into_iter()
+            .flatten()
+            .flatten();
+        let paths: Vec<_> = own_files.map(|file| file.path()).collect();
+        listed.push(Listed {
+            name,
+            manifest,
+            files_bytes: paths
+                .iter()
+                .filter_map(|path| files::allocated(path).ok())
+                .sum(),
+            own_bytes: files::unshared(&paths),
+        });
+    }
+    listed.sort_by_key(|baseline| {
+        let taken = baseline.manifest.as_ref().ok();
+        (
+            taken.map(|manifest| manifest.created_at.clone()),
+            baseline.name.clone(),
+        )
+    });
+    Ok(listed)
+}
+
+/// Bytes that all baselines' files take together, shared blocks counted once; nothing where the file system does not tell.
+pub fn total(layout: &Layout, lab: Uuid) -> Option<u64> {
+    let directories = std::fs::read_dir(layout.baselines(lab)).ok()?.flatten();
+    let files = directories.flat_map(|entry| {
+        std::fs::read_dir(entry.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+    });
+    let paths: Vec<_> = files.map(|file| file.path()).collect();
+    files::together(&paths)
+}
+
+/// Reads one baseline.
+pub fn show(set: &Set<'_>, name: &str) -> Result<Manifest, SnapshotError> {
+    match Manifest::read(&set.baselines().join(name))? {
+        Some(manifest) => Ok(manifest),
+        None => Err(SnapshotError::Unknown {
+            name: name.to_owned(),
+            known: list(set.layout, set.lab())?
+                .into_iter()
+                .map(|listed| listed.name)
+                .collect(),
+        }),
+    }
+}
+
+/// Removes a baseline; nothing that another one needs goes with it.
+pub async fn remove(set: Set<'_>, name: &str) -> Result<(), SnapshotError> {
+    let directory = set.baselines().join(name);
+    let read = Manifest::read(&directory);
+    if matches!(read, Ok(None)) {
+        show(&set, name)?;
+    }
+    // From here on it is none, whatever happens.
+    let file = directory.join(super::manifest::FILE);
+    std::fs::remove_file(&file)
+        .map_err(SnapshotError::io(format!("removing {}", file.display())))?;
+    if let Ok(Some(manifest)) = read {
+        let state = manifest.state();
+        let discards = set
+            .found
+            .hosts
+            .iter()
+            .map(|host| set.drivers.hypervisor.discard(set.target(host), &state));
+        let outcomes: Result<Vec<()>, _> = join_all(discards).await.into_iter().collect();
+        outcomes?;
+    }
+    remove_directory(&directory)
+}

@@ -1,0 +1,586 @@
+//! Taking a baseline.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::files::{self, Way};
+use super::manifest::{self, DiskRecord, FileRecord, HostRecord, Manifest, state_name};
+use super::rung::{Choice, choose};
+use super::set::{Plan, Set, blocking, remove_directory};
+use super::{Rung, SelfTest, SnapshotError, gates};
+use crate::hypervisor::{Anatomy, Machine, Memory, Power, PowerAction};
+use crate::image::qcow2;
+use crate::journal::OperationId;
+use crate::lab::{Event, FoundHost, free_disk};
+use crate::units::Mib;
+use crate::wire::GuestState;
+
+/// A guest that runs says so within this; one whose channel is in use does not.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Space that is left over on the file system after everything has diverged.
+const RESERVE: Mib = Mib(64);
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The baseline's name.
+    pub name: String,
+    /// A remark.
+    pub note: Option<String>,
+    /// The rung, where one is insisted on.
+    pub mode: Option<Rung>,
+    /// What has to hold; empty where nothing has to.
+    pub gates: Vec<String>,
+    /// What is not put back, for the gate about it.
+    pub dirty: Vec<String>,
+    /// Whether hosts are captured one after the other, each standing still by itself. Such a set was never so at one
+    /// moment: this is for tests, which show that they would notice.
+    pub without_barrier: bool,
+}
+
+/// What was taken.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The baseline.
+    pub manifest: Manifest,
+    /// From the first host that was asked to stand still until the last one ran again.
+    pub set_pause: Duration,
+    /// All of it.
+    pub wall: Duration,
+    /// Bytes by which the baseline and the disks grew.
+    pub bytes_written: u64,
+}
+
+/// What is known before anything is stopped.
+struct Preflight {
+    machine: Machine,
+    parts: Vec<(String, Anatomy)>,
+    guests: Vec<(String, Option<GuestState>)>,
+    choice: Choice,
+    directory: PathBuf,
+}
+
+/// Takes a baseline. Where it fails, the lab runs on as it did and nothing of it is left.
+pub async fn create(
+    set: Set<'_>,
+    request: &Request,
+    self_test: Option<&SelfTest>,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<Created, SnapshotError> {
+    let started = set.drivers.clock.elapsed();
+    let preflight = preflight(&set, request, self_test).await?;
+    let id = Uuid::new_v4();
+    let running = preflight
+        .parts
+        .iter()
+        .filter(|(_, part)| part.power == Power::Running)
+        .map(|(name, _)| name.clone())
+        .collect();
+    let plan = Plan {
+        name: request.name.clone(),
+        id,
+        running,
+    };
+    let text = serde_json::to_string(&plan).unwrap_or_default();
+    let operation = set.journal.begin_planned(set.lab(), "snapshot", &text)?;
+    let attempt = attempt(&set, request, &preflight, &plan, operation, interrupted).await;
+    match attempt {
+        Ok((manifest, set_pause, bytes_written)) => {
+            set.journal.end(operation, "done")?;
+            Ok(Created {
+                manifest,
+                set_pause,
+                wall: set.drivers.clock.elapsed().saturating_sub(started),
+                bytes_written,
+            })
+        }
+        Err(error) => {
+            let left = abandon(&set, &plan).await;
+            let what = format!("baseline {}", request.name);
+            if !left.is_empty() {
+                return Err(SnapshotError::Dirty {
+                    what,
+                    why: error.to_string(),
+                    left,
+                });
+            }
+            set.journal.end(operation, "failed")?;
+            match error {
+                SnapshotError::Interrupted { .. } => Err(error),
+                error => Err(SnapshotError::PutBack {
+                    what,
+                    why: error.to_string(),
+                    cures: error.cures(),
+                }),
+            }
+        }
+    }
+}
+
+/// Takes back what an attempt did; returns what could not be.
+pub(super) async fn abandon(set: &Set<'_>, plan: &Plan) -> Vec<String> {
+    let state = state_name(plan.id);
+    let hypervisor = &set.drivers.hypervisor;
+    let discards = set.found.hosts.iter().map(|host| {
+        let state = state.as_str();
+        async move {
+            let outcome = hypervisor.discard(set.target(host), state).await;
+            outcome
+                .err()
+                .map(|error| format!("the state in {}: {error}", host.name))
+        }
+    });
+    let mut left: Vec<String> = join_all(discards).await.into_iter().flatten().collect();
+    let hosts: Vec<&FoundHost> = set
+        .found
+        .hosts
+        .iter()
+        .filter(|host| plan.running.contains(&host.name.to_string()))
+        .collect();
+    left.extend(set.let_go(&hosts).await);
+    left.extend(
+        remove_directory(&set.baselines().join(&plan.name))
+            .err()
+            .map(|error| error.to_string()),
+    );
+    left
+}
+
+async fn preflight(
+    set: &Set<'_>,
+    request: &Request,
+    self_test: Option<&SelfTest>,
+) -> Result<Preflight, SnapshotError> {
+    let directory = set.baselines();
+    if let Some(held) = Manifest::read(&directory.join(&request.name)).transpose() {
+        held?;
+        return Err(SnapshotError::Exists {
+            name: request.name.clone(),
+        });
+    }
+    crate::lab::Layout::make(&directory)?;
+    let machine = set.drivers.hypervisor.machine().await?;
+    let (parts, guests) = futures::join!(set.anatomies(), guests(set));
+    let parts = parts?;
+    let mut findings: Vec<String> = parts
+        .iter()
+        .flat_map(|(name, part)| {
+            part.obstacles
+                .iter()
+                .map(move |why| format!("{name}: {why}"))
+        })
+        .collect();
+    let mut cures = Vec::new();
+    let mut states = Vec::new();
+    for (host, outcome) in guests {
+        states.push((host.clone(), outcome.as_ref().ok().cloned().flatten()));
+        if let Err(why) = outcome {
+            findings.push(format!("{host}: {why}"));
+            cures.push("wait until it answers and no other twin talks to it (`twin exec`, `twin cp`); `twin status` shows it".to_owned());
+        }
+    }
+    let choice = choose(&parts, &directory, self_test, request.mode)?;
+    if let Some((why, cure)) = space(set, &parts, choice.rung) {
+        findings.push(why);
+        cures.push(cure);
+    }
+    if !findings.is_empty() {
+        cures.dedup();
+        return Err(SnapshotError::Refused { findings, cures });
+    }
+    let failing = gates::failing(&request.gates, &states, &request.dirty);
+    if !failing.is_empty() {
+        return Err(SnapshotError::Gates {
+            name: request.name.clone(),
+            findings: failing,
+        });
+    }
+    Ok(Preflight {
+        machine,
+        parts,
+        guests: states,
+        choice,
+        directory: directory.join(&request.name),
+    })
+}
+
+/// Asks each guest that runs for its state, which also shows that no call to it is under way.
+async fn guests(set: &Set<'_>) -> Vec<(String, Result<Option<GuestState>, String>)> {
+    let asks = set.found.hosts.iter().map(|host| async move {
+        let name = host.name.to_string();
+        if host.domain.power != Power::Running || host.spec.config.is_none() {
+            return (name, Ok(None));
+        }
+        let Some(guest) = set.guest(host) else {
+            return (name, Ok(None));
+        };
+        let state = match tokio::time::timeout(ANSWER, guest.state()).await {
+            Ok(Ok(state)) => Ok(Some(state)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("its guest does not answer within {ANSWER:?}")),
+        };
+        (name, state)
+    });
+    join_all(asks).await
+}
+
+/// Whether there is space for memory and disks to diverge wholly from the baseline.
+fn space(set: &Set<'_>, parts: &[(String, Anatomy)], rung: Rung) -> Option<(String, String)> {
+    let bytes: u64 = parts
+        .iter()
+        .filter(|(_, part)| part.process)
+        .map(|(_, part)| {
+            let memory = part.ram_file.as_deref().and_then(|file| {
+                let whole = std::fs::metadata(file).ok()?.len();
+                let used = files::allocated(file).ok()?;
+                // The copy that is made now, and the live file grown to its full size.
+                let now = if rung == Rung::Reflink { 0 } else { used };
+                Some(now + whole)
+            });
+            memory.unwrap_or(0)
+        })
+        .sum();
+    let streamed: u64 = set
+        .found
+        .hosts
+        .iter()
+        .filter(|_| rung == Rung::Stream)
+        .map(|host| host.spec.memory.0 << 20)
+        .sum();
+    let (needed, free) = (
+        Mib::from_bytes_ceil(bytes + streamed).0 + RESERVE.0,
+        free_disk(set.layout).0,
+    );
+    (needed > free).then(|| {
+        (
+            format!(
+                "it may come to take {} when all memory has changed, and {} is free on the state disk",
+                Mib(needed),
+                Mib(free)
+            ),
+            "free space: `twin snapshots` shows what baselines take, `twin snapshot NAME --remove` gives it back; or `scripts/host-setup.sh --pool-size` makes the pool larger".to_owned(),
+        )
+    })
+}
+
+/// The file of a host's memory in a baseline.
+fn ram_name(host: &str) -> PathBuf {
+    PathBuf::from(format!("{host}.ram"))
+}
+
+async fn attempt(
+    set: &Set<'_>,
+    request: &Request,
+    preflight: &Preflight,
+    plan: &Plan,
+    operation: OperationId,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<(Manifest, Duration, u64), SnapshotError> {
+    let step = |id: &str, what: &str| -> Result<(), SnapshotError> {
+        set.watch.tell(Event::Started {
+            id,
+            host: None,
+            what,
+        });
+        Ok(set.journal.intend(operation, id, what, None)?)
+    };
+    let stop_here = || -> Result<(), SnapshotError> {
+        if *interrupted.borrow() {
+            return Err(SnapshotError::Interrupted {
+                state: "the lab runs, and there is no baseline".into(),
+            });
+        }
+        Ok(())
+    };
+    let directory = &preflight.directory;
+    step("directory", "make the baseline's directory")?;
+    // What a twin that was killed has left of the same name.
+    remove_directory(directory)?;
+    crate::lab::Layout::make(directory)?;
+    step("write-back", "write memory and disks back")?;
+    let files = live_files(&preflight.parts);
+    set.timed("write back", "", set.write_back(&files)).await?;
+    stop_here()?;
+    let before = grown(preflight);
+    step("capture", "stand still, capture, go on")?;
+    let pause = if request.without_barrier {
+        one_by_one(set, preflight, plan).await?
+    } else {
+        together(set, preflight, plan, operation).await?
+    };
+    step("hash", "hash what was captured")?;
+    stop_here()?;
+    let manifest = describe(set, request, preflight, plan, pause).await?;
+    step("commit", "commit")?;
+    manifest.commit(directory)?;
+    let written = grown(preflight).saturating_sub(before)
+        + manifest
+            .hosts
+            .iter()
+            .filter(|_| manifest.rung == Rung::Copy)
+            .filter_map(|host| files::allocated(&directory.join(&host.ram.as_ref()?.path)).ok())
+            .sum::<u64>();
+    Ok((manifest, pause, written))
+}
+
+/// Bytes that the disks take.
+fn grown(preflight: &Preflight) -> u64 {
+    preflight
+        .parts
+        .iter()
+        .flat_map(|(_, part)| capturable(part))
+        .filter_map(|disk| files::allocated(&disk).ok())
+        .sum()
+}
+
+/// The disks of a host that hold its state.
+pub(super) fn capturable(part: &Anatomy) -> Vec<PathBuf> {
+    part.disks
+        .iter()
+        .filter(|disk| disk.format == "qcow2" && !disk.read_only)
+        .filter_map(|disk| disk.path.clone())
+        .collect()
+}
+
+/// Files of memory that running hosts write to. Their disks are flushed by QEMU when it stops the CPUs.
+fn live_files(parts: &[(String, Anatomy)]) -> Vec<PathBuf> {
+    let alive = parts.iter().filter(|(_, part)| part.process);
+    alive
+        .filter_map(|(_, part)| part.ram_file.clone())
+        .collect()
+}
+
+/// Captures one host that stands still.
+async fn one(
+    set: &Set<'_>,
+    preflight: &Preflight,
+    plan: &Plan,
+    host: &FoundHost,
+) -> Result<(), SnapshotError> {
+    let name = host.name.as_str();
+    let Some(index) = preflight.parts.iter().position(|(part, _)| part == name) else {
+        return Ok(());
+    };
+    let (part, memory) = (&preflight.parts[index].1, preflight.choice.memory[index]);
+    let hypervisor = &set.drivers.hypervisor;
+    let state = state_name(plan.id);
+    let capture = hypervisor.capture(set.target(host), &state, memory);
+    set.timed("capture", name, capture).await?;
+    if let (Memory::File, Some(live)) = (memory, part.ram_file.clone()) {
+        let way = way(preflight.choice.rung);
+        let golden = preflight.directory.join(ram_name(name));
+        let memory = blocking("preserving", live.clone(), move || {
+            files::preserve(&live, &golden, way)
+        });
+        set.timed("memory", name, memory).await?;
+    }
+    if let Some(nvram) = part.nvram.clone().filter(|file| file.exists()) {
+        let golden = preflight.directory.join(format!("{name}.nvram"));
+        blocking("preserving", nvram.clone(), move || {
+            files::preserve(&nvram, &golden, Way::Copy)
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) const fn way(rung: Rung) -> Way {
+    match rung {
+        Rung::Reflink => Way::Reflink,
+        Rung::Copy | Rung::Stream | Rung::Disks => Way::Copy,
+    }
+}
+
+fn running<'f>(set: &'f Set<'_>, plan: &Plan) -> Vec<&'f FoundHost> {
+    set.found
+        .hosts
+        .iter()
+        .filter(|host| plan.running.contains(&host.name.to_string()))
+        .collect()
+}
+
+async fn together(
+    set: &Set<'_>,
+    preflight: &Preflight,
+    plan: &Plan,
+    operation: OperationId,
+) -> Result<Duration, SnapshotError> {
+    let clock = &set.drivers.clock;
+    let hosts = running(set, plan);
+    let from = clock.elapsed();
+    set.timed("stand still", "", set.power(&hosts, PowerAction::Suspend))
+        .await?;
+    let captures = set
+        .found
+        .hosts
+        .iter()
+        .map(|host| one(set, preflight, plan, host));
+    let outcomes: Result<Vec<()>, _> = join_all(captures).await.into_iter().collect();
+    outcomes?;
+    set.journal.intend(operation, "captured", "go on", None)?;
+    set.timed("go on", "", set.power(&hosts, PowerAction::Resume))
+        .await?;
+    Ok(clock.elapsed().saturating_sub(from))
+}
+
+async fn one_by_one(
+    set: &Set<'_>,
+    preflight: &Preflight,
+    plan: &Plan,
+) -> Result<Duration, SnapshotError> {
+    let from = set.drivers.clock.elapsed();
+    let running = running(set, plan);
+    for host in &set.found.hosts {
+        let own: Vec<&FoundHost> = running
+            .iter()
+            .filter(|other| other.name == host.name)
+            .copied()
+            .collect();
+        set.power(&own, PowerAction::Suspend).await?;
+        one(set, preflight, plan, host).await?;
+        set.power(&own, PowerAction::Resume).await?;
+    }
+    Ok(set.drivers.clock.elapsed().saturating_sub(from))
+}
+
+/// Writes down what was captured, with all checksums.
+async fn describe(
+    set: &Set<'_>,
+    request: &Request,
+    preflight: &Preflight,
+    plan: &Plan,
+    pause: Duration,
+) -> Result<Manifest, SnapshotError> {
+    let records = set
+        .found
+        .hosts
+        .iter()
+        .map(|host| record(set, preflight, plan, host));
+    let hosts: Result<Vec<HostRecord>, _> = join_all(records).await.into_iter().collect();
+    let networks = set.found.networks.iter();
+    Ok(Manifest {
+        schema: "twin/baseline/v1".into(),
+        id: plan.id,
+        name: request.name.clone(),
+        lab: set.lab(),
+        lab_name: set.found.record.name.to_string(),
+        note: request.note.clone(),
+        created_at: set.drivers.clock.now().to_string(),
+        rung: preflight.choice.rung,
+        reasons: preflight.choice.reasons.clone(),
+        hypervisor: preflight.machine.hypervisor.clone(),
+        library: preflight.machine.library.clone(),
+        cpu: super::restore::cpu(),
+        set_pause_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+        networks: networks
+            .map(|(_, spec)| serde_json::to_value(spec).unwrap_or_default())
+            .collect(),
+        hosts: hosts?,
+    })
+}
+
+async fn record(
+    set: &Set<'_>,
+    preflight: &Preflight,
+    plan: &Plan,
+    host: &FoundHost,
+) -> Result<HostRecord, SnapshotError> {
+    let name = host.name.to_string();
+    let index = preflight.parts.iter().position(|(part, _)| *part == name);
+    let (part, memory) = index
+        .map(|index| (&preflight.parts[index].1, preflight.choice.memory[index]))
+        .ok_or_else(|| SnapshotError::Unknown {
+            name: name.clone(),
+            known: Vec::new(),
+        })?;
+    let own = |file: PathBuf| {
+        let path = preflight.directory.join(&file);
+        async move {
+            blocking("hashing", path.clone(), move || {
+                FileRecord::of(&path, &file)
+            })
+            .await
+        }
+    };
+    let files = capturable(part);
+    let states = set
+        .drivers
+        .hypervisor
+        .examine(&files, &state_name(plan.id), true)
+        .await?;
+    let mut disks = Vec::new();
+    for (state, file) in states.into_iter().zip(files) {
+        let state = state.map_err(|why| {
+            SnapshotError::io("reading what was captured")(std::io::Error::other(why))
+        })?;
+        disks.push(DiskRecord {
+            state,
+            chain: chain(file).await?,
+        });
+    }
+    let mut read_only = Vec::new();
+    for path in part
+        .disks
+        .iter()
+        .filter(|disk| disk.read_only)
+        .filter_map(|disk| disk.path.clone())
+    {
+        read_only.push(
+            blocking("hashing", path.clone(), move || {
+                FileRecord::of(&path, &path)
+            })
+            .await?,
+        );
+    }
+    let ram = match memory {
+        Memory::File => Some(own(ram_name(&name)).await?),
+        Memory::Stream | Memory::None => None,
+    };
+    let nvram = match part.nvram.clone().filter(|file| file.exists()) {
+        Some(place) => Some((own(PathBuf::from(format!("{name}.nvram"))).await?, place)),
+        None => None,
+    };
+    let guest = preflight
+        .guests
+        .iter()
+        .find(|(guest, _)| *guest == name)
+        .and_then(|(_, state)| state.clone());
+    Ok(HostRecord {
+        name,
+        domain: host.domain.name.clone(),
+        uuid: host.domain.uuid,
+        power: part.power,
+        memory,
+        machine: part.machine.clone(),
+        definition: part.definition.clone(),
+        devices: part.devices.clone(),
+        disks,
+        read_only,
+        ram,
+        nvram,
+        guest,
+    })
+}
+
+/// The files below a disk.
+async fn chain(file: PathBuf) -> Result<Vec<FileRecord>, SnapshotError> {
+    blocking("reading the chain of", file.clone(), move || {
+        let links = qcow2::chain(&file).map_err(std::io::Error::other)?;
+        links
+            .iter()
+            .skip(1)
+            .map(|link| FileRecord::of(&link.path, &link.path))
+            .collect()
+    })
+    .await
+}
+
+/// Whether a directory is a half-made baseline.
+pub(super) fn half_made(directory: &Path) -> bool {
+    directory.is_dir() && !directory.join(manifest::FILE).exists()
+}

@@ -1,0 +1,358 @@
+//! Going back to a baseline.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::watch;
+
+use super::create::way;
+use super::files;
+use super::manifest::{HostRecord, Manifest};
+use super::set::{Plan, Set, blocking};
+use super::{Rung, SnapshotError, verify};
+use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
+use crate::journal::OperationId;
+use crate::lab::{Event, FoundHost};
+
+/// How long a guest may take to answer after it was put back.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// What happens to the guests' clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clocks {
+    /// They go on as they are.
+    #[default]
+    Keep,
+    /// They are set to this machine's.
+    Host,
+}
+
+/// What was put back.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The baseline.
+    pub manifest: Manifest,
+    /// Until all hosts that ran ran again.
+    pub running: Duration,
+    /// Until all answered.
+    pub ready: Duration,
+    /// How far the guests' clocks are behind this machine's at most; negative where they are ahead.
+    pub clock_lag_ms: Option<i64>,
+    /// The hosts.
+    pub hosts: Vec<RestoredHost>,
+}
+
+/// A host that was put back.
+#[derive(Clone, Debug)]
+pub struct RestoredHost {
+    /// Its name.
+    pub name: String,
+    /// Whether it runs.
+    pub power: Power,
+    /// Why its process had to be started anew, where it had to.
+    pub restarted: Option<String>,
+    /// How far its clock is behind this machine's.
+    pub clock_lag_ms: Option<i64>,
+}
+
+/// What has to be done with one host.
+struct Task<'f> {
+    host: &'f FoundHost,
+    record: HostRecord,
+    now: Anatomy,
+    restart: Option<String>,
+}
+
+impl Task<'_> {
+    fn wants_process(&self) -> bool {
+        self.record.memory != Memory::None
+    }
+}
+
+/// This machine's CPU, as far as saved state depends on it.
+pub(super) fn cpu() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        info.lines()
+            .find(|line| line.starts_with(name))
+            .and_then(|line| line.split_once(':'))
+            .map_or_else(String::new, |(_, value)| value.trim().to_owned())
+    };
+    format!("{} {}", field("vendor_id"), field("model name"))
+}
+
+/// Puts the lab back to a baseline. All is checked before anything is stopped; from then on it is carried to its end, or
+/// left for `twin recover` to finish.
+pub async fn restore(
+    set: Set<'_>,
+    name: &str,
+    clocks: Clocks,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<Restored, SnapshotError> {
+    let manifest = super::show(&set, name)?;
+    let tasks = set.timed("check", "", plan(&set, &manifest)).await?;
+    let started = set.drivers.clock.elapsed();
+    let running: Vec<String> = manifest
+        .hosts
+        .iter()
+        .filter(|host| host.power == Power::Running)
+        .map(|host| host.name.clone())
+        .collect();
+    let journalled = Plan {
+        name: name.to_owned(),
+        id: manifest.id,
+        running,
+    };
+    if *interrupted.borrow() {
+        return Err(SnapshotError::Interrupted {
+            state: "nothing was stopped".into(),
+        });
+    }
+    let text = serde_json::to_string(&journalled).unwrap_or_default();
+    let operation = set.journal.begin_planned(set.lab(), "restore", &text)?;
+    let outcome = carry_out(&set, &manifest, &tasks, operation).await;
+    if let Err(error) = outcome {
+        return Err(SnapshotError::Dirty {
+            what: format!("restoring {name}"),
+            why: error.to_string(),
+            left: vec!["the lab is between two states; `twin recover` finishes the restore".into()],
+        });
+    }
+    let running = set.drivers.clock.elapsed().saturating_sub(started);
+    let hosts = answers(&set, &tasks, clocks).await;
+    let ready = set.drivers.clock.elapsed().saturating_sub(started);
+    set.journal.end(operation, "done")?;
+    let hosts = hosts?;
+    Ok(Restored {
+        manifest,
+        running,
+        ready,
+        clock_lag_ms: hosts
+            .iter()
+            .filter_map(|host| host.clock_lag_ms)
+            .max_by_key(|lag| lag.abs()),
+        hosts,
+    })
+}
+
+/// Checks everything and decides what has to be done.
+async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, SnapshotError> {
+    let findings = verify::check(set, manifest).await?;
+    if !findings.is_empty() {
+        return Err(SnapshotError::Damaged {
+            name: manifest.name.clone(),
+            findings,
+        });
+    }
+    let mut refusals = verify::differs(set, manifest).await?;
+    let parts = set.anatomies().await?;
+    let mut tasks = Vec::new();
+    for record in &manifest.hosts {
+        let host = set
+            .found
+            .hosts
+            .iter()
+            .find(|host| host.name.as_str() == record.name);
+        let now = parts.iter().find(|(name, _)| *name == record.name);
+        let (Some(host), Some((_, now))) = (host, now) else {
+            refusals.push(format!("{}: its domain is gone", record.name));
+            continue;
+        };
+        if host.domain.uuid != record.uuid {
+            refusals.push(format!("{}: its domain is another one", record.name));
+        }
+        tasks.push(Task {
+            host,
+            record: record.clone(),
+            now: now.clone(),
+            restart: restart(record, now),
+        });
+    }
+    for host in &set.found.hosts {
+        if manifest.host(host.name.as_str()).is_none() {
+            refusals.push(format!("{}: the baseline has no such host", host.name));
+        }
+    }
+    if refusals.is_empty() {
+        return Ok(tasks);
+    }
+    Err(SnapshotError::Refused {
+        findings: refusals,
+        cures: vec![
+            "`twin up` brings back what is missing; a baseline of another QEMU or CPU is of no use here: take it anew".into(),
+        ],
+    })
+}
+
+/// Why a host's process has to be started anew, where it has to.
+fn restart(record: &HostRecord, now: &Anatomy) -> Option<String> {
+    if record.memory == Memory::None {
+        return None;
+    }
+    if !now.process {
+        return Some("it had no process".into());
+    }
+    if now.definition != record.definition {
+        return Some("its definition has changed".into());
+    }
+    if now.devices != record.devices {
+        return Some("its devices have changed".into());
+    }
+    if now.machine != record.machine {
+        return Some("its machine type has changed".into());
+    }
+    if record.memory == Memory::File && now.ram_file.is_none() {
+        return Some("its memory is not in a file".into());
+    }
+    None
+}
+
+async fn carry_out(
+    set: &Set<'_>,
+    manifest: &Manifest,
+    tasks: &[Task<'_>],
+    operation: OperationId,
+) -> Result<(), SnapshotError> {
+    let step = |id: &str, what: &str| -> Result<(), SnapshotError> {
+        set.watch.tell(Event::Started {
+            id,
+            host: None,
+            what,
+        });
+        Ok(set.journal.intend(operation, id, what, None)?)
+    };
+    step("stop", "stand still")?;
+    let still: Vec<&FoundHost> = tasks
+        .iter()
+        .filter(|task| task.now.power == Power::Running)
+        .map(|task| task.host)
+        .collect();
+    set.timed("stand still", "", set.power(&still, PowerAction::Suspend))
+        .await?;
+    let put = tasks.iter().map(|task| put_back(set, manifest, task));
+    let outcomes: Result<Vec<()>, _> = join_all(put).await.into_iter().collect();
+    outcomes?;
+    let taps: Vec<String> = tasks
+        .iter()
+        .flat_map(|task| task.now.taps.clone())
+        .collect();
+    set.timed("drain", "", set.drivers.hostnet.drain(&taps))
+        .await
+        .map_err(crate::lab::LabError::from)?;
+    set.journal.intend(operation, "loaded", "go on", None)?;
+    let hosts = |power: Power| -> Vec<&FoundHost> {
+        tasks
+            .iter()
+            .filter(|task| task.record.power == power && task.wants_process())
+            .map(|task| task.host)
+            .collect()
+    };
+    let running = hosts(Power::Running);
+    set.timed("go on", "", set.power(&running, PowerAction::Resume))
+        .await?;
+    for host in hosts(Power::Crashed) {
+        set.drivers
+            .hypervisor
+            .mark_crashed(set.target(host))
+            .await?;
+    }
+    Ok(())
+}
+
+async fn put_back(
+    set: &Set<'_>,
+    manifest: &Manifest,
+    task: &Task<'_>,
+) -> Result<(), SnapshotError> {
+    let hypervisor = &set.drivers.hypervisor;
+    let target = set.target(task.host);
+    let directory = set.baselines().join(&manifest.name);
+    if task.now.process && (task.restart.is_some() || !task.wants_process()) {
+        hypervisor.power(target, PowerAction::Destroy).await?;
+    }
+    if task.now.definition != task.record.definition {
+        hypervisor.redefine(target, &task.record.definition).await?;
+    }
+    let mut live = task.now.ram_file.clone();
+    if task.wants_process() && task.restart.is_some() {
+        if let Some((golden, place)) = &task.record.nvram {
+            let (golden, place) = (directory.join(&golden.path), place.clone());
+            blocking("putting back", place.clone(), move || {
+                // It keeps its owner: the process has to write to it.
+                std::fs::write(&place, std::fs::read(golden)?)
+            })
+            .await?;
+        }
+        hypervisor.start_paused(target).await?;
+        live = hypervisor.anatomy(target).await?.ram_file;
+    }
+    if let Some(golden) = &task.record.ram {
+        let golden: PathBuf = directory.join(&golden.path);
+        let live = live.ok_or_else(|| SnapshotError::Refused {
+            findings: vec![format!("{}: its memory is not in a file", task.record.name)],
+            cures: Vec::new(),
+        })?;
+        let way = way(manifest.rung);
+        let memory = blocking("putting back", live.clone(), move || {
+            files::put_back(&golden, &live, way)
+        });
+        set.timed("memory", &task.record.name, memory).await?;
+    }
+    let state = manifest.state();
+    let load = hypervisor.load(target, &state, task.record.memory);
+    Ok(set.timed("load", &task.record.name, load).await?)
+}
+
+/// Waits until all guests answer that ran, then sees to their clocks.
+async fn answers(
+    set: &Set<'_>,
+    tasks: &[Task<'_>],
+    clocks: Clocks,
+) -> Result<Vec<RestoredHost>, SnapshotError> {
+    let asks = tasks.iter().map(|task| async move {
+        let runs = task.record.power == Power::Running;
+        let mut restored = RestoredHost {
+            name: task.record.name.clone(),
+            power: task.record.power,
+            restarted: task.restart.clone().filter(|_| task.wants_process()),
+            clock_lag_ms: None,
+        };
+        let Some(guest) = set.guest(task.host).filter(|_| runs) else {
+            return Ok(restored);
+        };
+        guest.greet(ANSWER).await?;
+        if clocks == Clocks::Host {
+            guest.set_clock(set.drivers.clock.as_ref()).await?;
+        }
+        // A guest that cannot tell its time still answers.
+        let reading = guest.clock(set.drivers.clock.as_ref()).await.ok();
+        restored.clock_lag_ms = reading.map(|reading| reading.behind_ms());
+        Ok::<_, crate::guest::GuestError>(restored)
+    });
+    let bridges = bridges(set);
+    let forget = set.drivers.hostnet.forget_peers(&bridges);
+    let (hosts, forgotten) = futures::join!(join_all(asks), forget);
+    if let Err(error) = forgotten {
+        set.watch.tell(Event::Note(&format!(
+            "what this machine knows of the guests' addresses was not flushed: {error}"
+        )));
+    }
+    Ok(hosts.into_iter().collect::<Result<_, _>>()?)
+}
+
+/// The lab's bridges with their subnets.
+fn bridges(set: &Set<'_>) -> Vec<(String, crate::units::Cidr)> {
+    set.found
+        .networks
+        .iter()
+        .map(|(_, spec)| (spec.bridge.clone(), spec.cidr))
+        .collect()
+}
+
+impl Rung {
+    /// Whether hosts are put back into processes that run.
+    pub const fn in_place(self) -> bool {
+        !matches!(self, Self::Disks)
+    }
+}

@@ -1,0 +1,327 @@
+//! The self-test: whether memory in a file can be put back under a running process here.
+//!
+//! A throw-away VM writes 16 bytes of its memory to its serial port again and again. Its memory file gets one nonce, is
+//! captured, gets another one, and is put back; what the VM says after that decides. This goes through libvirt and its
+//! security driver, as the real thing does.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::files::{self, Way, can_reflink};
+use super::set::remove_directory;
+use crate::hypervisor::{HypervisorError, Memory, PowerAction, Target};
+use crate::lab::{Drivers, LabError, Layout};
+use crate::model::spec::{Boot, DiskSpec, DomainSpec, Marked};
+use crate::model::{AcceleratorChoice, LabRecord, Mark, RamBacking, Scale};
+use crate::units::Mib;
+
+/// The name of the lab that the VM belongs to.
+const NAME: &str = "twin-self-test";
+
+/// Where in the VM's memory the nonce is.
+const PLACE: u64 = 0x9000;
+
+/// 16-bit code: forever, write 16 bytes from 0x9000 to the first serial port, then count for a while.
+const CODE: [u8; 28] = [
+    0x31, 0xc0, 0x8e, 0xd8, 0xfc, // xor ax, ax; mov ds, ax; cld
+    0xbe, 0x00, 0x90, 0xba, 0xf8, 0x03, 0xb9, 0x10,
+    0x00, // mov si, 0x9000; mov dx, 0x3f8; mov cx, 16
+    0xf3, 0x6e, // rep outsb
+    0x66, 0xb9, 0x20, 0xa1, 0x07, 0x00, 0x66, 0x49, 0x75,
+    0xfc, // mov ecx, 500000; dec ecx; jnz -4
+    0xeb, 0xe9, // jmp to mov si
+];
+
+/// The VM says what is expected within this; its firmware takes a second under emulation.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between two looks at what it says.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What the self-test found, and for which machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfTest {
+    /// Kernel, QEMU, libvirt, accelerator and file system.
+    key: String,
+    /// Why memory in a file cannot be put back; nothing where it can.
+    pub failure: Option<String>,
+}
+
+/// Returns what is remembered for this machine, else runs the test; with `run` false it only remembers.
+pub async fn self_test(
+    drivers: &Drivers,
+    layout: &Layout,
+    accelerator: AcceleratorChoice,
+    run: bool,
+) -> Result<Option<SelfTest>, LabError> {
+    let machine = drivers.hypervisor.machine().await?;
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let file_system = nix::sys::statfs::statfs(&layout.pool())
+        .map(|found| format!("{:?}", found.filesystem_type()))
+        .unwrap_or_default();
+    let key = format!(
+        "{} {} {} {} {file_system}",
+        kernel.trim(),
+        machine.hypervisor,
+        machine.library,
+        accelerator.as_str()
+    );
+    let cache = layout.self_test_cache();
+    let remembered: Option<SelfTest> = std::fs::read(&cache)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if let Some(known) = remembered.filter(|known| known.key == key) {
+        return Ok(Some(known));
+    }
+    if !run {
+        return Ok(None);
+    }
+    let lab = LabRecord {
+        uuid: Uuid::new_v5(&machine.uuid, NAME.as_bytes()),
+        name: NAME.parse().map_err(|_| unexpected("a name"))?,
+        topology: NAME.parse().map_err(|_| unexpected("a name"))?,
+        scale: Scale::FULL,
+        accelerator,
+        shift: 0,
+        time_scale: 1,
+    };
+    let _lock = crate::lab::Lock::lab(machine.uuid, lab.uuid, NAME, "self-test")?;
+    let trial = Trial::new(drivers, layout, lab)?;
+    let outcome = trial.run().await;
+    trial.clear().await?;
+    let failure = match outcome {
+        Ok(()) => None,
+        // A machine on which nothing can be started has other troubles than this.
+        Err(Fault::Lab(error)) => Some(error.to_string()),
+        Err(Fault::Test(why)) => Some(why),
+    };
+    let found = SelfTest { key, failure };
+    let text = serde_json::to_vec_pretty(&found).unwrap_or_default();
+    std::fs::write(&cache, text).map_err(LabError::io(format!("writing {}", cache.display())))?;
+    Ok(Some(found))
+}
+
+fn unexpected(what: &str) -> LabError {
+    LabError::io(what.to_owned())(std::io::Error::other("unexpected"))
+}
+
+enum Fault {
+    Lab(LabError),
+    Test(String),
+}
+
+impl From<LabError> for Fault {
+    fn from(error: LabError) -> Self {
+        Self::Lab(error)
+    }
+}
+
+impl From<HypervisorError> for Fault {
+    fn from(error: HypervisorError) -> Self {
+        Self::Lab(error.into())
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Test(error.to_string())
+    }
+}
+
+struct Trial<'t> {
+    drivers: &'t Drivers,
+    directory: PathBuf,
+    domain: Marked<DomainSpec>,
+}
+
+impl<'t> Trial<'t> {
+    fn new(drivers: &'t Drivers, layout: &Layout, lab: LabRecord) -> Result<Self, LabError> {
+        let directory = layout.lab(lab.uuid);
+        layout.make_lab(&lab)?;
+        let disk = DiskSpec {
+            path: directory.join("disk.qcow2"),
+            backing: None,
+            size: Mib(1),
+        };
+        let spec = DomainSpec {
+            name: NAME.into(),
+            uuid: Uuid::new_v5(&lab.uuid, b"host"),
+            memory: Mib(64),
+            vcpus: 1,
+            accelerator: lab.accelerator,
+            ram: RamBacking::File,
+            boot: Boot::Disk,
+            disks: vec![disk],
+            seed_iso: None,
+            nics: Vec::new(),
+            channel: directory.join("guest.sock"),
+            serial_log: directory.join("serial.log"),
+            config: None,
+            autostart: false,
+        };
+        let mark = Mark {
+            thing: lab.name.clone(),
+            spec: serde_json::to_value(&spec).unwrap_or_default(),
+            lab,
+        };
+        Ok(Self {
+            drivers,
+            directory,
+            domain: Marked { spec, mark },
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target {
+            uuid: self.domain.spec.uuid,
+            lab: self.domain.mark.lab.uuid,
+        }
+    }
+
+    async fn run(&self) -> Result<(), Fault> {
+        let hypervisor = &self.drivers.hypervisor;
+        hypervisor.remove_domain(self.target()).await?;
+        self.disk().await?;
+        hypervisor.define_domain(&self.domain).await?;
+        hypervisor.start_paused(self.target()).await?;
+        let live = hypervisor.anatomy(self.target()).await?.ram_file;
+        let live = live.ok_or_else(|| Fault::Test("libvirt gives no memory file".into()))?;
+        let golden = self.directory.join("golden.ram");
+        let way = if live
+            .parent()
+            .is_some_and(|from| can_reflink(from, &self.directory))
+        {
+            Way::Reflink
+        } else {
+            Way::Copy
+        };
+        // It runs its code once it says zeros.
+        self.go_on_until("the VM says nothing", 0, |said| said.len() > 256)
+            .await?;
+        let (first, second) = (nonce(), nonce());
+        write(&live, &first)?;
+        hypervisor
+            .capture(self.target(), NAME, Memory::File)
+            .await?;
+        files::preserve(&live, &golden, way)?;
+        write(&live, &second)?;
+        let length = self.said_bytes()?;
+        let saw = |what: [u8; 16]| move |said: &[u8]| count(said, &what) >= 2;
+        self.go_on_until(
+            "what is written to its memory file does not reach it",
+            length,
+            saw(second),
+        )
+        .await?;
+        files::put_back(&golden, &live, way)?;
+        hypervisor.load(self.target(), NAME, Memory::File).await?;
+        let length = self.said_bytes()?;
+        self.go_on_until(
+            "memory that was put back does not reach it",
+            length,
+            saw(first),
+        )
+        .await?;
+        let said = self.said(length)?;
+        // The port may have had one more round of the old ones in it.
+        if count(&said, &second) > 1 {
+            return Err(Fault::Test(
+                "it still has memory from after the capture".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes a disk that holds the code.
+    async fn disk(&self) -> Result<(), Fault> {
+        let mut sector = [0u8; 512];
+        sector[..CODE.len()].copy_from_slice(&CODE);
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        let raw = self.directory.join("sector.raw");
+        let mut image = sector.to_vec();
+        image.resize(1 << 20, 0);
+        std::fs::write(&raw, image)?;
+        let Some(disk) = self.domain.spec.disks.first() else {
+            return Ok(());
+        };
+        let convert = tokio::process::Command::new("qemu-img")
+            .args(["convert", "-q", "-O", "qcow2"])
+            .args([&raw, &disk.path])
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        if !convert.status.success() {
+            let why = String::from_utf8_lossy(&convert.stderr).trim().to_owned();
+            return Err(Fault::Test(format!("qemu-img: {why}")));
+        }
+        Ok(std::fs::set_permissions(
+            &disk.path,
+            std::fs::Permissions::from_mode(0o600),
+        )?)
+    }
+
+    /// Lets the VM run until it has said what is asked for behind `from`, and stops it again.
+    async fn go_on_until(
+        &self,
+        otherwise: &str,
+        from: u64,
+        enough: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), Fault> {
+        let (hypervisor, clock) = (&self.drivers.hypervisor, &self.drivers.clock);
+        hypervisor.power(self.target(), PowerAction::Resume).await?;
+        let until = clock.elapsed() + DEADLINE;
+        while !enough(&self.said(from)?) {
+            if clock.elapsed() > until {
+                return Err(Fault::Test(otherwise.to_owned()));
+            }
+            clock.sleep(LOOK).await;
+        }
+        Ok(hypervisor
+            .power(self.target(), PowerAction::Suspend)
+            .await?)
+    }
+
+    fn said_bytes(&self) -> std::io::Result<u64> {
+        Ok(std::fs::metadata(&self.domain.spec.serial_log)?.len())
+    }
+
+    fn said(&self, from: u64) -> std::io::Result<Vec<u8>> {
+        let mut log = match std::fs::File::open(&self.domain.spec.serial_log) {
+            Ok(log) => log,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        log.seek(SeekFrom::Start(from))?;
+        let mut said = Vec::new();
+        log.read_to_end(&mut said)?;
+        Ok(said)
+    }
+
+    async fn clear(&self) -> Result<(), LabError> {
+        self.drivers.hypervisor.remove_domain(self.target()).await?;
+        remove_directory(&self.directory)
+            .map_err(|error| LabError::io("clearing the self-test")(std::io::Error::other(error)))
+    }
+}
+
+fn nonce() -> [u8; 16] {
+    Uuid::new_v4().into_bytes()
+}
+
+fn write(memory: &Path, nonce: &[u8]) -> std::io::Result<()> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(memory)?
+        .write_all_at(nonce, PLACE)
+}
+
+fn count(said: &[u8], nonce: &[u8]) -> usize {
+    said.windows(nonce.len())
+        .filter(|window| *window == nonce)
+        .count()
+}

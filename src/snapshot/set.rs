@@ -1,0 +1,176 @@
+//! The hosts that are captured and put back together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::SnapshotError;
+use crate::guest::Guest;
+use crate::hypervisor::{Anatomy, Power, PowerAction, Target};
+use crate::journal::Journal;
+use crate::lab::{Drivers, Found, FoundHost, LabError, Layout, Watch};
+
+/// Memory that is written back in less time than this has so little left to write that the pause can begin.
+const RESIDUE: Duration = Duration::from_millis(25);
+
+/// Rounds of writing back; a guest that writes faster than the disk is paused all the same.
+const ROUNDS: u32 = 8;
+
+/// Another round is made when the last one took less than this part of the one before.
+const WORTHWHILE: f32 = 0.7;
+
+/// A lab with what it takes to act on it. The lab's lock is the caller's.
+#[derive(Clone, Copy)]
+pub struct Set<'s> {
+    /// The lab.
+    pub found: &'s Found,
+    /// Drivers.
+    pub drivers: &'s Drivers,
+    /// Where things are.
+    pub layout: &'s Layout,
+    /// The journal.
+    pub journal: &'s Journal,
+    /// Who is told.
+    pub watch: &'s dyn Watch,
+}
+
+/// What the journal keeps of an operation, for whoever has to finish it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Plan {
+    /// The baseline.
+    pub(super) name: String,
+    /// Its identity.
+    pub(super) id: Uuid,
+    /// Hosts that ran when the operation began.
+    pub(super) running: Vec<String>,
+}
+
+impl Set<'_> {
+    /// The lab.
+    pub(super) fn lab(&self) -> Uuid {
+        self.found.record.uuid
+    }
+
+    /// Where baselines are.
+    pub(super) fn baselines(&self) -> PathBuf {
+        self.layout.baselines(self.lab())
+    }
+
+    pub(super) fn target(&self, host: &FoundHost) -> Target {
+        host.target(self.lab())
+    }
+
+    /// The way into a host's guest.
+    pub(super) fn guest(&self, host: &FoundHost) -> Option<Arc<dyn Guest>> {
+        let way = host.way(self.layout, &self.found.networks)?;
+        Some(self.drivers.guests.open(&way))
+    }
+
+    /// Does something, and leaves in the log how long it took.
+    pub(super) async fn timed<T>(&self, what: &str, host: &str, act: impl Future<Output = T>) -> T {
+        let from = self.drivers.clock.elapsed();
+        let outcome = act.await;
+        let took_us = self
+            .drivers
+            .clock
+            .elapsed()
+            .saturating_sub(from)
+            .as_micros();
+        tracing::debug!(what, host, took_us, "phase");
+        outcome
+    }
+
+    /// Reads what all hosts consist of.
+    pub(super) async fn anatomies(&self) -> Result<Vec<(String, Anatomy)>, SnapshotError> {
+        let read = self.found.hosts.iter().map(|host| async move {
+            let anatomy = self.drivers.hypervisor.anatomy(self.target(host)).await?;
+            Ok((host.name.to_string(), anatomy))
+        });
+        join_all(read).await.into_iter().collect()
+    }
+
+    /// Writes files back again and again until little is left.
+    pub(super) async fn write_back(&self, files: &[PathBuf]) -> Result<(), SnapshotError> {
+        let mut before = Duration::MAX;
+        for _ in 0..ROUNDS {
+            let from = self.drivers.clock.elapsed();
+            let written = files.iter().map(|file| {
+                let file = file.clone();
+                blocking("writing back", file.clone(), move || {
+                    super::files::write_back(&file)
+                })
+            });
+            for outcome in join_all(written).await {
+                outcome?;
+            }
+            let took = self.drivers.clock.elapsed().saturating_sub(from);
+            if took < RESIDUE || took > before.mul_f32(WORTHWHILE) {
+                break;
+            }
+            before = took;
+        }
+        Ok(())
+    }
+
+    /// Changes the power of hosts side by side; all of them are tried.
+    pub(super) async fn power(
+        &self,
+        hosts: &[&FoundHost],
+        action: PowerAction,
+    ) -> Result<(), SnapshotError> {
+        let acts = hosts
+            .iter()
+            .map(|host| self.drivers.hypervisor.power(self.target(host), action));
+        let outcomes: Result<Vec<()>, _> = join_all(acts).await.into_iter().collect();
+        Ok(outcomes.map(drop)?)
+    }
+
+    /// Lets hosts go on that stand still; returns those that could not be, with why.
+    pub(super) async fn let_go(&self, hosts: &[&FoundHost]) -> Vec<String> {
+        let acts = hosts.iter().map(|host| async move {
+            let hypervisor = &self.drivers.hypervisor;
+            let state = hypervisor.power_state(self.target(host)).await;
+            let outcome = match state {
+                Ok(Power::Paused) => {
+                    hypervisor
+                        .power(self.target(host), PowerAction::Resume)
+                        .await
+                }
+                Ok(Power::Running) => Ok(()),
+                Ok(other) => return Some(format!("{} is {other:?}", host.name)),
+                Err(error) => Err(error),
+            };
+            outcome
+                .err()
+                .map(|error| format!("{} still stands: {error}", host.name))
+        });
+        join_all(acts).await.into_iter().flatten().collect()
+    }
+}
+
+/// Does something with a file on a thread that may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    what: &str,
+    file: PathBuf,
+    act: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, SnapshotError> {
+    let named = format!("{what} {}", file.display());
+    match tokio::task::spawn_blocking(act).await {
+        Ok(outcome) => outcome.map_err(SnapshotError::io(named)),
+        Err(error) => Err(SnapshotError::io(named)(std::io::Error::other(error))),
+    }
+}
+
+/// Removes a directory; one that is gone is as good.
+pub(super) fn remove_directory(directory: &Path) -> Result<(), SnapshotError> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(LabError::io(format!("removing {}", directory.display()))(error).into())
+        }
+        _ => Ok(()),
+    }
+}
