@@ -99,6 +99,7 @@ pub async fn destroy(
             ));
         }
     }
+    give_back(layout).await;
     if let (Some(journal), Some(operation)) = (journal, operation) {
         journal.end(operation, "done")?;
         journal.forget(record.uuid)?;
@@ -108,4 +109,18 @@ pub async fn destroy(
         removed,
         took: drivers.clock.elapsed().saturating_sub(started),
     })
+}
+
+/// Lets the pool's loop file shrink by what was removed; a file system of its own is left to its owner. Where it cannot be
+/// done, the space is used again by the next lab all the same.
+async fn give_back(layout: &Layout) {
+    if layout.pool_image().exists() {
+        let _ = tokio::process::Command::new("fstrim")
+            .arg(layout.pool())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .status()
+            .await;
+    }
 }

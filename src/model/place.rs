@@ -117,6 +117,8 @@ pub fn domain_spec(
                 size
             },
             backing,
+            // The micro image has its system in memory.
+            scratch: image.has_twin_guest && image.base.is_none(),
         }
     });
     let nics = host.host.nics.iter().filter_map(|nic| {

@@ -102,6 +102,10 @@ pub struct DiskSpec {
     pub backing: Option<(PathBuf, String)>,
     /// Its size as the guest sees it.
     pub size: Mib,
+    /// Whether only a stand-in's state is on it, which a power failure of this machine may take: the guest's flushes then
+    /// do not reach the disk. twin itself flushes it before a baseline is committed and after a restore.
+    #[serde(default)]
+    pub scratch: bool,
 }
 
 /// An interface.

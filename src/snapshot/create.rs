@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::files::{self, Way};
 use super::manifest::{self, DiskRecord, FileRecord, HostRecord, Manifest, state_name};
 use super::rung::{Choice, choose};
-use super::set::{Plan, Set, blocking, remove_directory};
+use super::set::{Plan, Set, blocking, flush, remove_directory};
 use super::{Rung, SelfTest, SnapshotError, gates};
 use crate::hypervisor::{Anatomy, Machine, Memory, Power, PowerAction};
 use crate::image::qcow2;
@@ -317,6 +317,13 @@ async fn attempt(
     stop_here()?;
     let manifest = describe(set, request, preflight, plan, pause).await?;
     step("commit", "commit")?;
+    // A guest whose disk is scratch does not flush it, and memory that was shared is on the disk already.
+    let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
+    let own = manifest.hosts.iter().filter_map(|host| host.ram.as_ref());
+    let files = disks
+        .map(|disk| disk.state.path.clone())
+        .chain(own.map(|ram| directory.join(&ram.path)));
+    flush(&files.collect::<Vec<_>>()).await?;
     manifest.commit(directory)?;
     let written = grown(preflight).saturating_sub(before)
         + manifest

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::create::way;
 use super::files;
 use super::manifest::{HostRecord, Manifest};
-use super::set::{Plan, Set, blocking};
+use super::set::{Plan, Set, blocking, flush};
 use super::{Rung, SnapshotError, verify};
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::journal::OperationId;
@@ -90,9 +90,9 @@ pub async fn restore(
     clocks: Clocks,
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Restored, SnapshotError> {
+    let started = set.drivers.clock.elapsed();
     let manifest = super::show(&set, name)?;
     let tasks = set.timed("check", "", plan(&set, &manifest)).await?;
-    let started = set.drivers.clock.elapsed();
     let running: Vec<String> = manifest
         .hosts
         .iter()
@@ -122,6 +122,9 @@ pub async fn restore(
     let running = set.drivers.clock.elapsed().saturating_sub(started);
     let hosts = answers(&set, &tasks, clocks).await;
     let ready = set.drivers.clock.elapsed().saturating_sub(started);
+    let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
+    let disks: Vec<PathBuf> = disks.map(|disk| disk.state.path.clone()).collect();
+    flush(&disks).await?;
     set.journal.end(operation, "done")?;
     let hosts = hosts?;
     Ok(Restored {
@@ -327,7 +330,7 @@ async fn answers(
         }
         // A guest that cannot tell its time still answers.
         let reading = guest.clock(set.drivers.clock.as_ref()).await.ok();
-        restored.clock_lag_ms = reading.map(|reading| reading.behind_ms());
+        restored.clock_lag_ms = reading.map(super::super::guest::ClockReading::behind_ms);
         Ok::<_, crate::guest::GuestError>(restored)
     });
     let bridges = bridges(set);

@@ -147,6 +147,7 @@ impl<'t> Trial<'t> {
             path: directory.join("disk.qcow2"),
             backing: None,
             size: Mib(1),
+            scratch: true,
         };
         let spec = DomainSpec {
             name: NAME.into(),

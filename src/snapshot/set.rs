@@ -98,15 +98,7 @@ impl Set<'_> {
         let mut before = Duration::MAX;
         for _ in 0..ROUNDS {
             let from = self.drivers.clock.elapsed();
-            let written = files.iter().map(|file| {
-                let file = file.clone();
-                blocking("writing back", file.clone(), move || {
-                    super::files::write_back(&file)
-                })
-            });
-            for outcome in join_all(written).await {
-                outcome?;
-            }
+            flush(files).await?;
             let took = self.drivers.clock.elapsed().saturating_sub(from);
             if took < RESIDUE || took > before.mul_f32(WORTHWHILE) {
                 break;
@@ -163,6 +155,17 @@ pub(super) async fn blocking<T: Send + 'static>(
         Ok(outcome) => outcome.map_err(SnapshotError::io(named)),
         Err(error) => Err(SnapshotError::io(named)(std::io::Error::other(error))),
     }
+}
+
+/// Sees to it that files are on the disk.
+pub(super) async fn flush(files: &[PathBuf]) -> Result<(), SnapshotError> {
+    let flushes = files.iter().map(|file| {
+        let file = file.clone();
+        blocking("flushing", file.clone(), move || {
+            super::files::write_back(&file)
+        })
+    });
+    join_all(flushes).await.into_iter().collect()
 }
 
 /// Removes a directory; one that is gone is as good.

@@ -55,9 +55,10 @@ impl Flags {
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let found = context.lab().await?;
     let name = flags.name.as_str();
-    let _lock = match flags.changes_something() {
-        true => Some(context.lock(&found, "snapshot").await?),
-        false => None,
+    let _lock = if flags.changes_something() {
+        Some(context.lock(&found, "snapshot").await?)
+    } else {
+        None
     };
     let journal = context.journal()?;
     let watch = context.ui.watch();

@@ -237,7 +237,7 @@ fn backing_format(bytes: &[u8], header_bytes: u64) -> Option<String> {
             _ => {
                 at = at
                     .checked_add(8)?
-                    .checked_add(length.checked_next_multiple_of(8)?)?
+                    .checked_add(length.checked_next_multiple_of(8)?)?;
             }
         }
     }

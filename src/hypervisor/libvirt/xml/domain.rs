@@ -220,6 +220,12 @@ fn devices(spec: &DomainSpec) -> Element {
                 )
                 .child("source", source)
                 .child("model", Element::new().attribute("@type", "virtio"))
+                .children(
+                    "rom",
+                    // Half a MiB a NIC that every captured state would carry, and that only booting from it needs.
+                    (spec.boot != Boot::Network)
+                        .then(|| Element::new().attribute("@enabled", "no")),
+                )
         }),
     );
     let log = Element::new()
@@ -284,6 +290,7 @@ fn disk_element(disk: &DiskSpec, letter: char) -> Element {
             Element::new()
                 .attribute("@name", "qemu")
                 .attribute("@type", "qcow2")
+                .attribute("@cache", if disk.scratch { "unsafe" } else { "writeback" })
                 .attribute("@discard", "unmap"),
         )
         .child(

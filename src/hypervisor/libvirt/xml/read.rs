@@ -103,7 +103,7 @@ pub(in super::super) fn parts(text: &str) -> Parts {
     let root = document.root_element();
     if let Some(os) = child(root, "os") {
         let machine = child(os, "type").and_then(|node| node.attribute("machine"));
-        parts.machine = machine.unwrap_or_default().to_owned();
+        machine.unwrap_or_default().clone_into(&mut parts.machine);
         parts.nvram = child(os, "nvram")
             .and_then(|node| {
                 let source = child(node, "source").and_then(|source| source.attribute("file"));
