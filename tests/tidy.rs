@@ -54,6 +54,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "snapshot",
         &[
             "lab",
+            "plan",
             "hypervisor",
             "guest",
             "hostnet",

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub use flags::Cli;
+pub use wiring::lab as drivers;
 
 /// Runs twin: parses the arguments, carries the verb out, prints, returns the exit code.
 pub fn main() -> ExitCode {

@@ -21,7 +21,7 @@ impl GuestWays for RealWays {
 }
 
 /// Returns the drivers of the world `lab`.
-pub(crate) fn lab(uri: &str) -> Drivers {
+pub fn lab(uri: &str) -> Drivers {
     Drivers {
         hypervisor: Arc::new(Libvirt::new(uri)),
         hostnet: Arc::new(LinuxNet),

@@ -196,24 +196,26 @@ impl HostNet for LinuxNet {
             .collect())
     }
 
-    async fn drain(&self, links: &[String]) -> Result<(), HostNetError> {
+    async fn hold(&self, table: &str, ports: &[String]) -> Result<(), HostNetError> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = ports.iter().map(|port| format!("{port:?}")).collect();
+        let names = names.join(", ");
+        // A port's own state would be quicker; but without STP the kernel makes a port forward again at once. The rules
+        // go by port: not every kernel can match the bridge.
+        let rules = format!(
+            "table bridge {table} {{\n\
+             chain forward {{\n type filter hook forward priority -300; policy accept;\n oifname {{ {names} }} drop\n }}\n\
+             chain output {{\n type filter hook output priority -300; policy accept;\n oifname {{ {names} }} drop\n }}\n}}\n"
+        );
+        nft_rules(&rules).await?;
+        let found = named(ports).await?;
         talk("dropping what waits for guests", async |handle| {
-            let found: Vec<_> = handle.link().get().execute().try_collect().await?;
-            for message in found {
-                let attributes = &message.attributes;
-                let ours = attributes.iter().any(
-                    |attribute| matches!(attribute, LinkAttribute::IfName(name) if links.contains(name)),
-                );
-                let length = attributes.iter().find_map(|attribute| match attribute {
-                    LinkAttribute::TxQueueLen(length) => Some(*length),
-                    _ => None,
-                });
-                let (true, Some(length)) = (ours, length) else {
-                    continue;
-                };
+            for (index, queue) in &found {
                 // A tap's ring keeps its packets over anything but this: made shorter, it drops what does not fit.
-                for length in [0, length] {
-                    let mut change = LinkUnspec::new_with_index(message.header.index).build();
+                for length in [0, *queue] {
+                    let mut change = LinkUnspec::new_with_index(*index).build();
                     change.attributes.push(LinkAttribute::TxQueueLen(length));
                     handle.link().set(change).execute().await?;
                 }
@@ -260,6 +262,46 @@ impl HostNet for LinuxNet {
             }
             other => other.map(drop),
         }
+    }
+}
+
+/// Index and queue length of the links of these names.
+async fn named(names: &[String]) -> Result<Vec<(u32, u32)>, HostNetError> {
+    let messages: Vec<_> = talk("listing links", async |handle| {
+        handle.link().get().execute().try_collect().await
+    })
+    .await?;
+    let mut found = Vec::new();
+    for message in messages {
+        let (mut ours, mut queue) = (false, None);
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => ours = names.contains(name),
+                LinkAttribute::TxQueueLen(length) => queue = Some(*length),
+                _ => {}
+            }
+        }
+        found.extend(
+            queue
+                .filter(|_| ours)
+                .map(|queue| (message.header.index, queue)),
+        );
+    }
+    Ok(found)
+}
+
+/// Has nft make these rules, all of them or none.
+async fn nft_rules(rules: &str) -> Result<(), HostNetError> {
+    use std::io::{Seek, Write};
+    let what = "writing rules for nft";
+    let mut file = tempfile::NamedTempFile::new().map_err(|error| failed(what, &error))?;
+    file.write_all(rules.as_bytes())
+        .and_then(|()| file.rewind())
+        .map_err(|error| failed(what, &error))?;
+    let path = file.path().display().to_string();
+    match nft(&["-f", &path]).await? {
+        Some(_) => Ok(()),
+        None => Err(failed("nft", &"it is not installed")),
     }
 }
 

@@ -87,9 +87,9 @@ pub trait HostNet: Send + Sync {
     /// Lists nftables tables as FAMILY and NAME. Empty where nft is not installed.
     async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError>;
 
-    /// Drops what waits in the queues of links whose other end does not read: packets from before a guest was put back.
-    /// A link that is gone is as good.
-    async fn drain(&self, links: &[String]) -> Result<(), HostNetError>;
+    /// Lets nothing out of these ports of bridges any more until the bridge table `table`, which this makes, is removed; and
+    /// drops what waits in them. A port that is gone is as good.
+    async fn hold(&self, table: &str, ports: &[String]) -> Result<(), HostNetError>;
 
     /// Forgets what this machine knows of the hosts on these bridges with these subnets: neighbours and connections.
     async fn forget_peers(&self, bridges: &[(String, Cidr)]) -> Result<(), HostNetError>;

@@ -8,7 +8,7 @@ use futures::stream::FuturesUnordered;
 use super::{Drivers, Event, Found, LabError, Layout, Lock, Watch};
 use crate::hypervisor::Target;
 use crate::journal::Journal;
-use crate::plan::table_name;
+use crate::plan::{hold_table, table_name};
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,9 +82,9 @@ pub async fn destroy(
             .await?;
         removed.push(format!("network {}", network.name));
     }
-    let own = table_name(record.uuid);
+    let own = [table_name(record.uuid), hold_table(record.uuid)];
     for (family, name) in drivers.hostnet.tables().await? {
-        if name == own {
+        if own.contains(&name) {
             drivers.hostnet.remove_table(&family, &name).await?;
             removed.push(format!("table {family} {name}"));
         }

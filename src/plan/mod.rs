@@ -106,6 +106,11 @@ pub fn bridge_mark(lab: Uuid) -> String {
     format!("twin:{lab}")
 }
 
+/// The name of the bridge table that holds a lab's packets back while its hosts are put back.
+pub fn hold_table(lab: Uuid) -> String {
+    format!("{}_hold", table_name(lab))
+}
+
 /// The name of a lab's nftables table.
 pub fn table_name(lab: Uuid) -> String {
     format!("twin_{}", &lab.simple().to_string()[..12])

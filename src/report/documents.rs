@@ -350,6 +350,10 @@ pub struct RecoverDocument {
     pub schema: String,
     /// The runs that had something open.
     pub runs: Vec<RecoveredRun>,
+    /// Baselines and restores that were broken off and are finished now.
+    pub finished: Vec<String>,
+    /// What of those could not be finished.
+    pub left: Vec<String>,
 }
 
 /// A run that was recovered.

@@ -76,14 +76,15 @@ pub async fn run(
         .map_err(crate::lab::LabError::from)?;
     let _lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), "scenario")
         .map_err(crate::lab::LabError::from)?;
-    let open = journal.open_acts(record.uuid)?;
+    let mut open: Vec<String> = journal
+        .open_acts(record.uuid)?
+        .iter()
+        .map(|act| format!("{} of run {}", act.step, act.run))
+        .collect();
+    let unfinished = journal.unfinished(record.uuid)?;
+    open.extend(unfinished.iter().map(|operation| operation.verb.clone()));
     if !open.is_empty() {
-        return Err(ScenarioError::Dirty {
-            open: open
-                .iter()
-                .map(|act| format!("{} of run {}", act.step, act.run))
-                .collect(),
-        });
+        return Err(ScenarioError::Dirty { open });
     }
     let resolved = resolve(scenario, choice, world)?;
     journal.begin_run(

@@ -41,7 +41,9 @@ impl HostNet for SimNet {
         Ok(self.0.lock().tables.clone())
     }
 
-    async fn drain(&self, _: &[String]) -> Result<(), HostNetError> {
+    async fn hold(&self, table: &str, _: &[String]) -> Result<(), HostNetError> {
+        let held = ("bridge".to_owned(), table.to_owned());
+        self.0.lock().tables.push(held);
         Ok(())
     }
 

@@ -11,9 +11,11 @@ use super::files;
 use super::manifest::{HostRecord, Manifest};
 use super::set::{Plan, Set, blocking, flush};
 use super::{Rung, SnapshotError, verify};
+use crate::hostnet::HostNetError;
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::journal::OperationId;
-use crate::lab::{Event, FoundHost};
+use crate::lab::{Event, FoundHost, LabError};
+use crate::plan::hold_table;
 
 /// How long a guest may take to answer after it was put back.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -231,18 +233,20 @@ async fn carry_out(
         .filter(|task| task.now.power == Power::Running)
         .map(|task| task.host)
         .collect();
+    // Nothing that a guest sends from now on may reach another one after that was put back.
+    let ports: Vec<String> = tasks
+        .iter()
+        .flat_map(|task| task.now.taps.clone())
+        .collect();
+    let table = hold_table(set.lab());
+    let hostnet = &set.drivers.hostnet;
+    let hold = hostnet.hold(&table, &ports);
+    set.timed("hold back", "", hold).await.map_err(network)?;
     set.timed("stand still", "", set.power(&still, PowerAction::Suspend))
         .await?;
     let put = tasks.iter().map(|task| put_back(set, manifest, task));
     let outcomes: Result<Vec<()>, _> = join_all(put).await.into_iter().collect();
     outcomes?;
-    let taps: Vec<String> = tasks
-        .iter()
-        .flat_map(|task| task.now.taps.clone())
-        .collect();
-    set.timed("drain", "", set.drivers.hostnet.drain(&taps))
-        .await
-        .map_err(crate::lab::LabError::from)?;
     set.journal.intend(operation, "loaded", "go on", None)?;
     let hosts = |power: Power| -> Vec<&FoundHost> {
         tasks
@@ -252,8 +256,12 @@ async fn carry_out(
             .collect()
     };
     let running = hosts(Power::Running);
-    set.timed("go on", "", set.power(&running, PowerAction::Resume))
-        .await?;
+    let (through, resumed) = futures::join!(
+        set.timed("let through", "", hostnet.remove_table("bridge", &table)),
+        set.timed("go on", "", set.power(&running, PowerAction::Resume)),
+    );
+    through.map_err(network)?;
+    resumed?;
     for host in hosts(Power::Crashed) {
         set.drivers
             .hypervisor
@@ -261,6 +269,10 @@ async fn carry_out(
             .await?;
     }
     Ok(())
+}
+
+fn network(error: HostNetError) -> SnapshotError {
+    LabError::from(error).into()
 }
 
 async fn put_back(

@@ -10,6 +10,8 @@
     reason = "a test may stop at what it did not expect, and says what it measured"
 )]
 
+mod baselines;
+mod crashes;
 mod failures;
 mod images;
 mod kills;

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::support::{Folder, root};
 
 /// Three hosts without disks: nothing outside the simulated machine is needed.
-const TOPOLOGY: &str = "
+pub(crate) const TOPOLOGY: &str = "
 schema: twin/topology/v1
 name: simlab
 networks:

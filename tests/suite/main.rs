@@ -6,9 +6,11 @@
     reason = "a test may stop at what it did not expect"
 )]
 
+mod baselines_on_sim;
 mod command_line;
 mod conformance;
 mod lab_on_sim;
+mod qcow2;
 mod scenario_files;
 mod scenario_on_sim;
 mod schemas;

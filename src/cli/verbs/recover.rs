@@ -5,9 +5,9 @@ use tracing::instrument;
 
 use super::Context;
 use crate::cli::failure::{Failure, code};
-use crate::lab::Lock;
 use crate::report::{RecoverDocument, RecoveredRun};
 use crate::scenario::{self, World};
+use crate::snapshot::{self, Set};
 use crate::units::Seed;
 
 #[derive(Debug, Args)]
@@ -16,10 +16,7 @@ pub(crate) struct Flags {}
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
     let found = context.lab().await?;
-    let record = found.record.clone();
-    let machine = context.drivers().hypervisor.machine().await?;
-    let _lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), "recover")
-        .map_err(crate::lab::LabError::from)?;
+    let _lock = context.lock(&found, "recover").await?;
     let journal = context.journal()?;
     let world = World {
         drivers: context.drivers().clone(),
@@ -28,8 +25,24 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
         seed: Seed(0),
         run: String::new(),
     };
+    let watch = context.ui.watch();
+    let set = Set {
+        found: &world.found,
+        drivers: &world.drivers,
+        layout: &world.layout,
+        journal: &journal,
+        watch: watch.as_ref(),
+    };
+    // What was done to the hosts is put back in hosts that are whole.
+    let finished = snapshot::recover(set).await?;
     let recovered = scenario::recover(&world, &journal).await?;
-    let mut clean = true;
+    let mut clean = finished.left.is_empty();
+    for done in &finished.done {
+        context.ui.text(&format!("{done}\n"));
+    }
+    for left in &finished.left {
+        context.ui.text(&format!("LEFT {left}\n"));
+    }
     for run in &recovered {
         for (step, done) in &run.undone {
             context
@@ -43,7 +56,7 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
                 .text(&format!("run {}: LEFT {step}: {why}\n", run.run));
         }
     }
-    if recovered.is_empty() {
+    if recovered.is_empty() && finished == snapshot::Finished::default() {
         context.ui.text("nothing is open\n");
     }
     let text = |pairs: &[(String, String)]| {
@@ -60,6 +73,8 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
     context.ui.document(&RecoverDocument {
         schema: "twin/recover/v1".into(),
         runs: runs.collect(),
+        finished: finished.done,
+        left: finished.left,
     });
     Ok(if clean { code::DONE } else { code::DIRTY })
 }

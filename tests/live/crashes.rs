@@ -1,0 +1,200 @@
+//! `kill -9` at every write of the journal while a baseline is taken and while one is restored; and what happens when QEMU
+//! or the disk fails in the middle.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::support::{TestLab, full, text, tool, wait_for};
+
+/// In debug builds twin dies at this point; there is one before and one after each write of the journal.
+const DIE_AT: &str = "TWIN_DIE_AT";
+
+/// More points than any verb has.
+const MOST: u64 = 60;
+
+fn lab_directory(lab: &TestLab) -> PathBuf {
+    let uuid = lab.json(&["status"])["uuid"].as_str().unwrap().to_owned();
+    lab.state.join("pool/labs").join(uuid)
+}
+
+/// Runs a verb that dies at a point; tells whether it got there.
+fn dies(lab: &TestLab, arguments: &[&str], point: u64) -> bool {
+    let output = lab
+        .command(arguments)
+        .env(DIE_AT, point.to_string())
+        .output()
+        .unwrap();
+    match output.status.signal() {
+        Some(9) => true,
+        None if output.status.success() => false,
+        _ => panic!("{arguments:?} at {point}: {}", text(&output.stderr)),
+    }
+}
+
+/// The states that a host's disk holds.
+fn states(directory: &Path, host: &str) -> Vec<String> {
+    let disk = directory.join(host).join("disk0.qcow2");
+    let listed = tool(
+        "qemu-img",
+        &["snapshot", "-U", "-l", &disk.display().to_string()],
+    );
+    let words = listed
+        .split_whitespace()
+        .filter(|word| word.starts_with("twin-"));
+    words.map(str::to_owned).collect()
+}
+
+/// Nothing half-made is there, and the domains are ordinary.
+fn all_is_whole(lab: &TestLab, directory: &Path, what: &str) {
+    let listed = lab.json(&["snapshots"]);
+    let names: Vec<&str> = listed["baselines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|baseline| baseline["name"].as_str().unwrap())
+        .collect();
+    let mut there: Vec<String> = std::fs::read_dir(directory.join("baselines"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    there.sort();
+    assert_eq!(there, names, "{what}");
+    for host in ["a", "b"] {
+        assert_eq!(states(directory, host).len(), names.len(), "{what}: {host}");
+        let capabilities = tool(
+            "virsh",
+            &[
+                "qemu-monitor-command",
+                &format!("{}-{host}", lab.name),
+                r#"{"execute":"query-migrate-capabilities"}"#,
+            ],
+        );
+        assert!(
+            capabilities.contains(r#"{"state":false,"capability":"x-ignore-shared"}"#),
+            "{what}: {capabilities}"
+        );
+    }
+    for name in names {
+        assert_eq!(
+            lab.run(&["snapshot", name, "--verify"]).status.code(),
+            Some(0),
+            "{what}"
+        );
+    }
+    let tables = tool("nft", &["list", "tables"]);
+    assert!(!tables.contains("_hold"), "{what}: {tables}");
+    let status = lab.json(&["status"]);
+    assert_eq!(status["dirty"], false, "{what}: {status}");
+    for host in status["hosts"].as_array().unwrap() {
+        assert_eq!(host["power"], "running", "{what}: {status}");
+        assert_eq!(host["agent"], "answers", "{what}: {status}");
+    }
+}
+
+#[test]
+fn a_death_at_any_write_leaves_nothing_half_made() {
+    let lab = TestLab::new();
+    lab.done(&["up", "tiny"]);
+    let directory = lab_directory(&lab);
+    let stride = if full() { 1 } else { 4 };
+    let mut deaths = (0, 0);
+    for point in (1..MOST).step_by(stride) {
+        let died = dies(&lab, &["snapshot", "x"], point);
+        if died {
+            deaths.0 += 1;
+            lab.done(&["recover"]);
+            assert!(
+                lab.done(&["recover"]).contains("nothing is open"),
+                "point {point}"
+            );
+        }
+        all_is_whole(&lab, &directory, &format!("snapshot, point {point}"));
+        if lab.json(&["snapshots"])["baselines"]
+            .as_array()
+            .unwrap()
+            .len()
+            == 1
+        {
+            lab.done(&["snapshot", "x", "--remove"]);
+        }
+        if !died {
+            break;
+        }
+    }
+    let write = |word: &str| {
+        lab.done(&[
+            "exec",
+            "--all",
+            "--",
+            "sh",
+            "-c",
+            &format!("echo {word} > /run/word; echo {word} > /var/word"),
+        ]);
+    };
+    write("cut");
+    lab.done(&["snapshot", "x"]);
+    for point in (1..MOST).step_by(stride) {
+        write("later");
+        let died = dies(&lab, &["restore", "x"], point);
+        if died {
+            deaths.1 += 1;
+            let recovered = lab.done(&["recover"]);
+            // A death before the intent was written has stopped nothing: there is nothing to finish.
+            if recovered.contains("nothing is open") {
+                lab.done(&["restore", "x"]);
+            }
+        }
+        all_is_whole(&lab, &directory, &format!("restore, point {point}"));
+        let words = lab.json(&["exec", "--all", "--", "cat", "/run/word", "/var/word"]);
+        for host in words["hosts"].as_array().unwrap() {
+            assert_eq!(host["stdout"], "cut\ncut\n", "restore, point {point}");
+        }
+        if !died {
+            break;
+        }
+    }
+    println!(
+        "deaths: {} of a snapshot, {} of a restore",
+        deaths.0, deaths.1
+    );
+    assert!(deaths.0 >= 3 && deaths.1 >= 2, "{deaths:?}");
+    a_process_that_dies(&lab);
+}
+
+/// QEMU killed while a baseline is restored or taken: nothing is lost.
+fn a_process_that_dies(lab: &TestLab) {
+    let pid = |host: &str| {
+        let file = format!("/run/libvirt/qemu/{}-{host}.pid", lab.name);
+        std::fs::read_to_string(file).unwrap().trim().to_owned()
+    };
+    let mut restore = lab.spawn(&["restore", "x"]);
+    tool("kill", &["-9", &pid("b")]);
+    let output = restore.wait().unwrap();
+    // It may have been too late to matter; whatever it says, it is finished by one more.
+    if !output.success() {
+        lab.run(&["recover"]);
+    }
+    wait_for("the lab is at x", Duration::from_secs(60), || {
+        lab.run(&["restore", "x"]).status.success().then_some(())
+    });
+    assert_eq!(lab.done(&["exec", "b", "--", "cat", "/run/word"]), "cut\n");
+    let mut create = lab.spawn(&["snapshot", "y"]);
+    tool("kill", &["-9", &pid("a")]);
+    let created = create.wait().unwrap().success();
+    lab.done(&["recover"]);
+    let there = lab.json(&["snapshots"])["baselines"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert_eq!(there, if created { 2 } else { 1 });
+    lab.done(&["restore", "x"]);
+    assert_eq!(
+        lab.done(&["exec", "--all", "--", "cat", "/run/word"])
+            .matches("cut")
+            .count(),
+        2
+    );
+}

@@ -1,0 +1,181 @@
+//! Baselines on the simulated drivers: power states through create and restore, and what is refused.
+
+use std::path::Path;
+
+use tokio::sync::watch;
+use twin::hypervisor::{Power, PowerAction};
+use twin::journal::Journal;
+use twin::lab::{Drivers, Found, Layout, Silent, choose, find_all};
+use twin::sim::SimWorld;
+use twin::snapshot::{self, Clocks, Request, Rung, Set, SnapshotError};
+use twin::units::Seed;
+
+use crate::lab_on_sim::{TOPOLOGY, up};
+
+struct Bench {
+    world: SimWorld,
+    drivers: Drivers,
+    layout: Layout,
+    journal: Journal,
+    interrupt: (watch::Sender<bool>, watch::Receiver<bool>),
+    _directory: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let world = SimWorld::new(Seed(5));
+        let drivers = world.drivers();
+        let (layout, journal, _) = up(TOPOLOGY, &drivers, directory.path()).await;
+        Self {
+            world,
+            drivers,
+            layout,
+            journal,
+            interrupt: watch::channel(false),
+            _directory: directory,
+        }
+    }
+
+    async fn found(&self) -> Found {
+        let labs = find_all(&self.drivers, &self.layout).await.unwrap();
+        choose(labs, None).unwrap()
+    }
+
+    fn set<'s>(&'s self, found: &'s Found) -> Set<'s> {
+        Set {
+            found,
+            drivers: &self.drivers,
+            layout: &self.layout,
+            journal: &self.journal,
+            watch: &Silent,
+        }
+    }
+
+    async fn create(&self, request: Request) -> Result<snapshot::Created, SnapshotError> {
+        let found = self.found().await;
+        snapshot::create(self.set(&found), &request, None, &self.interrupt.1).await
+    }
+
+    async fn restore(&self, name: &str) -> Result<snapshot::Restored, SnapshotError> {
+        let found = self.found().await;
+        snapshot::restore(self.set(&found), name, Clocks::Keep, &self.interrupt.1).await
+    }
+
+    async fn power(&self, host: &str, action: PowerAction) {
+        let found = self.found().await;
+        let target = found.host(host).unwrap().target(found.record.uuid);
+        self.drivers.hypervisor.power(target, action).await.unwrap();
+    }
+
+    async fn powers(&self) -> Vec<Power> {
+        let found = self.found().await;
+        found.hosts.iter().map(|host| host.domain.power).collect()
+    }
+}
+
+fn named(name: &str) -> Request {
+    Request {
+        name: name.into(),
+        ..Request::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_power_state_comes_back_from_each_other_one() {
+    let bench = Bench::new().await;
+    let states = [Power::Running, Power::Paused, Power::ShutOff];
+    let reach = async |host: &str, state: Power| {
+        let actions: &[PowerAction] = match state {
+            Power::Running => &[PowerAction::Start, PowerAction::Resume],
+            Power::Paused => &[PowerAction::Start, PowerAction::Suspend],
+            Power::ShutOff | Power::Crashed => &[PowerAction::Destroy],
+        };
+        for action in actions {
+            bench.power(host, *action).await;
+        }
+    };
+    for (index, cut) in states.into_iter().enumerate() {
+        reach("b", cut).await;
+        let before = bench.powers().await;
+        let name = format!("cut-{index}");
+        bench.create(named(&name)).await.unwrap();
+        assert_eq!(bench.powers().await, before, "creating changes nothing");
+        for later in states {
+            reach("b", later).await;
+            let restored = bench.restore(&name).await.unwrap();
+            assert_eq!(bench.powers().await, before, "{cut:?} from {later:?}");
+            assert_eq!(restored.hosts[1].power, cut);
+        }
+        reach("b", Power::Running).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_gates_modes_and_damage_are_refused_before_anything_stops() {
+    let bench = Bench::new().await;
+    bench.create(named("one")).await.unwrap();
+    assert!(matches!(
+        bench.create(named("one")).await,
+        Err(SnapshotError::Exists { .. })
+    ));
+    let gated = Request {
+        gates: vec!["services-healthy".into(), "no-dirty-run".into()],
+        dirty: vec!["fill of run 1 is not put back".into()],
+        ..named("two")
+    };
+    assert!(matches!(
+        bench.create(gated).await,
+        Err(SnapshotError::Gates { .. })
+    ));
+    let forced = Request {
+        mode: Some(Rung::Reflink),
+        ..named("two")
+    };
+    assert!(matches!(
+        bench.create(forced).await,
+        Err(SnapshotError::Mode { .. })
+    ));
+    assert!(matches!(
+        bench.restore("none").await,
+        Err(SnapshotError::Unknown { .. })
+    ));
+    let found = bench.found().await;
+    let file = bench
+        .layout
+        .baselines(found.record.uuid)
+        .join("one/manifest.json");
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("\"simlab\"", "\"simlib\"");
+    std::fs::write(&file, text).unwrap();
+    assert!(matches!(
+        bench.restore("one").await,
+        Err(SnapshotError::Damaged { .. })
+    ));
+    assert_eq!(bench.powers().await, [Power::Running; 3]);
+    assert!(
+        snapshot::unfinished(&bench.journal, found.record.uuid)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_leaves_nothing() {
+    let bench = Bench::new().await;
+    bench.interrupt.0.send(true).unwrap();
+    assert!(matches!(
+        bench.create(named("one")).await,
+        Err(SnapshotError::Interrupted { .. })
+    ));
+    let found = bench.found().await;
+    let directory = bench.layout.baselines(found.record.uuid);
+    assert_eq!(entries(&directory), 0);
+    assert_eq!(bench.powers().await, [Power::Running; 3]);
+    drop(bench.world);
+}
+
+fn entries(directory: &Path) -> usize {
+    std::fs::read_dir(directory).map_or(0, Iterator::count)
+}

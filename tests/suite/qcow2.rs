@@ -1,0 +1,226 @@
+//! The qcow2 reader beside qemu-img and imago, and on files that are damaged.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use twin::image::qcow2::{Qcow2, Qcow2Error, chain};
+
+fn qemu_img(arguments: &[&str]) -> String {
+    let output = Command::new("qemu-img").args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "qemu-img {arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Makes an image with content at a few places.
+fn image(directory: &Path, name: &str, options: &str) -> PathBuf {
+    let (raw, file) = (directory.join("raw"), directory.join(name));
+    let content = File::create(&raw).unwrap();
+    content.set_len(64 << 20).unwrap();
+    for (at, byte) in [
+        (0, 1u8),
+        (1 << 20, 2),
+        (33 << 20, 3),
+        ((64 << 20) - 4096, 4),
+    ] {
+        content.write_all_at(&[byte; 4096], at).unwrap();
+    }
+    qemu_img(&[
+        "convert",
+        "-O",
+        "qcow2",
+        "-o",
+        options,
+        path(&raw),
+        path(&file),
+    ]);
+    file
+}
+
+const OPTIONS: [&str; 5] = [
+    "compat=v3",
+    "compat=0.10",
+    "extended_l2=on,cluster_size=128k",
+    "cluster_size=4k,refcount_bits=64",
+    "refcount_bits=1",
+];
+
+#[test]
+fn headers_and_snapshots_are_read_as_qemu_img_reads_them() {
+    let directory = tempfile::tempdir().unwrap();
+    for options in OPTIONS {
+        let file = image(directory.path(), "a.qcow2", options);
+        if !options.contains("refcount_bits=1") {
+            qemu_img(&["snapshot", "-c", "first", path(&file)]);
+            qemu_img(&["snapshot", "-c", "second one", path(&file)]);
+        }
+        let told: serde_json::Value =
+            serde_json::from_str(&qemu_img(&["info", "--output=json", path(&file)])).unwrap();
+        let read = Qcow2::open(&file).unwrap();
+        assert_eq!(told["virtual-size"], read.header().size, "{options}");
+        assert_eq!(
+            told["cluster-size"],
+            read.header().cluster_bytes(),
+            "{options}"
+        );
+        let data = &told["format-specific"]["data"];
+        assert_eq!(data["refcount-bits"], 1u64 << read.header().refcount_order);
+        assert_eq!(
+            data["extended-l2"].as_bool().unwrap_or(false),
+            read.header().incompatible.extended_l2()
+        );
+        let names: Vec<String> = read
+            .snapshots()
+            .unwrap()
+            .into_iter()
+            .map(|snapshot| snapshot.name)
+            .collect();
+        let known = told["snapshots"].as_array().cloned().unwrap_or_default();
+        let known: Vec<&str> = known
+            .iter()
+            .map(|one| one["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, known, "{options}");
+        assert_eq!(read.undercounted().unwrap(), Vec::<u64>::new(), "{options}");
+    }
+}
+
+#[test]
+fn imago_sees_the_same_image() {
+    use imago::SyncFormatAccess;
+    use imago::file::File as ImagoFile;
+    use imago::qcow2::Qcow2 as ImagoQcow2;
+    let directory = tempfile::tempdir().unwrap();
+    let file = image(directory.path(), "a.qcow2", "compat=v3");
+    let read = Qcow2::open(&file).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let opened = runtime.block_on(ImagoQcow2::<ImagoFile>::open_path(&file, false));
+    let seen = SyncFormatAccess::new(opened.unwrap()).unwrap();
+    let size = seen.size();
+    let mut block = [0; 4096];
+    seen.read(&mut block[..], 33 << 20).unwrap();
+    assert_eq!(block, [3; 4096]);
+    assert_eq!(size, read.header().size);
+}
+
+#[test]
+fn a_snapshots_checksum_stays_while_the_disk_changes_and_shows_each_damaged_byte() {
+    let directory = tempfile::tempdir().unwrap();
+    for options in ["compat=v3", "extended_l2=on,cluster_size=128k"] {
+        let file = image(directory.path(), "a.qcow2", options);
+        qemu_img(&["snapshot", "-c", "cut", path(&file)]);
+        let sums = || -> Result<_, Qcow2Error> {
+            let read = Qcow2::open(&file)?;
+            let snapshots = read.snapshots()?;
+            read.checksums(&snapshots[0])
+        };
+        let before = sums().unwrap();
+        let write = |script: &str| {
+            let output = Command::new("qemu-io")
+                .args(["-c", script, path(&file)])
+                .output();
+            assert!(output.unwrap().status.success());
+        };
+        write("write -P 9 0 1M");
+        write("write -P 8 33M 64k");
+        assert_eq!(sums().unwrap(), before, "{options}");
+        qemu_img(&["snapshot", "-c", "later", path(&file)]);
+        qemu_img(&["snapshot", "-d", "later", path(&file)]);
+        assert_eq!(sums().unwrap(), before, "{options}");
+        // Any of the captured clusters' bytes: the one that holds 3s, at 33 MiB for the guest.
+        let bytes = std::fs::read(&file).unwrap();
+        let at = bytes
+            .windows(4096)
+            .position(|window| window.iter().all(|byte| *byte == 3));
+        let at = at.expect("the cluster") as u64;
+        let open = File::options().write(true).open(&file).unwrap();
+        for (place, flipped) in [(at, 2u8), (at + 4095, 1)] {
+            open.write_all_at(&[flipped], place).unwrap();
+            assert_ne!(sums().unwrap(), before, "{options} {place}");
+            open.write_all_at(&[3], place).unwrap();
+        }
+        assert_eq!(sums().unwrap(), before);
+    }
+}
+
+#[test]
+fn a_count_that_is_too_low_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = image(directory.path(), "a.qcow2", "compat=v3");
+    qemu_img(&["snapshot", "-c", "cut", path(&file)]);
+    let open = File::options().read(true).write(true).open(&file).unwrap();
+    let number = |at: u64| {
+        let mut bytes = [0; 8];
+        open.read_exact_at(&mut bytes, at).unwrap();
+        u64::from_be_bytes(bytes)
+    };
+    // The reference count table's place, its first block, and in it the count of the first cluster that is counted twice.
+    let block = number(number(48));
+    let twice = (0..100u64)
+        .find(|index| number(block + index * 2) >> 48 == 2)
+        .expect("a shared cluster");
+    open.write_all_at(&[0, 0], block + twice * 2).unwrap();
+    let low = Qcow2::open(&file).unwrap().undercounted().unwrap();
+    assert_eq!(low, [twice << 16]);
+}
+
+#[test]
+fn a_chain_is_followed_and_loops_and_guesses_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = image(directory.path(), "base.qcow2", "compat=v3");
+    std::fs::create_dir(directory.path().join("sub")).unwrap();
+    let (middle, top) = (
+        directory.path().join("sub/middle.qcow2"),
+        directory.path().join("top.qcow2"),
+    );
+    qemu_img(&[
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        "../base.qcow2",
+        "-F",
+        "qcow2",
+        path(&middle),
+    ]);
+    qemu_img(&[
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        "sub/middle.qcow2",
+        "-F",
+        "qcow2",
+        path(&top),
+    ]);
+    let links = chain(&top).unwrap();
+    assert_eq!(links.len(), 3);
+    assert_eq!(
+        links[2].path.canonicalize().unwrap(),
+        base.canonicalize().unwrap()
+    );
+    qemu_img(&["rebase", "-u", "-b", path(&top), "-F", "qcow2", path(&base)]);
+    assert!(matches!(chain(&top), Err(Qcow2Error::Loop { .. })));
+    qemu_img(&[
+        "rebase",
+        "-u",
+        "-b",
+        "nbd://127.0.0.1/x",
+        "-F",
+        "raw",
+        path(&base),
+    ]);
+    assert!(matches!(chain(&top), Err(Qcow2Error::Unsupported { .. })));
+    std::fs::remove_file(&base).unwrap();
+    assert!(matches!(chain(&top), Err(Qcow2Error::Io { .. })));
+}
