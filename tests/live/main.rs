@@ -16,6 +16,7 @@ mod failures;
 mod images;
 mod kills;
 mod neighbours;
+mod states;
 mod support;
 mod testcloud;
 mod verbs;
