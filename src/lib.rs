@@ -4,10 +4,10 @@
 //! Data flows one way:
 //!
 //! ```text
-//!  topology file ──> topology ──> model ──> plan ──> lab ──> hypervisor ──> scenario ──> report
-//!                    (parse,      (Lab)    (steps)  (apply)  guest          (steps,     (text,
-//!                     validate)               ^        │     hostnet         probes,     JSON)
-//!                                             │        v        │            undo)
+//!  topology file ──> topology ──> model ──> plan ──> lab ──> hypervisor ──> snapshot ──> scenario ──> report
+//!                    (parse,      (Lab)    (steps)  (apply)  guest          (create,    (steps,     (text,
+//!                     validate)               ^        │     hostnet         restore)    probes,     JSON)
+//!                                             │        v        │                        undo)
 //!                                             └── observed <────┘
 //!                                                      │
 //!                                                   journal (intents before acts)

@@ -434,3 +434,67 @@ fn a_gate_refuses(lab: &TestLab) {
     lab.done(&["snapshot", "post-deploy", "--force"]);
     lab.done(&["snapshot", "post-deploy", "--remove"]);
 }
+
+/// What a row of restores leaves behind, and how long each took.
+#[test]
+fn restores_in_a_row_grow_nothing() {
+    let (lab, _directory) = five();
+    let root = baselines(&lab);
+    lab.done(&["snapshot", "cut"]);
+    let restores: usize = if full() { 50 } else { 12 };
+    let lab_directory = root.parent().unwrap().to_owned();
+    let disk = || lab_directory.join("h0/disk0.qcow2").display().to_string();
+    let picture = || {
+        let files = tool(
+            "find",
+            &[&lab_directory.display().to_string(), "-type", "f"],
+        )
+        .lines()
+        .count();
+        let states = tool("qemu-img", &["snapshot", "-U", "-l", &disk()])
+            .lines()
+            .count();
+        let pid =
+            std::fs::read_to_string(format!("/run/libvirt/qemu/{}-h0.pid", lab.name)).unwrap();
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", pid.trim()))
+            .unwrap()
+            .count();
+        (files, states, descriptors)
+    };
+    let length = || std::fs::metadata(disk()).unwrap().len();
+    // The first one brings what all later ones use.
+    lab.done(&["restore", "cut"]);
+    let (before, bytes) = (picture(), length());
+    let mut times: Vec<u64> = Vec::new();
+    for _ in 0..restores {
+        times.push(
+            lab.json(&["restore", "cut"])["running_ms"]
+                .as_u64()
+                .unwrap(),
+        );
+    }
+    // The last session's socket may be closing yet.
+    wait_for(
+        "files, states and descriptors are as before",
+        Duration::from_secs(10),
+        || (picture() == before).then_some(()),
+    );
+    assert!(
+        length() <= bytes + (1 << 20),
+        "the disk grew from {bytes} to {}",
+        length()
+    );
+    let median = |piece: &[u64]| {
+        let mut piece = piece.to_vec();
+        piece.sort_unstable();
+        piece[piece.len() / 2]
+    };
+    let part = restores.min(10) / 2 * if full() { 2 } else { 1 };
+    let (first, last) = (median(&times[..part]), median(&times[restores - part..]));
+    println!(
+        "restores: {restores} in a row, running after {first} ms at first, {last} ms at last (medians of {part})"
+    );
+    if full() {
+        assert!(last * 10 <= first * 12, "{times:?}");
+    }
+}
