@@ -473,11 +473,14 @@ fn restores_in_a_row_grow_nothing() {
                 .unwrap(),
         );
     }
-    // The last session's socket may be closing yet.
-    wait_for(
-        "files, states and descriptors are as before",
-        Duration::from_secs(10),
-        || (picture() == before).then_some(()),
+    let after = picture();
+    assert_eq!((after.0, after.1), (before.0, before.1), "files and states");
+    // QEMU opens one or two for its own threads now and then; one a restore would show.
+    assert!(
+        after.2 <= before.2 + 2,
+        "descriptors: {} and then {}",
+        before.2,
+        after.2
     );
     assert!(
         length() <= bytes + (1 << 20),
