@@ -200,3 +200,93 @@ fn the_topology_parser_never_panics() {
 fn the_scenario_parser_never_panics() {
     fuzz("scenario", &["scenarios"], scenario);
 }
+
+/// Small images with snapshots, as bytes.
+fn images() -> Vec<Vec<u8>> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("a.qcow2");
+    let path = file.to_str().expect("a path");
+    let run = |program: &str, arguments: &[&str]| {
+        let output = std::process::Command::new(program).args(arguments).output();
+        assert!(
+            output.expect("qemu-img runs").status.success(),
+            "{program} {arguments:?}"
+        );
+    };
+    let mut images = Vec::new();
+    for options in [
+        "cluster_size=4k",
+        "cluster_size=4k,refcount_bits=64",
+        "extended_l2=on,cluster_size=16k",
+    ] {
+        run(
+            "qemu-img",
+            &["create", "-q", "-f", "qcow2", "-o", options, path, "1M"],
+        );
+        run("qemu-io", &["-c", "write -P 3 0 8k", path]);
+        run("qemu-img", &["snapshot", "-c", "cut", path]);
+        run("qemu-io", &["-c", "write -P 4 4k 16k", path]);
+        run("qemu-img", &["snapshot", "-c", "later", path]);
+        images.push(std::fs::read(&file).expect("readable"));
+    }
+    images
+}
+
+/// Reads all that the reader can read; true where nothing was wrong.
+fn read_image(bytes: &[u8]) -> bool {
+    let read = || -> Result<(), twin::image::qcow2::Qcow2Error> {
+        let image = twin::image::qcow2::Qcow2::read(bytes)?;
+        for snapshot in image.snapshots()? {
+            image.checksums(&snapshot)?;
+        }
+        image.undercounted().map(drop)
+    };
+    read().is_ok()
+}
+
+#[test]
+fn the_qcow2_reader_never_panics() {
+    let number = |variable: &str| {
+        let text = std::env::var(variable).ok();
+        text.and_then(|text| text.parse::<u64>().ok())
+    };
+    let seed = number("TWIN_SEED").unwrap_or(1);
+    let until = Instant::now() + Duration::from_secs(number("FUZZ_SECONDS").unwrap_or(2));
+    let (mut random, images) = (Random::new(Seed(seed)), images());
+    let pick = |random: &mut Random, count: usize| {
+        usize::try_from(random.below(count.max(1) as u64)).expect("small")
+    };
+    let (mut inputs, mut accepted, mut slowest) = (0u64, 0u64, Duration::ZERO);
+    while Instant::now() < until {
+        let mut bytes = images[pick(&mut random, images.len())].clone();
+        for _ in 0..=random.below(4) {
+            // The header and the tables, which come first, more often than the rest.
+            let span = if random.below(2) == 0 {
+                128
+            } else {
+                bytes.len()
+            };
+            let at = pick(&mut random, span.min(bytes.len()));
+            match random.below(4) {
+                0 => bytes[at] ^= 1 << random.below(8),
+                1 => bytes[at] = u8::try_from(random.below(256)).expect("a byte"),
+                2 => bytes.truncate(at.max(1)),
+                _ => {
+                    let end = (at + 8).min(bytes.len());
+                    bytes[at..end].fill(0xff);
+                }
+            }
+        }
+        let from = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| read_image(&bytes)));
+        slowest = slowest.max(from.elapsed());
+        assert!(outcome.is_ok(), "qcow2: seed {seed}, input {inputs} panics");
+        accepted += u64::from(outcome.unwrap_or(false));
+        inputs += 1;
+    }
+    println!(
+        "qcow2: {inputs} inputs from seed {seed}, {accepted} accepted, no panic, the slowest took {slowest:?}"
+    );
+    assert!(inputs > 0 && accepted < inputs);
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+}

@@ -37,7 +37,8 @@ pub struct Line {
 }
 
 impl Line {
-    fn ok(id: &str, detail: impl Into<String>) -> Self {
+    /// A line about something that is as it should be.
+    pub fn ok(id: &str, detail: impl Into<String>) -> Self {
         Self {
             id: id.to_owned(),
             state: Health::Ok,
@@ -46,7 +47,8 @@ impl Line {
         }
     }
 
-    fn degraded(id: &str, detail: impl Into<String>, cure: impl Into<String>) -> Self {
+    /// A line about something that works less well than it could.
+    pub fn degraded(id: &str, detail: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
             id: id.to_owned(),
             state: Health::Degraded,

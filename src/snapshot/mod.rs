@@ -28,7 +28,7 @@ pub use error::SnapshotError;
 pub use manifest::{DiskRecord, FileRecord, HostRecord, Manifest};
 pub use recover::{Finished, recover, unfinished};
 pub use restore::{Clocks, Restored, RestoredHost, restore};
-pub use rung::Rung;
+pub use rung::{Rung, best_rung};
 pub use self_test::{SelfTest, self_test};
 pub use set::Set;
 pub use verify::{check, verify};

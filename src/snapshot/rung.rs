@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::files::can_reflink;
 use super::{SelfTest, SnapshotError};
 use crate::hypervisor::{Anatomy, Memory};
+use crate::lab::Layout;
 
 /// A way to take a baseline.
 #[derive(
@@ -42,6 +43,16 @@ impl Rung {
 impl std::fmt::Display for Rung {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.as_str())
+    }
+}
+
+/// The best rung that the state directory's file system allows for hosts whose memory is in files there.
+pub fn best_rung(layout: &Layout) -> Rung {
+    let pool = layout.pool();
+    if can_reflink(&pool, &pool) {
+        Rung::Reflink
+    } else {
+        Rung::Copy
     }
 }
 

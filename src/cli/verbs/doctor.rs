@@ -5,8 +5,10 @@ use tracing::instrument;
 
 use super::Context;
 use crate::cli::failure::{Failure, code};
-use crate::doctor::{Examination, Health, TimedProbe, examine};
+use crate::doctor::{Examination, Health, Line, TimedProbe, examine};
+use crate::lab::AcceleratorProbe;
 use crate::report::DoctorDocument;
+use crate::snapshot::{best_rung, self_test};
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {}
@@ -21,7 +23,8 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
         layout: &context.layout,
         probe: &probe,
     };
-    let lines = examine(&examination).await;
+    let mut lines = examine(&examination).await;
+    lines.push(baselines(context, &probe).await);
     for line in &lines {
         let (word, good) = match line.state {
             Health::Ok => ("ok      ", Some(true)),
@@ -52,4 +55,35 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
     } else {
         code::DONE
     })
+}
+
+/// By which rung baselines are taken here, as far as that is the machine's to say.
+async fn baselines(context: &Context<'_>, probe: &TimedProbe) -> Line {
+    let untried = |why: String| {
+        Line::degraded(
+            "baselines",
+            format!("the self-test of memory in a file was not tried: {why}"),
+            "see to the lines above",
+        )
+    };
+    let accelerator = match probe.choose().await {
+        Ok(accelerator) => accelerator,
+        Err(error) => return untried(error.to_string()),
+    };
+    let tested = self_test(context.drivers(), &context.layout, accelerator, true).await;
+    match tested.map(|tested| tested.and_then(|tested| tested.failure)) {
+        Err(error) => untried(error.to_string()),
+        Ok(Some(why)) => Line::degraded(
+            "baselines",
+            format!("by rung stream: memory in a file cannot be put back: {why}"),
+            "run scripts/host-setup.sh, which lets libvirt put memory files on the pool",
+        ),
+        Ok(None) => {
+            let rung = best_rung(&context.layout);
+            Line::ok(
+                "baselines",
+                format!("by rung {rung}; a throw-away VM was put back"),
+            )
+        }
+    }
 }

@@ -9,13 +9,17 @@ use tracing::instrument;
 
 use super::{Context, interruptible};
 use crate::cli::failure::{Failure, code};
-use crate::guest::{Output, Program, collect};
+use crate::guest::{GuestError, Output, Program, collect};
+use crate::hypervisor::Power;
 use crate::lab::{Found, FoundHost, LabError};
 use crate::report::{ExecDocument, ExecHost};
 use crate::wire::CHUNK_BYTES;
 
 /// A program on all hosts ends within this: one that hangs on one host must not hide the others' output for ever.
 const ALL_DEADLINE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// How often it is looked whether the host still runs.
+const POWER_LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
@@ -60,7 +64,7 @@ fn exit_code(code: i32) -> u8 {
 }
 
 fn no_way(host: &FoundHost) -> LabError {
-    LabError::Guest(crate::guest::GuestError::Unreachable {
+    LabError::Guest(GuestError::Unreachable {
         why: format!("the image of {} has no way in", host.name),
     })
 }
@@ -96,8 +100,37 @@ async fn stream(
             }
         }
     };
-    let (code, ()) = tokio::join!(guest.run(program), print);
+    let run = unless_stopped(context, found, host, guest.run(program));
+    let (code, ()) = tokio::join!(run, print);
     Ok(exit_code(code?))
+}
+
+/// Works as long as the host runs: a guest that panics, or is paused or switched off, gives no answer any more.
+async fn unless_stopped<T>(
+    context: &Context<'_>,
+    found: &Found,
+    host: &FoundHost,
+    work: impl Future<Output = Result<T, GuestError>>,
+) -> Result<T, LabError> {
+    let drivers = context.drivers();
+    let target = host.target(found.record.uuid);
+    let stopped = async {
+        loop {
+            drivers.clock.sleep(POWER_LOOK).await;
+            match drivers.hypervisor.power_state(target).await {
+                // What cannot be asked may run.
+                Ok(Power::Running) | Err(_) => {}
+                Ok(power) => return power,
+            }
+        }
+    };
+    tokio::select! {
+        outcome = work => Ok(outcome?),
+        power = stopped => Err(GuestError::Gone {
+            what: format!("a program; {} is {power:?} now", host.name),
+        }
+        .into()),
+    }
 }
 
 /// Reads standard input in a thread of its own: a read from it cannot be cancelled.
@@ -136,13 +169,11 @@ async fn gather(
         let argv = argv.clone();
         async move {
             let outcome = match host.way(&context.layout, &found.networks) {
-                Some(way) => collect(
-                    context.drivers().guests.open(&way).as_ref(),
-                    &argv,
-                    ALL_DEADLINE,
-                )
-                .await
-                .map_err(LabError::from),
+                Some(way) => {
+                    let guest = context.drivers().guests.open(&way);
+                    let run = collect(guest.as_ref(), &argv, ALL_DEADLINE);
+                    unless_stopped(context, found, &host, run).await
+                }
                 None => Err(no_way(&host)),
             };
             let name = host.name.to_string();

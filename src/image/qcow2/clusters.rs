@@ -14,6 +14,9 @@ const COMPRESSED: u64 = 1 << 62;
 const COPIED: u64 = 1 << 63;
 const ZERO: u64 = 1;
 
+/// No compressed cluster is smaller.
+const SMALLEST_COMPRESSED: u64 = 16;
+
 /// Bytes of a sector, in which compressed clusters are measured.
 const SECTOR: u64 = 512;
 
@@ -97,18 +100,37 @@ fn walk(
     mut on_entry: impl FnMut(Entry) -> Result<(), Qcow2Error>,
 ) -> Result<(), Qcow2Error> {
     let width = header.l2_entry_bytes();
+    // Tables and clusters of one L1 table are all different ones: more than fit into the file are damage, and reading them
+    // all would never end.
+    let file = source.length().map_err(|source| Qcow2Error::Io {
+        what: "the file's length".into(),
+        source,
+    })?;
+    let (mut tables, mut clusters) = (
+        file.div_ceil(header.cluster_bytes()),
+        file.div_ceil(SMALLEST_COMPRESSED),
+    );
+    let taken = |left: &mut u64| -> Result<(), Qcow2Error> {
+        *left = left
+            .checked_sub(1)
+            .ok_or_else(|| damaged("it refers to more clusters than it has"))?;
+        Ok(())
+    };
     for (index, &l1_entry) in (0u64..).zip(l1) {
         let offset = placed(header, "an L2 table", l1_entry)?;
         if offset == 0 {
             continue;
         }
+        taken(&mut tables)?;
         on_table(offset);
         let length = header.cluster_bytes();
         let bytes = read_bytes(source, "an L2 table", offset, length, length)?;
         let entries = bytes.chunks_exact(usize::try_from(width).unwrap_or(8));
         for (slot, piece) in (0u64..).zip(entries) {
             let entry = Entry {
-                guest: index * header.l2_covers() + (slot << header.cluster_bits),
+                guest: index
+                    .wrapping_mul(header.l2_covers())
+                    .wrapping_add(slot << header.cluster_bits),
                 value: number(piece, 0, 8) & !COPIED,
                 bitmap: number(piece, 8, 8),
             };
@@ -116,6 +138,9 @@ fn walk(
                 placed(header, "a cluster", entry.value)?;
             }
             if entry.value != 0 || entry.bitmap != 0 {
+                if entry.value & !ZERO != 0 {
+                    taken(&mut clusters)?;
+                }
                 on_entry(entry)?;
             }
         }
