@@ -34,6 +34,7 @@ test-full: setup build guest-dev
 
 bench: setup build
 	cargo bench --locked --bench up
+	cargo bench --locked --bench baselines
 
 lint:
 	cargo fmt --check

@@ -14,7 +14,7 @@ line() { # WHAT COMMAND...
     printf '\n== %s\n' "$what"
     if "$@" 2>&1 | tee target/line.txt; then result=ok; else result=FAILED; failed=1; fi
     printf '%-7s %5d s  %s\n' "$result" $((SECONDS - from)) "$what" >>"$out"
-    grep -E '^(test result|median of|topology:|scenario:|verdict)' target/line.txt | sed 's/^/               /' >>"$out"
+    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:)' target/line.txt | sed 's/^/               /' >>"$out"
 }
 
 help_time() {
@@ -28,9 +28,10 @@ help_time() {
 }
 
 line "the suite and the shape" cargo test --locked --lib --test tidy --test suite
-line "live, at full size" env TWIN_LIVE=full cargo test --locked --test live -- --test-threads=1
+line "live, at full size" env TWIN_LIVE=full cargo test --locked --test live -- --test-threads=1 --nocapture
 line "the parsers, 10 minutes each" env FUZZ_SECONDS=600 cargo test --locked --release --test fuzz -- --nocapture
 line "twin up beside plain QEMU" cargo bench --locked --bench up
+line "baselines beside virsh" cargo bench --locked --bench baselines
 line "twin --help in 20 ms" help_time
 printf '\n'
 cat "$out"

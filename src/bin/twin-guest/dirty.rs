@@ -22,10 +22,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         for page in 0..pages {
             memory[page * PAGE_BYTES] = 1;
         }
-        let speed = *mib as f64 / from.elapsed().as_secs_f64();
+        let took_ms = from.elapsed().as_millis().max(1);
         std::hint::black_box(&memory);
-        return writeln!(std::io::stdout(), "{speed:.0}")
-            .map_err(|error| format!("dirty: {error}"));
+        let speed = u128::try_from(*mib).unwrap_or(0) * 1000 / took_ms;
+        return writeln!(std::io::stdout(), "{speed}").map_err(|error| format!("dirty: {error}"));
     }
     let a_burst =
         (rate << 20) / PAGE_BYTES * usize::try_from(BURST.as_millis()).unwrap_or(1) / 1000;
