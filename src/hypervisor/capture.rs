@@ -35,6 +35,13 @@ pub struct DomainDisk {
     pub read_only: bool,
 }
 
+impl DomainDisk {
+    /// Whether captured state can be kept in its file.
+    pub fn holds_state(&self) -> bool {
+        self.format == "qcow2" && !self.read_only
+    }
+}
+
 /// What a domain consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anatomy {

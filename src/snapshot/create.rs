@@ -349,7 +349,7 @@ fn grown(preflight: &Preflight) -> u64 {
 pub(super) fn capturable(part: &Anatomy) -> Vec<PathBuf> {
     part.disks
         .iter()
-        .filter(|disk| disk.format == "qcow2" && !disk.read_only)
+        .filter(|disk| disk.holds_state())
         .filter_map(|disk| disk.path.clone())
         .collect()
 }

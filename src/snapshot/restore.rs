@@ -10,7 +10,7 @@ use super::create::way;
 use super::files;
 use super::manifest::{HostRecord, Manifest};
 use super::set::{Plan, Set, blocking, flush};
-use super::{Rung, SnapshotError, verify};
+use super::{SnapshotError, verify};
 use crate::hostnet::HostNetError;
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::journal::OperationId;
@@ -363,11 +363,4 @@ fn bridges(set: &Set<'_>) -> Vec<(String, crate::units::Cidr)> {
         .iter()
         .map(|(_, spec)| (spec.bridge.clone(), spec.cidr))
         .collect()
-}
-
-impl Rung {
-    /// Whether hosts are put back into processes that run.
-    pub const fn in_place(self) -> bool {
-        !matches!(self, Self::Disks)
-    }
 }

@@ -28,7 +28,7 @@ use super::flags::{Cli, Global, Verb};
 use super::ui::Ui;
 use super::{logging, wiring};
 use crate::journal::Journal;
-use crate::lab::{Drivers, Found, LabError, Layout, Lock, choose, find_all};
+use crate::lab::{Drivers, Found, LabError, Layout, Lock, Watch, choose, find_all};
 use crate::snapshot::{self as baselines, Set, SnapshotError};
 
 /// What every verb is given.
@@ -63,6 +63,28 @@ impl Context<'_> {
     pub(crate) async fn lab(&self) -> Result<Found, Failure> {
         let labs = find_all(self.drivers(), &self.layout).await?;
         Ok(choose(labs, self.global.lab.as_deref())?)
+    }
+
+    /// Finds the lab, takes its lock, and reads it again: what was found before may be old.
+    pub(crate) async fn locked_lab(&self, verb: &str) -> Result<(Found, Lock), Failure> {
+        let lock = self.lock(&self.lab().await?, verb).await?;
+        Ok((self.lab().await?, lock))
+    }
+
+    /// Joins up what acting on baselines takes.
+    pub(crate) fn set<'s>(
+        &'s self,
+        found: &'s Found,
+        journal: &'s Journal,
+        watch: &'s dyn Watch,
+    ) -> Set<'s> {
+        Set {
+            found,
+            drivers: self.drivers(),
+            layout: &self.layout,
+            journal,
+            watch,
+        }
     }
 
     /// Takes a lab's lock.

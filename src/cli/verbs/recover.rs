@@ -7,7 +7,7 @@ use super::Context;
 use crate::cli::failure::{Failure, code};
 use crate::report::{RecoverDocument, RecoveredRun};
 use crate::scenario::{self, World};
-use crate::snapshot::{self, Set};
+use crate::snapshot;
 use crate::units::Seed;
 
 #[derive(Debug, Args)]
@@ -15,8 +15,7 @@ pub(crate) struct Flags {}
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
-    let found = context.lab().await?;
-    let _lock = context.lock(&found, "recover").await?;
+    let (found, _lock) = context.locked_lab("recover").await?;
     let journal = context.journal()?;
     let world = World {
         drivers: context.drivers().clone(),
@@ -26,13 +25,7 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
         run: String::new(),
     };
     let watch = context.ui.watch();
-    let set = Set {
-        found: &world.found,
-        drivers: &world.drivers,
-        layout: &world.layout,
-        journal: &journal,
-        watch: watch.as_ref(),
-    };
+    let set = context.set(&world.found, &journal, watch.as_ref());
     // What was done to the hosts is put back in hosts that are whole.
     let finished = snapshot::recover(set).await?;
     let recovered = scenario::recover(&world, &journal).await?;

@@ -6,7 +6,7 @@ use tracing::instrument;
 use super::{Context, DONE, Interrupt, milliseconds};
 use crate::cli::failure::Failure;
 use crate::report::{RestoreDocument, RestoredHostDocument};
-use crate::snapshot::{self, Clocks, Set};
+use crate::snapshot::{self, Clocks};
 use crate::units::Name;
 
 /// What happens to the guests' clocks.
@@ -29,17 +29,10 @@ pub(crate) struct Flags {
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), name = %flags.name))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let found = context.lab().await?;
-    let _lock = context.lock(&found, "restore").await?;
+    let (found, _lock) = context.locked_lab("restore").await?;
     let journal = context.journal()?;
     let watch = context.ui.watch();
-    let set = Set {
-        found: &found,
-        drivers: context.drivers(),
-        layout: &context.layout,
-        journal: &journal,
-        watch: watch.as_ref(),
-    };
+    let set = context.set(&found, &journal, watch.as_ref());
     super::refuse_unfinished(&set)?;
     let clocks = match flags.clock {
         ClockChoice::Keep => Clocks::Keep,

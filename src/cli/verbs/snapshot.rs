@@ -53,22 +53,16 @@ impl Flags {
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), name = %flags.name))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let found = context.lab().await?;
     let name = flags.name.as_str();
-    let _lock = if flags.changes_something() {
-        Some(context.lock(&found, "snapshot").await?)
+    let (found, _lock) = if flags.changes_something() {
+        let (found, lock) = context.locked_lab("snapshot").await?;
+        (found, Some(lock))
     } else {
-        None
+        (context.lab().await?, None)
     };
     let journal = context.journal()?;
     let watch = context.ui.watch();
-    let set = Set {
-        found: &found,
-        drivers: context.drivers(),
-        layout: &context.layout,
-        journal: &journal,
-        watch: watch.as_ref(),
-    };
+    let set = context.set(&found, &journal, watch.as_ref());
     if flags.show {
         let manifest = snapshot::show(&set, name)?;
         context.ui.text(&show_text(&manifest));

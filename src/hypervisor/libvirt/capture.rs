@@ -16,7 +16,7 @@ use virt::sys;
 use super::domains::{ours, power_of};
 use super::failure::Failure;
 use super::xml;
-use crate::hypervisor::{Anatomy, DiskState, HypervisorError, Memory, Power, Target};
+use crate::hypervisor::{Anatomy, DiskState, DomainDisk, HypervisorError, Memory, Power, Target};
 use crate::image::qcow2::Qcow2;
 
 /// A job of QEMU's that takes longer is given up.
@@ -248,7 +248,7 @@ fn files(domain: &Domain) -> Result<Vec<PathBuf>, Failure> {
     let definition = domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
     let disks = xml::parts(&definition).disks.into_iter();
     Ok(disks
-        .filter(|disk| disk.format == "qcow2" && !disk.read_only)
+        .filter(DomainDisk::holds_state)
         .filter_map(|disk| disk.path)
         .collect())
 }
@@ -261,26 +261,55 @@ fn stands_still(connection: &Connect, target: Target) -> Result<Domain, Failure>
     Ok(domain)
 }
 
+/// Which way state goes, in the words of the monitor, of its jobs and of qemu-img.
+struct Way {
+    monitor: &'static str,
+    job: &'static str,
+    offline: &'static str,
+}
+
+const SAVE: Way = Way {
+    monitor: "savevm",
+    job: "snapshot-save",
+    offline: "-c",
+};
+
+const LOAD: Way = Way {
+    monitor: "loadvm",
+    job: "snapshot-load",
+    offline: "-a",
+};
+
+fn transfer(
+    connection: &Connect,
+    target: Target,
+    state: &str,
+    memory: Memory,
+    way: &Way,
+) -> Result<(), Failure> {
+    let domain = stands_still(connection, target)?;
+    if memory != Memory::None {
+        return with_memory(&domain, memory, || {
+            if has_nvram(&domain)? {
+                job(&domain, way.job, state)
+            } else {
+                human(&domain, way.monitor, state)
+            }
+        });
+    }
+    for disk in files(&domain)? {
+        qemu_img(way.job, &["snapshot", way.offline, state], &disk)?;
+    }
+    Ok(())
+}
+
 pub(super) fn capture(
     connection: &Connect,
     target: Target,
     state: &str,
     memory: Memory,
 ) -> Result<(), Failure> {
-    let domain = stands_still(connection, target)?;
-    if memory != Memory::None {
-        return with_memory(&domain, memory, || {
-            if has_nvram(&domain)? {
-                job(&domain, "snapshot-save", state)
-            } else {
-                human(&domain, "savevm", state)
-            }
-        });
-    }
-    for disk in files(&domain)? {
-        qemu_img("capturing a disk", &["snapshot", "-c", state], &disk)?;
-    }
-    Ok(())
+    transfer(connection, target, state, memory, &SAVE)
 }
 
 pub(super) fn load(
@@ -289,20 +318,7 @@ pub(super) fn load(
     state: &str,
     memory: Memory,
 ) -> Result<(), Failure> {
-    let domain = stands_still(connection, target)?;
-    if memory != Memory::None {
-        return with_memory(&domain, memory, || {
-            if has_nvram(&domain)? {
-                job(&domain, "snapshot-load", state)
-            } else {
-                human(&domain, "loadvm", state)
-            }
-        });
-    }
-    for disk in files(&domain)? {
-        qemu_img("putting a disk back", &["snapshot", "-a", state], &disk)?;
-    }
-    Ok(())
+    transfer(connection, target, state, memory, &LOAD)
 }
 
 pub(super) fn mark_crashed(connection: &Connect, target: Target) -> Result<(), Failure> {
