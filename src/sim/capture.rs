@@ -10,6 +10,7 @@ use super::world::{Inside, SimDomain};
 use crate::hypervisor::{
     Anatomy, Capture, DiskState, DomainDisk, HypervisorError, Memory, Power, Target,
 };
+use crate::model::spec::{DomainSpec, Marked};
 
 /// A captured state.
 #[derive(Clone, Debug)]
@@ -54,7 +55,11 @@ impl Capture for SimHypervisor {
         let mut state = self.0.lock();
         let domain = our_domain(&mut state, target)?;
         let process = domain.power != Power::ShutOff;
-        let definition = serde_json::to_string(&domain.spec).unwrap_or_default();
+        let marked = Marked {
+            spec: domain.spec.clone(),
+            mark: domain.mark.clone(),
+        };
+        let definition = serde_json::to_string(&marked).unwrap_or_default();
         Ok(Anatomy {
             power: domain.power,
             process,
@@ -81,8 +86,15 @@ impl Capture for SimHypervisor {
     async fn redefine(&self, target: Target, definition: &str) -> Result<(), HypervisorError> {
         let mut state = self.0.lock();
         let domain = our_domain(&mut state, target)?;
-        domain.spec = serde_json::from_str(definition)
+        let marked: Marked<DomainSpec> = serde_json::from_str(definition)
             .map_err(|error| refused("defining a domain", &error.to_string()))?;
+        if marked.mark.lab.uuid != target.lab {
+            return Err(refused(
+                "defining a domain",
+                "the definition is not of this lab",
+            ));
+        }
+        domain.spec = marked.spec;
         Ok(())
     }
 

@@ -1,12 +1,15 @@
 //! What every hypervisor driver has to do. The claims are checked one after the other on one network and one domain.
 
+mod captures;
+
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use twin::hypervisor::{
     Hypervisor, HypervisorError, ObservedDomain, ObservedNetwork, Power, PowerAction, Target,
 };
-use twin::model::spec::{Boot, DomainSpec, Marked, NetworkSpec, NicLink, NicSpec};
+use twin::model::spec::{Boot, DiskSpec, DomainSpec, Marked, NetworkSpec, NicLink, NicSpec};
 use twin::model::{AcceleratorChoice, Dhcp, LabRecord, Mark, NetworkMode, RamBacking, Scale};
 use twin::units::{Mac, Mib};
 use uuid::Uuid;
@@ -16,12 +19,12 @@ use uuid::Uuid;
 pub(crate) enum Depth {
     /// All of it.
     Full,
-    /// A driver that cannot reset.
+    /// A driver that can neither reset nor capture.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "one of the two users is enough")
     )]
-    WithoutReset,
+    PowerOnly,
 }
 
 fn record() -> LabRecord {
@@ -59,6 +62,26 @@ fn network(lab: &LabRecord) -> Marked<NetworkSpec> {
     marked(lab, "net", spec)
 }
 
+/// A disk that is there and empty.
+fn disk(directory: &Path) -> DiskSpec {
+    let path = directory.join("conformance.qcow2");
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .arg(&path)
+        .arg("16M")
+        .status();
+    assert!(
+        made.is_ok_and(|status| status.success()),
+        "qemu-img makes a disk"
+    );
+    DiskSpec {
+        path,
+        backing: None,
+        size: Mib(16),
+        scratch: false,
+    }
+}
+
 fn domain(lab: &LabRecord, directory: &Path) -> Marked<DomainSpec> {
     let spec = DomainSpec {
         name: "twin-conformance-host".into(),
@@ -68,7 +91,7 @@ fn domain(lab: &LabRecord, directory: &Path) -> Marked<DomainSpec> {
         accelerator: AcceleratorChoice::Tcg,
         ram: RamBacking::Anon,
         boot: Boot::Network,
-        disks: Vec::new(),
+        disks: vec![disk(directory)],
         seed_iso: None,
         nics: vec![NicSpec {
             mac: Mac([0x52, 0x54, 0, 0xfe, 0, 1]),
@@ -139,6 +162,9 @@ pub(crate) async fn keeps_the_contract(
 
     power(hypervisor, host, depth).await;
     strangers_are_safe(hypervisor, &domain, foreign).await;
+    if depth == Depth::Full {
+        captures::all(hypervisor, host, foreign, &domain.spec.disks[0].path).await;
+    }
 
     hypervisor.remove_domain(host).await.expect("removed");
     assert!(found_domain(hypervisor, host.uuid).await.is_none());
@@ -205,7 +231,7 @@ async fn power(hypervisor: &dyn Hypervisor, host: Target, depth: Depth) {
         (PowerAction::Start, Power::Running),
     ];
     for (action, state) in steps {
-        if *action == PowerAction::Reset && depth == Depth::WithoutReset {
+        if *action == PowerAction::Reset && depth == Depth::PowerOnly {
             continue;
         }
         hypervisor

@@ -26,5 +26,5 @@ async fn the_simulated_hypervisor_keeps_the_contract() {
 async fn libvirts_test_driver_keeps_the_contract() {
     let directory = tempfile::tempdir().unwrap();
     let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::new("test:///default"));
-    suite::keeps_the_contract(hypervisor, directory.path(), suite::Depth::WithoutReset).await;
+    suite::keeps_the_contract(hypervisor, directory.path(), suite::Depth::PowerOnly).await;
 }

@@ -1,0 +1,204 @@
+//! Captures: every power state through capture and load, and what is refused.
+
+use std::path::{Path, PathBuf};
+
+use twin::hypervisor::{Hypervisor, HypervisorError, Memory, Power, PowerAction, Target};
+
+/// How a domain is brought into a state, whatever it is in.
+async fn bring(hypervisor: &dyn Hypervisor, host: Target, state: Power) {
+    let power = async |action| {
+        let done = hypervisor.power(host, action).await;
+        done.unwrap_or_else(|error| panic!("{action:?} on the way to {state:?}: {error}"));
+    };
+    match power_of(hypervisor, host).await {
+        // What has crashed can only be started anew.
+        Power::Crashed => power(PowerAction::Destroy).await,
+        Power::Running | Power::Paused if state == Power::ShutOff => {
+            power(PowerAction::Destroy).await;
+        }
+        Power::Running => power(PowerAction::Suspend).await,
+        Power::Paused | Power::ShutOff => {}
+    }
+    if state != Power::ShutOff {
+        let started = hypervisor.start_paused(host).await;
+        started.expect("started with its CPUs stopped");
+    }
+    match state {
+        Power::Running => power(PowerAction::Resume).await,
+        Power::Crashed => hypervisor.mark_crashed(host).await.expect("crashed"),
+        Power::Paused | Power::ShutOff => {}
+    }
+    assert_eq!(power_of(hypervisor, host).await, state, "brought there");
+}
+
+async fn power_of(hypervisor: &dyn Hypervisor, host: Target) -> Power {
+    hypervisor.power_state(host).await.expect("a state")
+}
+
+fn refused(outcome: &Result<(), HypervisorError>, what: &str) {
+    assert!(outcome.is_err(), "{what}: {outcome:?}");
+}
+
+/// Memory as it is captured of a domain in this state.
+const fn memory(state: Power) -> Memory {
+    match state {
+        Power::ShutOff => Memory::None,
+        Power::Running | Power::Paused | Power::Crashed => Memory::Stream,
+    }
+}
+
+/// Checks all claims about captures; the domain is off afterwards.
+pub(super) async fn all(hypervisor: &dyn Hypervisor, host: Target, foreign: Target, disk: &Path) {
+    let standing = [Power::Paused, Power::ShutOff, Power::Crashed];
+    for from in standing {
+        for at in standing {
+            through(hypervisor, host, disk, from, at).await;
+        }
+    }
+    running_is_refused(hypervisor, host).await;
+    memory_has_to_fit(hypervisor, host).await;
+    definitions(hypervisor, host, foreign).await;
+    strangers(hypervisor, foreign).await;
+    bring(hypervisor, host, Power::ShutOff).await;
+}
+
+/// Captures in one state, is in another one, and goes back to the first.
+async fn through(hypervisor: &dyn Hypervisor, host: Target, disk: &Path, from: Power, at: Power) {
+    let what = format!("from {from:?} by way of {at:?}");
+    let state = "conformance";
+    bring(hypervisor, host, from).await;
+    let captured = hypervisor.capture(host, state, memory(from)).await;
+    captured.unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(power_of(hypervisor, host).await, from, "{what}: captured");
+    let anatomy = hypervisor.anatomy(host).await.expect("an anatomy");
+    assert_eq!(anatomy.power, from, "{what}");
+    assert_eq!(anatomy.process, from != Power::ShutOff, "{what}");
+    assert_eq!(anatomy.obstacles, Vec::<String>::new(), "{what}");
+    holds(hypervisor, disk, state, true, &what).await;
+
+    bring(hypervisor, host, at).await;
+    match (from, at) {
+        // What goes back to a state with memory needs a process for it.
+        (Power::Paused | Power::Crashed, Power::ShutOff) => {
+            hypervisor.start_paused(host).await.expect("started");
+            hypervisor.start_paused(host).await.expect("as good");
+        }
+        (Power::ShutOff, Power::Paused | Power::Crashed) => {
+            let off = hypervisor.power(host, PowerAction::Destroy).await;
+            off.expect("off");
+        }
+        _ => {}
+    }
+    let loaded = hypervisor.load(host, state, memory(from)).await;
+    loaded.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let now = power_of(hypervisor, host).await;
+    assert_ne!(now, Power::Running, "{what}: its CPUs stay stopped");
+    match from {
+        Power::ShutOff => assert_eq!(now, Power::ShutOff, "{what}"),
+        Power::Crashed => {
+            hypervisor.mark_crashed(host).await.expect("crashed");
+            assert_eq!(power_of(hypervisor, host).await, Power::Crashed, "{what}");
+        }
+        Power::Paused | Power::Running => {
+            let resumed = hypervisor.power(host, PowerAction::Resume).await;
+            resumed.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(power_of(hypervisor, host).await, Power::Running, "{what}");
+        }
+    }
+    for _ in 0..2 {
+        let discarded = hypervisor.discard(host, state).await;
+        discarded.unwrap_or_else(|error| panic!("{what}: discarding: {error}"));
+    }
+    holds(hypervisor, disk, state, false, &what).await;
+    bring(hypervisor, host, Power::Paused).await;
+    refused(
+        &hypervisor.load(host, state, Memory::Stream).await,
+        "a state that is gone",
+    );
+}
+
+/// Whether the disk holds a state, read from outside.
+async fn holds(hypervisor: &dyn Hypervisor, disk: &Path, state: &str, there: bool, what: &str) {
+    let disks = [PathBuf::from(disk)];
+    for content in [false, true] {
+        let read = hypervisor.examine(&disks, state, content).await;
+        let read = read.expect("examined");
+        assert_eq!(read.len(), 1, "{what}");
+        match &read[0] {
+            Ok(found) => {
+                assert!(there, "{what}: {found:?}");
+                assert_eq!(found.content_sha256.is_some(), content, "{what}");
+            }
+            Err(why) => assert!(!there, "{what}: {why}"),
+        }
+    }
+}
+
+async fn running_is_refused(hypervisor: &dyn Hypervisor, host: Target) {
+    bring(hypervisor, host, Power::Paused).await;
+    let captured = hypervisor.capture(host, "still", Memory::Stream).await;
+    captured.expect("captured");
+    bring(hypervisor, host, Power::Running).await;
+    refused(
+        &hypervisor.capture(host, "moving", Memory::Stream).await,
+        "capturing what runs",
+    );
+    refused(
+        &hypervisor.load(host, "still", Memory::Stream).await,
+        "putting back what runs",
+    );
+    assert_eq!(power_of(hypervisor, host).await, Power::Running);
+    hypervisor.discard(host, "still").await.expect("discarded");
+}
+
+async fn memory_has_to_fit(hypervisor: &dyn Hypervisor, host: Target) {
+    bring(hypervisor, host, Power::ShutOff).await;
+    refused(
+        &hypervisor.capture(host, "x", Memory::Stream).await,
+        "memory of what is off",
+    );
+    bring(hypervisor, host, Power::Paused).await;
+    refused(
+        &hypervisor.capture(host, "x", Memory::None).await,
+        "a process without its memory",
+    );
+    hypervisor.discard(host, "x").await.expect("discarded");
+}
+
+/// A domain's definition can be put back; another lab's cannot be put in its place.
+async fn definitions(hypervisor: &dyn Hypervisor, host: Target, foreign: Target) {
+    let anatomy = hypervisor.anatomy(host).await.expect("an anatomy");
+    hypervisor
+        .redefine(host, &anatomy.definition)
+        .await
+        .expect("its own");
+    let again = hypervisor.anatomy(host).await.expect("an anatomy");
+    assert_eq!(again.definition, anatomy.definition);
+    let other = anatomy
+        .definition
+        .replace(&host.lab.to_string(), &foreign.lab.to_string());
+    assert_ne!(other, anatomy.definition, "it names its lab");
+    refused(
+        &hypervisor.redefine(host, &other).await,
+        "a definition of another lab",
+    );
+}
+
+async fn strangers(hypervisor: &dyn Hypervisor, foreign: Target) {
+    let not_ours = |outcome: Result<(), HypervisorError>, what: &str| {
+        assert!(
+            matches!(outcome, Err(HypervisorError::NotOurs { .. })),
+            "{what}: {outcome:?}"
+        );
+    };
+    not_ours(hypervisor.anatomy(foreign).await.map(drop), "anatomy");
+    not_ours(hypervisor.start_paused(foreign).await, "start_paused");
+    not_ours(hypervisor.redefine(foreign, "").await, "redefine");
+    not_ours(
+        hypervisor.capture(foreign, "x", Memory::Stream).await,
+        "capture",
+    );
+    not_ours(hypervisor.load(foreign, "x", Memory::Stream).await, "load");
+    not_ours(hypervisor.mark_crashed(foreign).await, "mark_crashed");
+    not_ours(hypervisor.discard(foreign, "x").await, "discard");
+}
