@@ -6,8 +6,6 @@
 //! which is what TCG is slow at.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -15,12 +13,6 @@ use tokio::process::Command;
 
 use crate::lab::{AcceleratorProbe, LabError};
 use crate::model::AcceleratorChoice;
-
-/// A candidate that takes longer is as good as none.
-const DEADLINE: Duration = Duration::from_secs(8);
-
-/// The exit status of QEMU when the payload ends by `isa-debug-exit` with 0x10: (0x10 << 1) | 1.
-const PAYLOAD_DONE: i32 = 33;
 
 /// 16-bit code: `cli; mov ecx, 100000000; dec ecx; jnz -4; mov al, 0x10; out 0xf4, al; hlt`.
 const CODE: [u8; 19] = [
@@ -92,11 +84,11 @@ impl TimedProbe {
         }
         let payload = payload().map_err(LabError::io("writing the probe's boot sector"))?;
         let kvm_ms = if Path::new("/dev/kvm").exists() {
-            boot("kvm", "host", payload.path()).await
+            boot(AcceleratorChoice::Kvm, payload.path()).await
         } else {
             None
         };
-        let tcg_ms = boot("tcg", "max", payload.path()).await;
+        let tcg_ms = boot(AcceleratorChoice::Tcg, payload.path()).await;
         let found = Accelerators {
             kernel,
             qemu,
@@ -138,38 +130,15 @@ fn payload() -> std::io::Result<tempfile::NamedTempFile> {
 }
 
 /// Boots the payload; returns the milliseconds it took, where it came to its end in time.
-async fn boot(accelerator: &str, cpu: &str, payload: &Path) -> Option<u64> {
-    let started = Instant::now();
-    let mut child = Command::new("qemu-system-x86_64")
-        .args([
-            "-accel",
-            accelerator,
-            "-cpu",
-            cpu,
-            "-nodefaults",
-            "-display",
-            "none",
-            "-m",
-            "16",
-            "-no-reboot",
-        ])
-        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-drive"])
-        .arg(format!(
-            "file={},format=raw,if=ide,snapshot=on",
-            payload.display()
-        ))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .ok()?;
-    let status = tokio::time::timeout(DEADLINE, child.wait())
-        .await
-        .ok()?
-        .ok()?;
-    (status.code() == Some(PAYLOAD_DONE))
-        .then(|| u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+async fn boot(accelerator: AcceleratorChoice, payload: &Path) -> Option<u64> {
+    let machine = [
+        "-m".to_owned(),
+        "16".to_owned(),
+        "-drive".to_owned(),
+        format!("file={},format=raw,if=ide,snapshot=on", payload.display()),
+    ];
+    let took = super::payload::run(accelerator, &machine).await?;
+    Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

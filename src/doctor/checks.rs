@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
-use super::{Line, TimedProbe};
+use super::{Line, TimedProbe, ram_file};
 use crate::hostnet::HostNet;
 use crate::hypervisor::{Hypervisor, HypervisorError};
-use crate::lab::Layout;
+use crate::lab::{AcceleratorProbe, Layout, Space};
 use crate::model::AcceleratorChoice;
 use crate::units::Mib;
 
@@ -52,7 +52,7 @@ pub async fn examine(examination: &Examination<'_>) -> Vec<Line> {
     lines.push(accelerator(examination.probe).await);
     lines.push(tools());
     lines.push(memory());
-    lines.extend(state_lines(examination.layout).await);
+    lines.extend(state_lines(examination.layout, examination.probe).await);
     lines.extend(filter_lines(examination.hostnet).await);
     lines.push(libvirt_guests().await);
     lines.push(nested());
@@ -183,7 +183,7 @@ fn memory() -> Line {
     }
 }
 
-async fn state_lines(layout: &Layout) -> Vec<Line> {
+async fn state_lines(layout: &Layout, probe: &TimedProbe) -> Vec<Line> {
     let mut lines = Vec::new();
     let pool = layout.pool();
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -209,14 +209,11 @@ async fn state_lines(layout: &Layout) -> Vec<Line> {
         ));
         return lines;
     }
-    lines.push(Line::ok(
-        "disk",
-        format!(
-            "{} free in {}",
-            crate::lab::free_disk(layout),
-            pool.display()
-        ),
-    ));
+    let space = Space::of(layout);
+    lines.push(match space.warning() {
+        None => Line::ok("disk", format!("{} free in {}", space.free, pool.display())),
+        Some((what, cure)) => Line::degraded("disk", what, cure),
+    });
     lines.push(match reflink(&pool).await {
         Ok(true) => Line::ok("reflink", format!("{} can reflink", pool.display())),
         Ok(false) => Line::degraded(
@@ -226,7 +223,7 @@ async fn state_lines(layout: &Layout) -> Vec<Line> {
         ),
         Err(error) => Line::degraded("reflink", format!("not tried: {error}"), "run as root"),
     });
-    lines.push(ram_file(&pool));
+    lines.push(ram_file_line(probe, &pool).await);
     lines
 }
 
@@ -247,27 +244,34 @@ async fn reflink(pool: &Path) -> std::io::Result<bool> {
     Ok(output.status.success())
 }
 
-/// What memory in a file costs: guests that dirty it faster than this wait for the disk.
-fn ram_file(pool: &Path) -> Line {
-    let measure = || -> std::io::Result<Duration> {
-        let mut file = tempfile::tempfile_in(pool)?;
-        let block = vec![0x5au8; 1 << 20];
-        let started = Instant::now();
-        for _ in 0..SAMPLE_BYTES >> 20 {
-            file.write_all(&block)?;
-        }
-        file.sync_data()?;
-        Ok(started.elapsed())
+/// How fast the pool's file system takes what is written, in MiB a second.
+fn write_back(pool: &Path) -> std::io::Result<f64> {
+    let mut file = tempfile::tempfile_in(pool)?;
+    let block = vec![0x5au8; 1 << 20];
+    let started = Instant::now();
+    for _ in 0..SAMPLE_BYTES >> 20 {
+        file.write_all(&block)?;
+    }
+    file.sync_data()?;
+    let mib = u32::try_from(SAMPLE_BYTES >> 20).unwrap_or(u32::MAX);
+    Ok(f64::from(mib) / started.elapsed().as_secs_f64().max(1e-6))
+}
+
+/// What memory in a file costs: new memory is slower to write, and guests that dirty it faster than the disk takes it wait.
+async fn ram_file_line(probe: &TimedProbe, pool: &Path) -> Line {
+    let measure = async || {
+        let choice = probe.choose().await.map_err(std::io::Error::other)?;
+        let price = ram_file::measure(choice, pool).await?;
+        Ok::<_, std::io::Error>((price, write_back(pool)?))
     };
-    match measure() {
-        Ok(took) => {
-            let mib = u32::try_from(SAMPLE_BYTES >> 20).unwrap_or(u32::MAX);
-            let rate = f64::from(mib) / took.as_secs_f64().max(1e-6);
-            Line::ok(
-                "ram-file",
-                format!("memory files are written back at {rate:.0} MiB/s; `ram: anon` avoids it"),
-            )
-        }
+    match measure().await {
+        Ok((price, back)) => Line::ok(
+            "ram-file",
+            format!(
+                "guests write new memory at {} MiB/s in a file, {} MiB/s without (`ram: anon`); files are written back at {back:.0} MiB/s",
+                price.file, price.anonymous
+            ),
+        ),
         Err(error) => Line::degraded("ram-file", format!("not measured: {error}"), "run as root"),
     }
 }

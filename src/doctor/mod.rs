@@ -2,6 +2,8 @@
 
 mod accelerator;
 mod checks;
+mod payload;
+mod ram_file;
 
 pub use accelerator::{Accelerators, TimedProbe};
 pub use checks::{Examination, examine};

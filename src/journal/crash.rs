@@ -1,5 +1,5 @@
-//! Dying at a chosen write: in debug builds the N-th point of `TWIN_DIE_AT` kills the process as `kill -9` does. There is a
-//! point before and after each write of the journal.
+//! Dying at a chosen write: in debug builds the N-th point of `TWIN_DIE_AT` kills the process as `kill -9` does, and that of
+//! `TWIN_STOP_AT` stops it until it gets SIGCONT. There is a point before and after each write of the journal.
 
 #[cfg(debug_assertions)]
 pub(super) fn point() {
@@ -7,12 +7,16 @@ pub(super) fn point() {
     use nix::unistd::Pid;
     use std::sync::atomic::{AtomicU64, Ordering};
     static PASSED: AtomicU64 = AtomicU64::new(0);
-    let chosen = std::env::var("TWIN_DIE_AT")
-        .ok()
-        .and_then(|text| text.parse::<u64>().ok());
-    if chosen == Some(PASSED.fetch_add(1, Ordering::Relaxed) + 1) {
-        // Nothing can be done where even this fails.
-        let _ = kill(Pid::this(), Signal::SIGKILL);
+    let number = PASSED.fetch_add(1, Ordering::Relaxed) + 1;
+    for (variable, signal) in [
+        ("TWIN_DIE_AT", Signal::SIGKILL),
+        ("TWIN_STOP_AT", Signal::SIGSTOP),
+    ] {
+        let chosen = std::env::var(variable).ok();
+        if chosen.and_then(|text| text.parse::<u64>().ok()) == Some(number) {
+            // Nothing can be done where even this fails.
+            let _ = kill(Pid::this(), signal);
+        }
     }
 }
 

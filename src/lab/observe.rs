@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::space::free_disk;
 use super::{Drivers, LabError, Layout};
 use crate::hypervisor::Power;
 use crate::plan::{Observed, Present, PresentNetwork, Running};
@@ -87,16 +88,4 @@ pub(crate) fn available_memory() -> Mib {
         .find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
     Mib(kib.unwrap_or_default() / 1024)
-}
-
-/// Space on the file system that labs are on, or will be.
-pub(crate) fn free_disk(layout: &Layout) -> Mib {
-    let pool = layout.pool();
-    let existing = pool
-        .ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(Path::new("/"));
-    nix::sys::statvfs::statvfs(existing).map_or(Mib(0), |stat| {
-        Mib((stat.blocks_available() * stat.fragment_size()) >> 20)
-    })
 }

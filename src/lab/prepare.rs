@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::observe::{available_memory, free_disk, observe};
+use super::observe::{available_memory, observe};
+use super::space::free_disk;
 use super::{Drivers, Event, LabError, Layout, Lock, Watch};
 use crate::hypervisor::Machine;
 use crate::image::{RecipeLookup, Store};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::{Drivers, Found, FoundHost, LabError, Layout};
+use super::{Drivers, Found, FoundHost, LabError, Layout, Space};
 use crate::hypervisor::Power;
 use crate::model::{LabRecord, NetworkMode};
 use crate::units::Cidr;
@@ -26,6 +26,8 @@ pub struct LabStatus {
     pub hosts: Vec<HostStatus>,
     /// Its networks.
     pub networks: Vec<NetworkStatus>,
+    /// Space on the file system that it is on.
+    pub space: Space,
 }
 
 /// A host's state.
@@ -96,6 +98,7 @@ pub async fn status(
         record: found.record.clone(),
         hosts,
         networks: networks.collect(),
+        space: Space::of(layout),
     })
 }
 

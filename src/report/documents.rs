@@ -21,6 +21,12 @@ pub struct StatusDocument {
     pub hosts: Vec<HostDocument>,
     /// Its networks.
     pub networks: Vec<NetworkDocument>,
+    /// Names of its baselines, the oldest first.
+    pub baselines: Vec<String>,
+    /// Free space on the file system that labs are on, in bytes.
+    pub free_bytes: u64,
+    /// Bytes that are missing there when all memory of all running guests is written; 0 where it fits.
+    pub short_bytes: u64,
     /// Whether something could not be put back.
     pub dirty: bool,
 }
@@ -230,6 +236,8 @@ pub struct ScenarioDocument {
     pub stand_ins: Vec<String>,
     /// What could not be put back.
     pub left: Vec<String>,
+    /// The baseline from before the run, where it is kept because the lab is not what it was.
+    pub baseline: Option<String>,
     /// When it started.
     pub started_at: String,
     /// How long it took.

@@ -3,10 +3,10 @@
 use futures::future::join_all;
 use uuid::Uuid;
 
+use super::SnapshotError;
 use super::manifest::Manifest;
 use super::set::{Set, remove_directory};
-use super::{SnapshotError, files};
-use crate::lab::Layout;
+use crate::lab::{Layout, allocated, together, unshared};
 
 /// A baseline in a list.
 #[derive(Clone, Debug)]
@@ -50,11 +50,8 @@ pub fn list(layout: &Layout, lab: Uuid) -> Result<Vec<Listed>, SnapshotError> {
         listed.push(Listed {
             name,
             manifest,
-            files_bytes: paths
-                .iter()
-                .filter_map(|path| files::allocated(path).ok())
-                .sum(),
-            own_bytes: files::unshared(&paths),
+            files_bytes: paths.iter().filter_map(|path| allocated(path).ok()).sum(),
+            own_bytes: unshared(&paths),
         });
     }
     listed.sort_by_key(|baseline| {
@@ -77,7 +74,7 @@ pub fn total(layout: &Layout, lab: Uuid) -> Option<u64> {
             .flatten()
     });
     let paths: Vec<_> = files.map(|file| file.path()).collect();
-    files::together(&paths)
+    together(&paths)
 }
 
 /// Reads one baseline.

@@ -9,21 +9,18 @@ use uuid::Uuid;
 
 use super::files::{self, Way};
 use super::manifest::{self, DiskRecord, FileRecord, HostRecord, Manifest, state_name};
-use super::rung::{Choice, choose};
-use super::set::{Plan, Set, blocking, flush, remove_directory};
-use super::{Rung, SelfTest, SnapshotError, gates};
-use crate::hypervisor::{Anatomy, Machine, Memory, Power, PowerAction};
+use super::preflight::{Preflight, RESERVE, preflight};
+use super::set::{LetGo, Plan, Set, blocking, flush, remove_directory};
+use super::{Rung, SelfTest, SnapshotError};
+use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::image::qcow2;
 use crate::journal::OperationId;
-use crate::lab::{Event, FoundHost, free_disk};
-use crate::units::Mib;
-use crate::wire::GuestState;
+use crate::lab::{Event, FoundHost, MORE_SPACE, allocated, free_disk};
 
-/// A guest that runs says so within this; one whose channel is in use does not.
-const ANSWER: Duration = Duration::from_secs(10);
-
-/// Space that is left over on the file system after everything has diverged.
-const RESERVE: Mib = Mib(64);
+/// A file that keeps some space: taking an attempt back takes some where the disk has run full. QEMU forgets a state that
+/// it cannot remove from the file.
+const BALLAST: &str = "ballast";
+const BALLAST_BYTES: u64 = 16 << 20;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +29,8 @@ pub struct Request {
     pub name: String,
     /// A remark.
     pub note: Option<String>,
+    /// The run of a scenario that asks for it.
+    pub run: Option<String>,
     /// The rung, where one is insisted on.
     pub mode: Option<Rung>,
     /// What has to hold; empty where nothing has to.
@@ -54,15 +53,6 @@ pub struct Created {
     pub wall: Duration,
     /// Bytes by which the baseline and the disks grew.
     pub bytes_written: u64,
-}
-
-/// What is known before anything is stopped.
-struct Preflight {
-    machine: Machine,
-    parts: Vec<(String, Anatomy)>,
-    guests: Vec<(String, Option<GuestState>)>,
-    choice: Choice,
-    directory: PathBuf,
 }
 
 /// Takes a baseline. Where it fails, the lab runs on as it did and nothing of it is left.
@@ -100,7 +90,9 @@ pub async fn create(
             })
         }
         Err(error) => {
-            let left = abandon(&set, &plan).await;
+            let full = free_disk(set.layout) < RESERVE;
+            let abandoned = abandon(&set, &plan).await;
+            let left = abandoned.left.clone();
             let what = format!("baseline {}", request.name);
             if !left.is_empty() {
                 return Err(SnapshotError::Dirty {
@@ -112,20 +104,30 @@ pub async fn create(
             set.journal.end(operation, "failed")?;
             match error {
                 SnapshotError::Interrupted { .. } => Err(error),
-                error => Err(SnapshotError::PutBack {
-                    what,
-                    why: error.to_string(),
-                    cures: error.cures(),
-                }),
+                error => {
+                    let mut cures = if full {
+                        vec![MORE_SPACE.to_owned()]
+                    } else {
+                        error.cures()
+                    };
+                    let mut why = error.to_string();
+                    if let Some((gone, cure)) = abandoned.gone() {
+                        why = format!("{why}; {gone}");
+                        cures.push(cure);
+                    }
+                    Err(SnapshotError::PutBack { what, why, cures })
+                }
             }
         }
     }
 }
 
-/// Takes back what an attempt did; returns what could not be.
-pub(super) async fn abandon(set: &Set<'_>, plan: &Plan) -> Vec<String> {
+/// Takes back what an attempt did.
+pub(super) async fn abandon(set: &Set<'_>, plan: &Plan) -> LetGo {
     let state = state_name(plan.id);
     let hypervisor = &set.drivers.hypervisor;
+    // One that is not there has given its space back.
+    let _ = std::fs::remove_file(set.baselines().join(&plan.name).join(BALLAST));
     let discards = set.found.hosts.iter().map(|host| {
         let state = state.as_str();
         async move {
@@ -135,137 +137,21 @@ pub(super) async fn abandon(set: &Set<'_>, plan: &Plan) -> Vec<String> {
                 .map(|error| format!("the state in {}: {error}", host.name))
         }
     });
-    let mut left: Vec<String> = join_all(discards).await.into_iter().flatten().collect();
+    let discarded = join_all(discards).await;
     let hosts: Vec<&FoundHost> = set
         .found
         .hosts
         .iter()
         .filter(|host| plan.running.contains(&host.name.to_string()))
         .collect();
-    left.extend(set.let_go(&hosts).await);
-    left.extend(
+    let mut abandoned = set.let_go(&hosts).await;
+    abandoned.left.extend(discarded.into_iter().flatten());
+    abandoned.left.extend(
         remove_directory(&set.baselines().join(&plan.name))
             .err()
             .map(|error| error.to_string()),
     );
-    left
-}
-
-async fn preflight(
-    set: &Set<'_>,
-    request: &Request,
-    self_test: Option<&SelfTest>,
-) -> Result<Preflight, SnapshotError> {
-    let directory = set.baselines();
-    if let Some(held) = Manifest::read(&directory.join(&request.name)).transpose() {
-        held?;
-        return Err(SnapshotError::Exists {
-            name: request.name.clone(),
-        });
-    }
-    crate::lab::Layout::make(&directory)?;
-    let machine = set.drivers.hypervisor.machine().await?;
-    let (parts, guests) = futures::join!(set.anatomies(), guests(set));
-    let parts = parts?;
-    let mut findings: Vec<String> = parts
-        .iter()
-        .flat_map(|(name, part)| {
-            part.obstacles
-                .iter()
-                .map(move |why| format!("{name}: {why}"))
-        })
-        .collect();
-    let mut cures = Vec::new();
-    let mut states = Vec::new();
-    for (host, outcome) in guests {
-        states.push((host.clone(), outcome.as_ref().ok().cloned().flatten()));
-        if let Err(why) = outcome {
-            findings.push(format!("{host}: {why}"));
-            cures.push("wait until it answers and no other twin talks to it (`twin exec`, `twin cp`); `twin status` shows it".to_owned());
-        }
-    }
-    let choice = choose(&parts, &directory, self_test, request.mode)?;
-    if let Some((why, cure)) = space(set, &parts, choice.rung) {
-        findings.push(why);
-        cures.push(cure);
-    }
-    if !findings.is_empty() {
-        cures.dedup();
-        return Err(SnapshotError::Refused { findings, cures });
-    }
-    let failing = gates::failing(&request.gates, &states, &request.dirty);
-    if !failing.is_empty() {
-        return Err(SnapshotError::Gates {
-            name: request.name.clone(),
-            findings: failing,
-        });
-    }
-    Ok(Preflight {
-        machine,
-        parts,
-        guests: states,
-        choice,
-        directory: directory.join(&request.name),
-    })
-}
-
-/// Asks each guest that runs for its state, which also shows that no call to it is under way.
-async fn guests(set: &Set<'_>) -> Vec<(String, Result<Option<GuestState>, String>)> {
-    let asks = set.found.hosts.iter().map(|host| async move {
-        let name = host.name.to_string();
-        if host.domain.power != Power::Running || host.spec.config.is_none() {
-            return (name, Ok(None));
-        }
-        let Some(guest) = set.guest(host) else {
-            return (name, Ok(None));
-        };
-        let state = match tokio::time::timeout(ANSWER, guest.state()).await {
-            Ok(Ok(state)) => Ok(Some(state)),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("its guest does not answer within {ANSWER:?}")),
-        };
-        (name, state)
-    });
-    join_all(asks).await
-}
-
-/// Whether there is space for memory and disks to diverge wholly from the baseline.
-fn space(set: &Set<'_>, parts: &[(String, Anatomy)], rung: Rung) -> Option<(String, String)> {
-    let bytes: u64 = parts
-        .iter()
-        .filter(|(_, part)| part.process)
-        .map(|(_, part)| {
-            let memory = part.ram_file.as_deref().and_then(|file| {
-                let whole = std::fs::metadata(file).ok()?.len();
-                let used = files::allocated(file).ok()?;
-                // The copy that is made now, and the live file grown to its full size.
-                let now = if rung == Rung::Reflink { 0 } else { used };
-                Some(now + whole)
-            });
-            memory.unwrap_or(0)
-        })
-        .sum();
-    let streamed: u64 = set
-        .found
-        .hosts
-        .iter()
-        .filter(|_| rung == Rung::Stream)
-        .map(|host| host.spec.memory.0 << 20)
-        .sum();
-    let (needed, free) = (
-        Mib::from_bytes_ceil(bytes + streamed).0 + RESERVE.0,
-        free_disk(set.layout).0,
-    );
-    (needed > free).then(|| {
-        (
-            format!(
-                "it may come to take {} when all memory has changed, and {} is free on the state disk",
-                Mib(needed),
-                Mib(free)
-            ),
-            "free space: `twin snapshots` shows what baselines take, `twin snapshot NAME --remove` gives it back; or `scripts/host-setup.sh --pool-size` makes the pool larger".to_owned(),
-        )
-    })
+    abandoned
 }
 
 /// The file of a host's memory in a baseline.
@@ -302,6 +188,12 @@ async fn attempt(
     // What a twin that was killed has left of the same name.
     remove_directory(directory)?;
     crate::lab::Layout::make(directory)?;
+    let ballast = directory.join(BALLAST);
+    blocking("keeping", ballast.clone(), {
+        let ballast = ballast.clone();
+        move || files::keep_space(&ballast, BALLAST_BYTES)
+    })
+    .await?;
     step("write-back", "write memory and disks back")?;
     let files = live_files(&preflight.parts);
     set.timed("write back", "", set.write_back(&files)).await?;
@@ -324,13 +216,14 @@ async fn attempt(
         .map(|disk| disk.state.path.clone())
         .chain(own.map(|ram| directory.join(&ram.path)));
     flush(&files.collect::<Vec<_>>()).await?;
+    std::fs::remove_file(&ballast).map_err(SnapshotError::io("giving space back"))?;
     manifest.commit(directory)?;
     let written = grown(preflight).saturating_sub(before)
         + manifest
             .hosts
             .iter()
             .filter(|_| manifest.rung == Rung::Copy)
-            .filter_map(|host| files::allocated(&directory.join(&host.ram.as_ref()?.path)).ok())
+            .filter_map(|host| allocated(&directory.join(&host.ram.as_ref()?.path)).ok())
             .sum::<u64>();
     Ok((manifest, pause, written))
 }
@@ -341,7 +234,7 @@ fn grown(preflight: &Preflight) -> u64 {
         .parts
         .iter()
         .flat_map(|(_, part)| capturable(part))
-        .filter_map(|disk| files::allocated(&disk).ok())
+        .filter_map(|disk| allocated(&disk).ok())
         .sum()
 }
 
@@ -477,6 +370,7 @@ async fn describe(
         lab: set.lab(),
         lab_name: set.found.record.name.to_string(),
         note: request.note.clone(),
+        run: request.run.clone(),
         created_at: set.drivers.clock.now().to_string(),
         rung: preflight.choice.rung,
         reasons: preflight.choice.reasons.clone(),

@@ -1,7 +1,7 @@
 //! Why a baseline cannot be taken or restored.
 
 use super::Rung;
-use crate::lab::LabError;
+use crate::lab::{LabError, MORE_SPACE};
 
 /// Why a baseline cannot be taken or restored.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +103,7 @@ impl SnapshotError {
         match self {
             Self::Lab(error) => error.cures(),
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                vec!["free space: `twin snapshots` shows what baselines take, `twin snapshot NAME --remove` gives it back".into()]
+                vec![MORE_SPACE.into()]
             }
             Self::Io { .. } => vec!["`twin doctor` may tell more".into()],
             Self::Unknown { known, .. } if known.is_empty() => {

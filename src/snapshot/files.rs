@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ioctl_ficlone, seek};
@@ -38,6 +38,12 @@ pub(super) fn preserve(live: &Path, golden: &Path, way: Way) -> io::Result<()> {
             copy(&source, &target)
         }
     }
+}
+
+/// Makes a file that takes its space, whatever is written later.
+pub(super) fn keep_space(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = File::create(path)?;
+    Ok(fallocate(&file, FallocateFlags::empty(), 0, bytes)?)
 }
 
 /// Makes the live file of memory what `golden` is.
@@ -138,55 +144,6 @@ pub(super) fn checksum(path: &Path) -> io::Result<String> {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect())
-}
-
-/// Bytes that a file takes on its file system, shared ones included.
-pub(super) fn allocated(path: &Path) -> io::Result<u64> {
-    Ok(std::fs::metadata(path)?.blocks() * 512)
-}
-
-/// Pieces of a file on its disk: place, length, and whether other files have it too.
-fn extents(path: &Path) -> Option<Vec<(u64, u64, bool)>> {
-    let extents = fiemap::fiemap(path).ok()?;
-    extents
-        .map(|extent| {
-            let extent = extent.ok()?;
-            let shared = extent.fe_flags.contains(fiemap::FiemapExtentFlags::SHARED);
-            Some((extent.fe_physical, extent.fe_length, shared))
-        })
-        .collect()
-}
-
-/// Bytes of these files that no other file has; nothing where the file system does not tell.
-pub(super) fn unshared(paths: &[std::path::PathBuf]) -> Option<u64> {
-    let mut bytes = 0;
-    for path in paths {
-        bytes += extents(path)?
-            .iter()
-            .filter(|(_, _, shared)| !shared)
-            .map(|(_, length, _)| length)
-            .sum::<u64>();
-    }
-    Some(bytes)
-}
-
-/// Bytes that these files take together, what they share counted once.
-pub(super) fn together(paths: &[std::path::PathBuf]) -> Option<u64> {
-    let mut pieces = Vec::new();
-    for path in paths {
-        pieces.extend(
-            extents(path)?
-                .into_iter()
-                .map(|(at, length, _)| (at, at + length)),
-        );
-    }
-    pieces.sort_unstable();
-    let (mut bytes, mut end) = (0, 0);
-    for (from, to) in pieces {
-        bytes += to.saturating_sub(from.max(end));
-        end = end.max(to);
-    }
-    Some(bytes)
 }
 
 /// Whether files of `from` can be shared into `to`.

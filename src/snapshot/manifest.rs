@@ -28,6 +28,9 @@ pub struct Manifest {
     pub lab_name: String,
     /// A remark.
     pub note: Option<String>,
+    /// The run of a scenario that took it, where one did.
+    #[serde(default)]
+    pub run: Option<String>,
     /// When it was taken, RFC 3339.
     pub created_at: String,
     /// How it was taken.

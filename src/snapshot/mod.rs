@@ -10,11 +10,13 @@
 //! exactly when its manifest does. What is done is journalled, so that [`recover`] can finish what a dead twin began.
 
 mod catalog;
+mod compare;
 mod create;
 mod error;
 mod files;
 mod gates;
 mod manifest;
+mod preflight;
 mod recover;
 mod restore;
 mod rung;
@@ -23,6 +25,7 @@ mod set;
 mod verify;
 
 pub use catalog::{Listed, list, remove, show, total};
+pub use compare::differences;
 pub use create::{Created, Request, create};
 pub use error::SnapshotError;
 pub use manifest::{DiskRecord, FileRecord, HostRecord, Manifest};

@@ -45,14 +45,19 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
                 finished.done.push(format!("baseline {name} is complete"));
             }
             "snapshot" => {
-                let left = abandon(&set, &plan).await;
-                if left.is_empty() {
+                let abandoned = abandon(&set, &plan).await;
+                if abandoned.left.is_empty() {
                     set.journal.end(operation.id, "abandoned")?;
+                    let gone = abandoned.gone();
+                    let hosts = gone.map_or_else(
+                        || "the hosts run on".to_owned(),
+                        |(gone, cure)| format!("{gone}: {cure}"),
+                    );
                     finished.done.push(format!(
-                        "baseline {name} was broken off: removed what there was of it, and the hosts run on"
+                        "baseline {name} was broken off: removed what there was of it; {hosts}"
                     ));
                 }
-                finished.left.extend(left);
+                finished.left.extend(abandoned.left);
             }
             "restore" => {
                 let (_never, interrupt) = watch::channel(false);

@@ -127,6 +127,10 @@ pub async fn restore(
     let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
     let disks: Vec<PathBuf> = disks.map(|disk| disk.state.path.clone()).collect();
     flush(&disks).await?;
+    // What runs did inside the guests since then is undone with the guests.
+    let note = format!("superseded by restoring {name}");
+    let since = &manifest.created_at;
+    set.journal.supersede_acts(set.lab(), since, &note)?;
     set.journal.end(operation, "done")?;
     let hosts = hosts?;
     Ok(Restored {

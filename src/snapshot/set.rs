@@ -49,6 +49,27 @@ pub(super) struct Plan {
     pub(super) running: Vec<String>,
 }
 
+/// What came of letting hosts go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LetGo {
+    /// Hosts that could not be, with why.
+    pub(super) left: Vec<String>,
+    /// Hosts that ran and whose process has ended meanwhile.
+    pub(super) gone: Vec<String>,
+}
+
+impl LetGo {
+    /// What to say of hosts that are gone, and what to do about it; nothing where none is.
+    pub(super) fn gone(&self) -> Option<(String, String)> {
+        (!self.gone.is_empty()).then(|| {
+            (
+                format!("the process of {} has ended meanwhile", self.gone.join(", ")),
+                "`twin restore NAME` or `twin power cycle HOST` brings back what has ended; the logs of libvirt and the kernel say why it did".to_owned(),
+            )
+        })
+    }
+}
+
 impl Set<'_> {
     /// The lab.
     pub(super) fn lab(&self) -> Uuid {
@@ -121,8 +142,8 @@ impl Set<'_> {
         Ok(outcomes.map(drop)?)
     }
 
-    /// Lets hosts go on that stand still; returns those that could not be, with why.
-    pub(super) async fn let_go(&self, hosts: &[&FoundHost]) -> Vec<String> {
+    /// Lets hosts go on that stand still.
+    pub(super) async fn let_go(&self, hosts: &[&FoundHost]) -> LetGo {
         let acts = hosts.iter().map(|host| async move {
             let hypervisor = &self.drivers.hypervisor;
             let state = hypervisor.power_state(self.target(host)).await;
@@ -133,14 +154,21 @@ impl Set<'_> {
                         .await
                 }
                 Ok(Power::Running) => Ok(()),
-                Ok(other) => return Some(format!("{} is {other:?}", host.name)),
+                Ok(Power::ShutOff | Power::Crashed) => return Err(host.name.to_string()),
                 Err(error) => Err(error),
             };
-            outcome
+            Ok(outcome
                 .err()
-                .map(|error| format!("{} still stands: {error}", host.name))
+                .map(|error| format!("{} still stands: {error}", host.name)))
         });
-        join_all(acts).await.into_iter().flatten().collect()
+        let mut all = LetGo::default();
+        for outcome in join_all(acts).await {
+            match outcome {
+                Ok(left) => all.left.extend(left),
+                Err(gone) => all.gone.push(gone),
+            }
+        }
+        all
     }
 }
 

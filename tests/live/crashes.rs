@@ -5,7 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::{TestLab, text, tool, wait_for};
+use crate::space::{Filled, go_on, stopped_at};
+use crate::support::{TestLab, full, restart_libvirtd, text, tool, wait_for};
 
 /// In debug builds twin dies at this point; there is one before and one after each write of the journal.
 const DIE_AT: &str = "TWIN_DIE_AT";
@@ -155,12 +156,66 @@ fn a_death_at_any_write_leaves_nothing_half_made() {
             break;
         }
     }
+    disturbed(&lab, &directory);
     println!(
         "deaths: {} of a snapshot, {} of a restore",
         deaths.0, deaths.1
     );
     assert!(deaths.0 >= 12 && deaths.1 >= 8, "{deaths:?}");
     a_process_that_dies(&lab);
+}
+
+/// Points at which the disk fills up or libvirtd is restarted: all of them at full size.
+fn points(all: u64, some: [u64; 3]) -> Vec<u64> {
+    if full() {
+        (1..=all).collect()
+    } else {
+        some.to_vec()
+    }
+}
+
+/// Fills the pool, or kills libvirtd and starts it again, while twin stands at a point of the journal. Afterwards the lab
+/// runs on, or twin says DIRTY and `recover` finishes it; the baseline that there was is whole.
+fn disturbed(lab: &TestLab, directory: &Path) {
+    for (verb, name, all, some) in [
+        ("snapshot", "y", 16, [5, 8, 12]),
+        ("restore", "x", 10, [3, 5, 7]),
+    ] {
+        for point in points(all, some) {
+            for disk_full in [true, false] {
+                let cause = if disk_full {
+                    "full disk"
+                } else {
+                    "libvirtd restarted"
+                };
+                let what = format!("{verb} at {point}, {cause}");
+                let twin = stopped_at(lab, &[verb, name], point);
+                let filled = disk_full.then(|| Filled::leaving(lab, 0));
+                if !disk_full {
+                    restart_libvirtd();
+                }
+                let (code, said) = go_on(twin);
+                drop(filled);
+                match code {
+                    Some(0) => {}
+                    Some(4) => assert!(said.contains("cure"), "{what}: {said}"),
+                    Some(5) => assert!(said.contains("twin recover"), "{what}: {said}"),
+                    other => panic!("{what}: {other:?}: {said}"),
+                }
+                let recovered = lab.done(&["recover"]);
+                let what = format!("{what}: {code:?}: {said}{recovered}");
+                // A process that wanted memory while there was none is gone; the kernel has ended it.
+                if disk_full {
+                    lab.done(&["restore", "x"]);
+                }
+                all_is_whole(lab, directory, &what);
+                let listed = lab.json(&["snapshots"]);
+                if listed["baselines"].as_array().unwrap().len() == 2 {
+                    lab.done(&["snapshot", "y", "--remove"]);
+                }
+            }
+        }
+    }
 }
 
 /// QEMU killed while a baseline is restored or taken: nothing is lost.

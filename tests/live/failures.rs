@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{TestLab, qemu_directory, text, tool, wait_for};
+use crate::support::{TestLab, qemu_directory, restart_libvirtd, text, tool, wait_for};
 
 fn topology(directory: &std::path::Path, host: &str) -> String {
     let path = directory.join("broken.yaml");
@@ -196,9 +196,7 @@ fn up_survives_a_restart_of_libvirtd() {
     let lab = TestLab::new();
     let child = lab.spawn(&["up", "tiny"]);
     std::thread::sleep(Duration::from_millis(700));
-    let pid = std::fs::read_to_string("/run/libvirtd.pid").unwrap();
-    tool("kill", &["-9", pid.trim()]);
-    tool("libvirtd", &["-d"]);
+    restart_libvirtd();
     let output = child.wait_with_output().unwrap();
     if output.status.code() != Some(0) {
         assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));

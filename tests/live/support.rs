@@ -160,6 +160,13 @@ impl Drop for TestLab {
     }
 }
 
+/// Kills libvirtd, and starts it again as host-setup does where no systemd runs.
+pub(crate) fn restart_libvirtd() {
+    let pid = std::fs::read_to_string("/run/libvirtd.pid").unwrap();
+    tool("kill", &["-9", pid.trim()]);
+    tool("libvirtd", &["-d"]);
+}
+
 /// Checks a document against `twin schema`.
 pub(crate) fn valid(lab: &TestLab, schema: &str, document: &serde_json::Value) {
     let schema: serde_json::Value = serde_json::from_str(&lab.done(&["schema", schema])).unwrap();

@@ -41,12 +41,6 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let interrupt = Interrupt::listen();
     let restored =
         snapshot::restore(set, flags.name.as_str(), clocks, interrupt.receiver()).await?;
-    // What runs did inside the guests since then is undone with the guests.
-    journal.supersede_acts(
-        found.record.uuid,
-        &restored.manifest.created_at,
-        &format!("superseded by restoring {}", flags.name),
-    )?;
     for host in &restored.hosts {
         if let Some(why) = &host.restarted {
             context

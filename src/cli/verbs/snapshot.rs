@@ -105,6 +105,7 @@ async fn create(
     let request = snapshot::Request {
         name: flags.name.to_string(),
         note: flags.note.clone(),
+        run: None,
         mode: flags.mode,
         gates,
         dirty: dirty(set)?,

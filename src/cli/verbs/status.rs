@@ -56,8 +56,10 @@ async fn show(context: &Context<'_>) -> Result<u8, Failure> {
         }
         None => false,
     };
-    context.ui.document(&document(&status, dirty));
-    text(context, &status, dirty);
+    let listed = crate::snapshot::list(&context.layout, status.record.uuid)?;
+    let baselines: Vec<String> = listed.into_iter().map(|baseline| baseline.name).collect();
+    text(context, &status, &baselines, dirty);
+    context.ui.document(&document(&status, baselines, dirty));
     if dirty { Ok(code::DIRTY) } else { DONE }
 }
 
@@ -94,7 +96,7 @@ const fn power_word(power: Power) -> &'static str {
     }
 }
 
-fn document(status: &LabStatus, dirty: bool) -> StatusDocument {
+fn document(status: &LabStatus, baselines: Vec<String>, dirty: bool) -> StatusDocument {
     let host = |host: &HostStatus| HostDocument {
         name: host.name.clone(),
         domain: host.domain.clone(),
@@ -134,11 +136,14 @@ fn document(status: &LabStatus, dirty: bool) -> StatusDocument {
         accel: status.record.accelerator.as_str().to_owned(),
         hosts: status.hosts.iter().map(host).collect(),
         networks: networks.collect(),
+        baselines,
+        free_bytes: status.space.free.bytes(),
+        short_bytes: status.space.short.bytes(),
         dirty,
     }
 }
 
-fn text(context: &Context<'_>, status: &LabStatus, dirty: bool) {
+fn text(context: &Context<'_>, status: &LabStatus, baselines: &[String], dirty: bool) {
     let ui = context.ui;
     let record = &status.record;
     ui.text(&format!(
@@ -187,6 +192,13 @@ fn text(context: &Context<'_>, status: &LabStatus, dirty: bool) {
         })
         .collect();
     ui.table(&["NETWORK", "BRIDGE", "SUBNET", "STATE"], &rows);
+    if !baselines.is_empty() {
+        ui.text(&format!("baselines: {}\n", baselines.join(", ")));
+    }
+    if let Some((what, cure)) = status.space.warning() {
+        let word = ui.health("SPACE", Some(false));
+        ui.text(&format!("{word}: {what}; {cure}\n"));
+    }
     if dirty {
         ui.text(&format!(
             "{}: something of a run is not put back; `twin recover` does it\n",

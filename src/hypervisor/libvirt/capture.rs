@@ -338,23 +338,38 @@ pub(super) fn mark_crashed(connection: &Connect, target: Target) -> Result<(), F
 }
 
 /// Whether a file holds a snapshot of this name.
-fn holds(disk: &Path, state: &str) -> bool {
-    Qcow2::open(disk)
-        .and_then(|image| image.snapshots())
-        .is_ok_and(|snapshots| snapshots.iter().any(|snapshot| snapshot.name == state))
+fn holds(disk: &Path, state: &str) -> Result<bool, Failure> {
+    let snapshots = Qcow2::open(disk).and_then(|image| image.snapshots());
+    let snapshots = snapshots
+        .map_err(|error| refused("discarding a state", format!("{}: {error}", disk.display())))?;
+    Ok(snapshots.iter().any(|snapshot| snapshot.name == state))
 }
 
 pub(super) fn discard(connection: &Connect, target: Target, state: &str) -> Result<(), Failure> {
     let domain = ours(connection, target)?;
     if domain.is_active()? {
         ignore_shared(&domain, false)?;
-        if nodes(&domain)?.iter().any(|(disk, _)| holds(disk, state)) {
+        let nodes = nodes(&domain)?;
+        let held: Result<Vec<bool>, _> = nodes.iter().map(|(disk, _)| holds(disk, state)).collect();
+        if held?.contains(&true) {
             job(&domain, "snapshot-delete", state)?;
+        }
+        // A state that QEMU could not remove when the disk was full it has forgotten, and it is in the file all the same.
+        for (disk, _) in &nodes {
+            if holds(disk, state)? {
+                return Err(refused(
+                    "discarding a state",
+                    format!(
+                        "{} has it still; `twin power cycle`, then again",
+                        disk.display()
+                    ),
+                ));
+            }
         }
         return Ok(());
     }
     for disk in files(&domain)? {
-        if holds(&disk, state) {
+        if holds(&disk, state)? {
             qemu_img("discarding a state", &["snapshot", "-d", state], &disk)?;
         }
     }

@@ -1,0 +1,149 @@
+//! What is looked at before anything is stopped.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use super::create::Request;
+use super::manifest::Manifest;
+use super::rung::{Choice, choose};
+use super::set::Set;
+use super::{Rung, SelfTest, SnapshotError, gates};
+use crate::hypervisor::{Anatomy, Machine, Power};
+use crate::lab::{MORE_SPACE, allocated, free_disk};
+use crate::units::Mib;
+use crate::wire::GuestState;
+
+/// A guest that runs says so within this; one whose channel is in use does not.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Space that is left over on the file system after everything has diverged.
+pub(super) const RESERVE: Mib = Mib(64);
+
+/// What is known before anything is stopped.
+pub(super) struct Preflight {
+    pub(super) machine: Machine,
+    pub(super) parts: Vec<(String, Anatomy)>,
+    pub(super) guests: Vec<(String, Option<GuestState>)>,
+    pub(super) choice: Choice,
+    pub(super) directory: PathBuf,
+}
+
+/// Looks at everything that could keep a baseline from being taken.
+pub(super) async fn preflight(
+    set: &Set<'_>,
+    request: &Request,
+    self_test: Option<&SelfTest>,
+) -> Result<Preflight, SnapshotError> {
+    let directory = set.baselines();
+    if let Some(held) = Manifest::read(&directory.join(&request.name)).transpose() {
+        held?;
+        return Err(SnapshotError::Exists {
+            name: request.name.clone(),
+        });
+    }
+    crate::lab::Layout::make(&directory)?;
+    let machine = set.drivers.hypervisor.machine().await?;
+    let (parts, guests) = futures::join!(set.anatomies(), guests(set));
+    let parts = parts?;
+    let mut findings: Vec<String> = parts
+        .iter()
+        .flat_map(|(name, part)| {
+            part.obstacles
+                .iter()
+                .map(move |why| format!("{name}: {why}"))
+        })
+        .collect();
+    let mut cures = Vec::new();
+    let mut states = Vec::new();
+    for (host, outcome) in guests {
+        states.push((host.clone(), outcome.as_ref().ok().cloned().flatten()));
+        if let Err(why) = outcome {
+            findings.push(format!("{host}: {why}"));
+            cures.push("wait until it answers and no other twin talks to it (`twin exec`, `twin cp`); `twin status` shows it".to_owned());
+        }
+    }
+    let choice = choose(&parts, &directory, self_test, request.mode)?;
+    if let Some((why, cure)) = space(set, &parts, choice.rung) {
+        findings.push(why);
+        cures.push(cure);
+    }
+    if !findings.is_empty() {
+        cures.dedup();
+        return Err(SnapshotError::Refused { findings, cures });
+    }
+    let failing = gates::failing(&request.gates, &states, &request.dirty);
+    if !failing.is_empty() {
+        return Err(SnapshotError::Gates {
+            name: request.name.clone(),
+            findings: failing,
+        });
+    }
+    Ok(Preflight {
+        machine,
+        parts,
+        guests: states,
+        choice,
+        directory: directory.join(&request.name),
+    })
+}
+
+/// Asks each guest that runs for its state, which also shows that no call to it is under way.
+async fn guests(set: &Set<'_>) -> Vec<(String, Result<Option<GuestState>, String>)> {
+    let asks = set.found.hosts.iter().map(|host| async move {
+        let name = host.name.to_string();
+        if host.domain.power != Power::Running || host.spec.config.is_none() {
+            return (name, Ok(None));
+        }
+        let Some(guest) = set.guest(host) else {
+            return (name, Ok(None));
+        };
+        let state = match tokio::time::timeout(ANSWER, guest.state()).await {
+            Ok(Ok(state)) => Ok(Some(state)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("its guest does not answer within {ANSWER:?}")),
+        };
+        (name, state)
+    });
+    join_all(asks).await
+}
+
+/// Whether there is space for memory and disks to diverge wholly from the baseline.
+fn space(set: &Set<'_>, parts: &[(String, Anatomy)], rung: Rung) -> Option<(String, String)> {
+    let bytes: u64 = parts
+        .iter()
+        .filter(|(_, part)| part.process)
+        .map(|(_, part)| {
+            let memory = part.ram_file.as_deref().and_then(|file| {
+                let whole = std::fs::metadata(file).ok()?.len();
+                let used = allocated(file).ok()?;
+                // The copy that is made now, and the live file grown to its full size.
+                let now = if rung == Rung::Reflink { 0 } else { used };
+                Some(now + whole)
+            });
+            memory.unwrap_or(0)
+        })
+        .sum();
+    let streamed: u64 = set
+        .found
+        .hosts
+        .iter()
+        .filter(|_| rung == Rung::Stream)
+        .map(|host| host.spec.memory.0 << 20)
+        .sum();
+    let (needed, free) = (
+        Mib::from_bytes_ceil(bytes + streamed).0 + RESERVE.0,
+        free_disk(set.layout).0,
+    );
+    (needed > free).then(|| {
+        (
+            format!(
+                "it may come to take {} when all memory has changed, and {} is free on the state disk",
+                Mib(needed),
+                Mib(free)
+            ),
+            MORE_SPACE.to_owned(),
+        )
+    })
+}

@@ -1,0 +1,151 @@
+//! A pool that runs full: told before it happens, and nothing is lost where it does.
+
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use crate::support::{TestLab, text, tool, wait_for};
+
+/// Takes the pool's space; gives it back when dropped.
+pub(crate) struct Filled(PathBuf);
+
+impl Filled {
+    /// Leaves so many MiB.
+    pub(crate) fn leaving(lab: &TestLab, mib: u64) -> Self {
+        // The file system takes a little for itself.
+        const LITTLE: u64 = 64;
+        let pool = lab.state.join("pool");
+        let filled = Self(pool.join(format!("filled-{}", std::process::id())));
+        let length = free_bytes(&pool).saturating_sub(mib.max(LITTLE) << 20);
+        let file = filled.0.display().to_string();
+        tool("fallocate", &["-l", &length.to_string(), &file]);
+        let open = std::fs::OpenOptions::new().append(true).open(&filled.0);
+        let mut end = open.unwrap();
+        let mut write = |bytes: usize| {
+            let written = end.write_all(&vec![1; bytes]);
+            written.and_then(|()| end.sync_data()).is_ok()
+        };
+        while free_bytes(&pool) > mib << 20 && write(1 << 20) {}
+        while mib == 0 && write(4096) {}
+        filled
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Free bytes as `df` tells them.
+fn free_bytes(pool: &std::path::Path) -> u64 {
+    let said = tool(
+        "df",
+        &["--output=avail", "-B1", &pool.display().to_string()],
+    );
+    said.lines().nth(1).unwrap().trim().parse().unwrap()
+}
+
+/// Starts a verb that stops at a point of the journal, and waits until it has.
+pub(crate) fn stopped_at(lab: &TestLab, arguments: &[&str], point: u64) -> Child {
+    let child = lab
+        .command(arguments)
+        .env("TWIN_STOP_AT", point.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    wait_for("it stops", Duration::from_secs(60), || {
+        let status = std::fs::read_to_string(&status).ok()?;
+        let state = status.lines().find(|line| line.starts_with("State:"))?;
+        // Past its last point it ends.
+        (state.contains("T (") || state.contains("Z (")).then_some(())
+    });
+    child
+}
+
+/// Lets it go on; returns how it ended and what it said.
+pub(crate) fn go_on(child: Child) -> (Option<i32>, String) {
+    // One that has ended already is as good.
+    let _ = std::process::Command::new("kill")
+        .args(["-CONT", &child.id().to_string()])
+        .output();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), None, "{}", text(&output.stderr));
+    (output.status.code(), text(&output.stderr))
+}
+
+fn write(lab: &TestLab, word: &str) {
+    let script = format!("echo {word} >/run/word; echo {word} >/var/word");
+    lab.done(&["exec", "--all", "--", "sh", "-c", &script]);
+}
+
+fn words(lab: &TestLab, word: &str) {
+    let said = lab.done(&["exec", "--all", "--", "cat", "/run/word", "/var/word"]);
+    assert_eq!(said.matches(word).count(), 4, "{said}");
+}
+
+#[test]
+fn a_full_pool_is_told_of_and_takes_nothing_with_it() {
+    let lab = TestLab::new();
+    lab.done(&["up", "tiny"]);
+    write(&lab, "cut");
+    lab.done(&["snapshot", "x"]);
+    write(&lab, "later");
+    assert_eq!(lab.json(&["status"])["short_bytes"], 0);
+
+    let filled = Filled::leaving(&lab, 64);
+    let status = lab.json(&["status"]);
+    assert!(status["short_bytes"].as_u64().unwrap() > 0, "{status}");
+    assert_eq!(status["baselines"], serde_json::json!(["x"]));
+    let said = lab.done(&["status"]);
+    assert!(
+        said.contains("SPACE: ") && said.contains("--remove"),
+        "{said}"
+    );
+    let doctor = lab.json(&["doctor"]);
+    let disk = doctor["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|line| line["id"] == "disk");
+    assert_eq!(disk.unwrap()["state"], "degraded", "{doctor}");
+
+    let refused = lab.run(&["snapshot", "y"]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("nothing was stopped")
+            && said.contains("is free")
+            && said.contains("--remove"),
+        "{said}"
+    );
+    let other = TestLab::new();
+    let refused = other.run(&["up", "tiny"]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(said.contains("free"), "{said}");
+    assert_eq!(other.traces(), Vec::<String>::new());
+
+    words(&lab, "later");
+    lab.done(&["restore", "x"]);
+    words(&lab, "cut");
+    drop(filled);
+    lab.done(&["snapshot", "y"]);
+
+    // All blocks of its memory are shared now, and there are none for what it writes.
+    let filled = Filled::leaving(&lab, 2);
+    let wrote = lab.run(&["exec", "b", "--", "twin-guest", "dirty", "128", "once"]);
+    assert_ne!(wrote.status.code(), Some(0), "{}", text(&wrote.stdout));
+    drop(filled);
+    let status = lab.json(&["status"]);
+    assert_eq!(status["hosts"][1]["power"], "crashed", "{status}");
+    lab.done(&["restore", "x"]);
+    words(&lab, "cut");
+    for name in ["x", "y"] {
+        lab.done(&["snapshot", name, "--verify"]);
+    }
+}
