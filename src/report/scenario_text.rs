@@ -30,6 +30,12 @@ pub fn scenario_text(document: &ScenarioDocument) -> String {
     for left in &document.left {
         let _ = writeln!(text, "LEFT  {left}");
     }
+    if let Some(baseline) = &document.baseline {
+        let _ = writeln!(
+            text,
+            "baseline {baseline} is kept: `twin restore {baseline}` goes back to before the run"
+        );
+    }
     let _ = writeln!(
         text,
         "\nverdict: {}  ({})",

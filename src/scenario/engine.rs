@@ -9,11 +9,12 @@ use super::file::{Expect, Resolved, ResolvedStep, Scenario};
 use super::probe::{Finding, Seen};
 use super::{ScenarioError, World, recovery, undo};
 use crate::journal::{ActState, Journal};
-use crate::lab::{Event, Lock, Watch};
+use crate::lab::{Event, Watch};
 use crate::report::{
     EvidenceDocument, Outcome, ProbeDocument, ScenarioDocument, ScenarioStepDocument,
     VariantDocument, Verdict, WorldDocument,
 };
+use crate::snapshot::SelfTest;
 
 /// How often probes are asked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -28,14 +29,19 @@ pub struct Choice {
     pub variants: Vec<String>,
     /// Variables that the operator set.
     pub set: BTreeMap<String, String>,
+    /// Whether the run's baseline is restored where its undo is not enough.
+    pub restore_on_failure: bool,
+    /// What is known of memory in files on this machine, for the run's baseline.
+    pub self_test: Option<SelfTest>,
 }
 
-struct Engine<'e> {
-    scenario: &'e Scenario,
-    world: &'e World,
-    journal: &'e Journal,
-    watch: &'e dyn Watch,
-    interrupt: watch::Receiver<bool>,
+pub(super) struct Engine<'e> {
+    pub(super) scenario: &'e Scenario,
+    pub(super) choice: &'e Choice,
+    pub(super) world: &'e World,
+    pub(super) journal: &'e Journal,
+    pub(super) watch: &'e dyn Watch,
+    pub(super) interrupt: watch::Receiver<bool>,
 }
 
 /// What a variant's steps came to.
@@ -58,7 +64,7 @@ struct Watched<'p> {
 }
 
 /// Runs a scenario's variants one after the other and puts everything back after each. Turning `interrupt` true ends the
-/// step under way and goes on with the undo.
+/// step under way and goes on with the undo. The lab's lock is the caller's.
 pub async fn run(
     scenario: &Scenario,
     choice: &Choice,
@@ -68,14 +74,6 @@ pub async fn run(
     interrupt: watch::Receiver<bool>,
 ) -> Result<ScenarioDocument, ScenarioError> {
     let record = &world.found.record;
-    let machine = world
-        .drivers
-        .hypervisor
-        .machine()
-        .await
-        .map_err(crate::lab::LabError::from)?;
-    let _lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), "scenario")
-        .map_err(crate::lab::LabError::from)?;
     let mut open: Vec<String> = journal
         .open_acts(record.uuid)?
         .iter()
@@ -96,21 +94,24 @@ pub async fn run(
     let (started, started_at) = (world.drivers.clock.elapsed(), world.drivers.clock.now());
     let engine = Engine {
         scenario,
+        choice,
         world,
         journal,
         watch,
         interrupt,
     };
-    let (mut variants, mut left) = (Vec::new(), Vec::new());
+    let (mut variants, mut left, mut reference) = (Vec::new(), Vec::new(), None);
     for variant in &resolved {
         watch.tell(Event::Note(&format!("variant {}", variant.name)));
-        let (document, unrecovered) = engine.variant(variant).await?;
+        let (document, unrecovered) = engine.variant(variant, &mut reference).await?;
         variants.push(document);
         left.extend(unrecovered);
         if !left.is_empty() || *engine.interrupt.borrow() {
             break;
         }
     }
+    let whole = left.is_empty() && variants.iter().all(|variant| variant.recovered);
+    let baseline = engine.end_with(reference, whole).await;
     let document = ScenarioDocument {
         schema: "twin/scenario-result/v1".into(),
         run: world.run.clone(),
@@ -125,6 +126,7 @@ pub async fn run(
         }],
         stand_ins: scenario.stand_ins.clone(),
         left,
+        baseline,
         started_at: started_at.to_string(),
         took_ms: since(world, started),
     };
@@ -178,7 +180,7 @@ fn verdict(variants: &[VariantDocument], left: &[String]) -> Verdict {
     }
 }
 
-fn since(world: &World, started: Duration) -> u64 {
+pub(super) fn since(world: &World, started: Duration) -> u64 {
     u64::try_from(
         world
             .drivers
@@ -195,6 +197,7 @@ impl Engine<'_> {
     async fn variant(
         &self,
         variant: &Resolved,
+        reference: &mut Option<String>,
     ) -> Result<(VariantDocument, Vec<String>), ScenarioError> {
         let started = self.world.drivers.clock.elapsed();
         self.note("waiting for a steady state");
@@ -213,6 +216,10 @@ impl Engine<'_> {
                 Vec::new(),
             ));
         };
+        if let Err(why) = self.reference(reference).await {
+            let document = self.document(variant, Outcome::Inconclusive, vec![why], started);
+            return Ok((document, Vec::new()));
+        }
         let mut probes = self.begin_probes(variant).await;
         let mut injection = self.inject(variant).await?;
         if injection.troubles.is_empty() {
@@ -223,11 +230,24 @@ impl Engine<'_> {
             self.look(&mut probes, &injection.seen).await;
         }
         let undone_from = self.world.drivers.clock.elapsed();
-        let left = self.undo(&mut injection.steps).await?;
+        let mut left = self.undo(&mut injection.steps).await?;
         self.note("waiting for recovery");
         let recovered =
             recovery::well(self.world, Some(&before), self.scenario.recover_within).await;
         let mttr_ms = recovered.is_ok().then(|| since(self.world, undone_from));
+        let recovered = match (recovered, &*reference) {
+            (Ok(()), Some(name)) => self.as_before(name).await,
+            (recovered, _) => recovered,
+        };
+        let mut whole = recovered.is_ok() && left.is_empty();
+        if let Some(name) = reference
+            .as_deref()
+            .filter(|_| !whole && self.choice.restore_on_failure)
+        {
+            whole = self
+                .last_resort(name, &mut injection.steps, &mut left)
+                .await;
+        }
         let (outcome, mut why) = judge(&probes, &injection.troubles, &recovered);
         if *self.interrupt.borrow() {
             why.insert(0, "interrupted".into());
@@ -239,7 +259,7 @@ impl Engine<'_> {
         };
         let mut document = self.document(variant, outcome, why, started);
         document.injected = injection.troubles.is_empty();
-        document.recovered = recovered.is_ok() && left.is_empty();
+        document.recovered = whole;
         document.mttr_ms = mttr_ms;
         document.steps = injection.steps;
         document.probes = self.probe_documents(&variant.name, probes)?;
@@ -266,7 +286,7 @@ impl Engine<'_> {
         }
     }
 
-    fn note(&self, what: &str) {
+    pub(super) fn note(&self, what: &str) {
         self.watch.tell(Event::Note(&format!("  {what}")));
     }
 

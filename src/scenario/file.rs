@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::action::Action;
+use super::baseline::Policy;
 use super::error::ScenarioProblem;
 use super::probe::Probe;
 use crate::diagnostics::{Node, Problem, Reader, Source, Value, nearest, parse as parse_yaml};
@@ -44,6 +45,8 @@ pub struct Scenario {
     pub about: String,
     /// Its variants, in the file's order.
     pub variants: Vec<Variant>,
+    /// Whether a baseline is taken before the first step.
+    pub baseline: Policy,
     /// What a variant may take at the most.
     pub budget: Duration,
     /// How long services may take to be healthy before the first step.
@@ -192,12 +195,7 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         .required("variants", reader)
         .map(|node| variants(node, reader))
         .unwrap_or_default();
-    let budget = within(
-        reader,
-        fields.optional("safety"),
-        "budget",
-        Duration::from_secs(1500),
-    );
+    let (baseline, budget) = safety(reader, fields.optional("safety"));
     let steady_within = gate(
         reader,
         fields.optional("steady"),
@@ -241,6 +239,7 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         incident,
         about: about.unwrap_or_default().trim().to_owned(),
         variants,
+        baseline,
         budget,
         steady_within,
         observe,
@@ -252,19 +251,19 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
     })
 }
 
-fn within(
-    reader: &mut Reader,
-    node: Option<&Node>,
-    key: &'static str,
-    otherwise: Duration,
-) -> Duration {
-    let Some(mut fields) = node.and_then(|node| reader.fields(node, "safety")) else {
-        return otherwise;
-    };
-    let found = fields.optional(key);
-    let found = duration(reader, found, otherwise);
-    fields.finish(reader);
-    found
+/// Reads `safety`: the baseline and the budget.
+fn safety(reader: &mut Reader, node: Option<&Node>) -> (Policy, Duration) {
+    let (mut baseline, mut budget) = (Policy::default(), Duration::from_secs(1500));
+    if let Some(mut fields) = node.and_then(|node| reader.fields(node, "safety")) {
+        if let Some(node) = fields.optional("baseline") {
+            let found = reader.choice(node, "baseline", Policy::WORDS);
+            baseline = found.unwrap_or_default();
+        }
+        let found = fields.optional("budget");
+        budget = duration(reader, found, budget);
+        fields.finish(reader);
+    }
+    (baseline, budget)
 }
 
 /// Reads a gate: what has to hold, and within which time.

@@ -3,14 +3,15 @@
 //! ```text
 //!  file ──parse──> Scenario ──variant──> Resolved (actions, probes, expectations)
 //!                                            │
-//!   steady ──> [capture ─> intent ─> act ─> verify]* ──> observe ──> undo LIFO ──> recovered?
-//!                  └──────────── any failure ──────────────────────────^
+//!   steady, baseline ──> [capture ─> intent ─> act ─> verify]* ──> observe ──> undo LIFO ──> recovered, as the baseline?
+//!                            └──────────── any failure ──────────────────────────^
 //! ```
 //!
 //! An action that did not take effect makes the outcome inconclusive, whatever the probes say. A new action is one file in
 //! `action/` and a line in its list; a new probe the same in `probe/`.
 
 pub mod action;
+mod baseline;
 mod engine;
 mod error;
 mod file;
@@ -19,6 +20,7 @@ mod recovery;
 mod undo;
 mod world;
 
+pub use baseline::{Policy, clear};
 pub use engine::{Choice, run};
 pub use error::{ActionError, ScenarioError, ScenarioProblem};
 pub use file::{Expect, Resolved, ResolvedStep, Scenario, parse};

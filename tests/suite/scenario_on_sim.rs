@@ -1,10 +1,11 @@
 //! The engine on the simulated drivers: that it puts everything back, and that an action without effect is never a pass.
 
 use twin::diagnostics::Source;
-use twin::lab::{Layout, Silent};
+use twin::lab::{Event, Layout, Silent, Watch};
 use twin::report::{Outcome, ScenarioDocument, Verdict};
 use twin::scenario::{self, Choice, World};
 use twin::sim::{Sabotage, SimWorld};
+use twin::snapshot;
 use twin::units::Seed;
 use twin::wire::GuestState;
 
@@ -45,10 +46,37 @@ observe: 10s
 recover: {services: healthy, instances: as-before, within: 1m}
 ";
 
+/// Puts a fault in when the undo begins.
+struct BadUndo {
+    sim: SimWorld,
+    fault: Option<Sabotage>,
+}
+
+impl Watch for BadUndo {
+    fn tell(&self, event: Event<'_>) {
+        let begins = matches!(event, Event::Note(what) if what.trim() == "undoing");
+        if let Some(fault) = self.fault.filter(|_| begins) {
+            self.sim.sabotage(fault);
+        }
+    }
+}
+
 async fn run(
     variant: &str,
     faults: &[Sabotage],
 ) -> (ScenarioDocument, GuestState, GuestState, usize) {
+    let outcome = run_with(variant, faults, None, false).await;
+    assert_eq!(outcome.4, Vec::<String>::new(), "no baseline is left");
+    (outcome.0, outcome.1, outcome.2, outcome.3)
+}
+
+/// Runs with faults from the beginning and one in the undo; the last of what it returns are the baselines that are left.
+async fn run_with(
+    variant: &str,
+    faults: &[Sabotage],
+    in_undo: Option<Sabotage>,
+    restore_on_failure: bool,
+) -> (ScenarioDocument, GuestState, GuestState, usize, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let sim = SimWorld::new(Seed(3));
     let drivers = sim.drivers();
@@ -71,10 +99,15 @@ async fn run(
     faults.iter().for_each(|fault| sim.sabotage(*fault));
     let choice = Choice {
         variants: vec![variant.into()],
+        restore_on_failure,
         ..Choice::default()
     };
+    let watch = BadUndo {
+        sim: sim.clone(),
+        fault: in_undo,
+    };
     let (_keep, interrupt) = tokio::sync::watch::channel(false);
-    let document = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt)
+    let document = scenario::run(&scenario, &choice, &world, &journal, &watch, interrupt)
         .await
         .unwrap();
     let after = world.state("a").await.unwrap();
@@ -83,6 +116,11 @@ async fn run(
         before,
         after,
         journal.open_acts(lab).unwrap().len(),
+        snapshot::list(&world.layout, lab)
+            .unwrap()
+            .into_iter()
+            .map(|listed| listed.name)
+            .collect(),
     )
 }
 
@@ -157,6 +195,32 @@ async fn each_action_made_ineffective_is_inconclusive_and_never_a_pass() {
             "{fault:?}"
         );
     }
+}
+
+/// An undo that is taken and does nothing is found out by the comparison with the baseline.
+#[tokio::test(start_paused = true)]
+async fn a_lab_that_is_not_as_before_fails_and_its_baseline_is_kept_or_restored() {
+    let fault = Some(Sabotage::Reserve);
+    let (document, before, after, _, kept) = run_with("bug", &[], fault, false).await;
+    assert_ne!(after.reserved_mib, before.reserved_mib, "{document:#?}");
+    assert!(
+        !matches!(document.verdict, Verdict::Pass | Verdict::Inconclusive),
+        "{document:#?}"
+    );
+    assert_eq!(document.baseline.as_deref(), Some("run-r1"));
+    assert_eq!(kept, ["run-r1"]);
+
+    let (document, before, after, open, kept) = run_with("bug", &[], fault, true).await;
+    assert_eq!(normalised(&before), normalised(&after), "{document:#?}");
+    assert_eq!(document.verdict, Verdict::Fail, "{document:#?}");
+    let variant = &document.worlds[0].variants[0];
+    assert!(variant.recovered, "{document:#?}");
+    let last = variant.steps.last().unwrap();
+    assert_eq!(
+        (last.id.as_str(), last.result.as_str()),
+        ("restore run-r1", "undone")
+    );
+    assert_eq!((open, document.left, kept), (0, vec![], vec![]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
-//! A load of memory: `twin-guest dirty MIB MIB_PER_SECOND` writes to its memory page by page, for ever. With a rate of 0
-//! it writes once over all of it and prints how many MiB a second that were.
+//! A load of memory: `twin-guest dirty MIB MIB_PER_SECOND` writes to all of its pages, says how fast that went, and goes on
+//! writing page by page at that rate for ever; 0 only holds them. With `once` instead of a rate it writes all of them a
+//! second time, says how fast, and ends.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -9,24 +10,53 @@ const PAGE_BYTES: usize = 4096;
 /// Pages are written in bursts of this length.
 const BURST: Duration = Duration::from_millis(20);
 
+/// What follows the first time.
+enum Then {
+    Again,
+    Rate(usize),
+}
+
+fn parse(arguments: &[String]) -> Option<(usize, Then)> {
+    let [mib, then] = arguments else {
+        return None;
+    };
+    let then = match then.as_str() {
+        "once" => Then::Again,
+        rate => Then::Rate(rate.parse().ok()?),
+    };
+    Some((mib.parse().ok()?, then))
+}
+
+/// Writes to each page and says how fast: `first 812 MiB/s`.
+fn over_all(memory: &mut [u8], word: &str) -> Result<(), String> {
+    let from = Instant::now();
+    for page in memory.chunks_mut(PAGE_BYTES) {
+        page[0] = page[0].wrapping_add(1);
+    }
+    std::hint::black_box(&*memory);
+    let took_us = from.elapsed().as_micros().max(1);
+    let mib = u128::try_from(memory.len() >> 20).unwrap_or(0);
+    writeln!(
+        std::io::stdout(),
+        "{word} {} MiB/s",
+        mib * 1_000_000 / took_us
+    )
+    .and_then(|()| std::io::stdout().flush())
+    .map_err(|error| format!("dirty: {error}"))
+}
+
 /// Writes.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let numbers: Result<Vec<usize>, _> = arguments.iter().map(|word| word.parse()).collect();
-    let Ok([mib, rate]) = numbers.as_deref() else {
-        return Err("dirty takes MIB MIB_PER_SECOND".into());
+    let Some((mib, then)) = parse(arguments) else {
+        return Err("dirty takes MIB and MIB_PER_SECOND or once".into());
     };
     let mut memory = vec![0u8; mib << 20];
+    over_all(&mut memory, "first")?;
+    let rate = match then {
+        Then::Again => return over_all(&mut memory, "again"),
+        Then::Rate(rate) => rate,
+    };
     let pages = memory.len() / PAGE_BYTES;
-    if *rate == 0 {
-        let from = Instant::now();
-        for page in 0..pages {
-            memory[page * PAGE_BYTES] = 1;
-        }
-        let took_ms = from.elapsed().as_millis().max(1);
-        std::hint::black_box(&memory);
-        let speed = u128::try_from(*mib).unwrap_or(0) * 1000 / took_ms;
-        return writeln!(std::io::stdout(), "{speed}").map_err(|error| format!("dirty: {error}"));
-    }
     let a_burst =
         (rate << 20) / PAGE_BYTES * usize::try_from(BURST.as_millis()).unwrap_or(1) / 1000;
     let (mut page, mut next) = (0, Instant::now());

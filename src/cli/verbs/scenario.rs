@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use tracing::instrument;
 
@@ -10,10 +10,20 @@ use super::{Context, DONE, Interrupt};
 use crate::cli::failure::{Failure, code};
 use crate::cli::files;
 use crate::diagnostics::Source;
-use crate::lab::{Found, LabError};
+use crate::lab::{Found, LabError, Lock};
 use crate::report::{ScenarioEntry, ScenariosDocument, Verdict, scenario_text};
-use crate::scenario::{self, Choice, Scenario, ScenarioError, World};
+use crate::scenario::{self, Choice, Policy, Scenario, ScenarioError, World};
+use crate::snapshot::self_test;
 use crate::units::Seed;
+
+/// What follows an undo that did not bring the lab back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnFailure {
+    /// It is reported.
+    Report,
+    /// The run's baseline is restored.
+    Restore,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
@@ -39,6 +49,9 @@ pub(crate) struct Flags {
     /// Sets a variable.
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
     pub(crate) set: Vec<(String, String)>,
+    /// What is done where the undo is not enough: nothing more, or the baseline from before the run is restored.
+    #[arg(long, value_enum, default_value = "report")]
+    pub(crate) on_failure: OnFailure,
     /// The seed of its random choices; chosen when not given.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<Seed>,
@@ -91,8 +104,10 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let choice = Choice {
         variants: flags.variant.clone(),
         set,
+        restore_on_failure: flags.on_failure == OnFailure::Restore,
+        self_test: None,
     };
-    let found = lab_of(context).await?;
+    let (found, lock) = lab_of(context, flags.dry_run).await?;
     let seed = flags
         .seed
         .unwrap_or_else(|| Seed(uuid::Uuid::new_v4().as_u64_pair().0 >> 32));
@@ -107,12 +122,19 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     if flags.dry_run {
         return dry_run(context, &scenario, &choice, &world, &source);
     }
-    carry_out(context, &scenario, &choice, &world, &source).await
+    let done = carry_out(context, &scenario, choice, &world, &source).await;
+    drop(lock);
+    done
 }
 
-/// Finds the lab; where none is up, names `twin up`.
-async fn lab_of(context: &Context<'_>) -> Result<Found, Failure> {
-    let found = context.lab().await?;
+/// Finds the lab, and locks it where it is not only looked at; where none is up, names `twin up`.
+async fn lab_of(context: &Context<'_>, look: bool) -> Result<(Found, Option<Lock>), Failure> {
+    let (found, lock) = if look {
+        (context.lab().await?, None)
+    } else {
+        let (found, lock) = context.locked_lab("scenario").await?;
+        (found, Some(lock))
+    };
     if found.hosts.is_empty() {
         return Err(LabError::NoLab {
             name: found.record.name.to_string(),
@@ -120,7 +142,7 @@ async fn lab_of(context: &Context<'_>) -> Result<Found, Failure> {
         }
         .into());
     }
-    Ok(found)
+    Ok((found, lock))
 }
 
 fn load(name: &str) -> Result<(Scenario, Source), Failure> {
@@ -274,16 +296,21 @@ fn dry_run(
 async fn carry_out(
     context: &Context<'_>,
     scenario: &Scenario,
-    choice: &Choice,
+    mut choice: Choice,
     world: &World,
     source: &Source,
 ) -> Result<u8, Failure> {
     let journal = context.journal()?;
+    if scenario.baseline != Policy::None {
+        let accelerator = world.found.record.accelerator;
+        let (drivers, layout) = (context.drivers(), &context.layout);
+        choice.self_test = self_test(drivers, layout, accelerator, true).await?;
+    }
     let progress = context.ui.watch();
     let interrupt = Interrupt::listen();
     let outcome = scenario::run(
         scenario,
-        choice,
+        &choice,
         world,
         &journal,
         progress.as_ref(),

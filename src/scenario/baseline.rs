@@ -1,0 +1,187 @@
+//! The baseline of a run: what the lab is measured against after the undo, and the last resort where the undo fails.
+
+use super::World;
+use super::engine::{Engine, since};
+use crate::journal::Journal;
+use crate::lab::Watch;
+use crate::report::ScenarioStepDocument;
+use crate::snapshot::{self, Clocks, Request, SelfTest, Set, SnapshotError};
+
+/// Whether a run takes a baseline before its first step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// It does where it can.
+    #[default]
+    Preferred,
+    /// It does, or does not begin.
+    Required,
+    /// It does not.
+    None,
+}
+
+impl Policy {
+    /// The words of scenario files.
+    pub(super) const WORDS: &'static [(&'static str, Self)] = &[
+        ("preferred", Self::Preferred),
+        ("required", Self::Required),
+        ("none", Self::None),
+    ];
+}
+
+/// The name of a run's baseline.
+fn name(run: &str) -> String {
+    format!("run-{run}")
+}
+
+fn set<'s>(world: &'s World, journal: &'s Journal, watch: &'s dyn Watch) -> Set<'s> {
+    Set {
+        found: &world.found,
+        drivers: &world.drivers,
+        layout: &world.layout,
+        journal,
+        watch,
+    }
+}
+
+/// Takes it.
+async fn take(
+    set: Set<'_>,
+    world: &World,
+    scenario: &str,
+    self_test: Option<&SelfTest>,
+    interrupt: &tokio::sync::watch::Receiver<bool>,
+) -> Result<String, SnapshotError> {
+    let request = Request {
+        name: name(&world.run),
+        note: Some(format!("before {scenario}")),
+        run: Some(world.run.clone()),
+        ..Request::default()
+    };
+    let created = snapshot::create(set, &request, self_test, interrupt).await?;
+    Ok(created.manifest.name)
+}
+
+/// Restores it, whatever was asked for meanwhile.
+async fn restore(set: Set<'_>, name: &str) -> Result<(), SnapshotError> {
+    let (_never, interrupt) = tokio::sync::watch::channel(false);
+    snapshot::restore(set, name, Clocks::Keep, &interrupt)
+        .await
+        .map(drop)
+}
+
+impl Engine<'_> {
+    /// Takes the run's baseline, where it has none yet and is to have one.
+    pub(super) async fn reference(&self, reference: &mut Option<String>) -> Result<(), String> {
+        if reference.is_some() || self.scenario.baseline == Policy::None {
+            return Ok(());
+        }
+        self.note("taking a baseline");
+        let set = set(self.world, self.journal, self.watch);
+        let (name, tested) = (self.scenario.name.as_str(), self.choice.self_test.as_ref());
+        match take(set, self.world, name, tested, &self.interrupt).await {
+            Ok(taken) => *reference = Some(taken),
+            Err(error) if self.scenario.baseline == Policy::Required || error.is_dirty() => {
+                return Err(format!("no baseline, and nothing was done: {error}"));
+            }
+            Err(error) => self.note(&format!("going on without a baseline: {error}")),
+        }
+        Ok(())
+    }
+
+    /// Whether the lab is what the run's baseline says.
+    pub(super) async fn as_before(&self, name: &str) -> Result<(), Vec<String>> {
+        self.note("comparing with the baseline");
+        let set = set(self.world, self.journal, self.watch);
+        match snapshot::differences(set, name).await {
+            Ok(differences) if differences.is_empty() => Ok(()),
+            Ok(differences) => Err(differences),
+            Err(error) => Err(vec![format!("it cannot be compared with {name}: {error}")]),
+        }
+    }
+
+    /// Restores the run's baseline, which closes what the undo has left; tells whether the lab is whole now.
+    pub(super) async fn last_resort(
+        &self,
+        name: &str,
+        steps: &mut Vec<ScenarioStepDocument>,
+        left: &mut Vec<String>,
+    ) -> bool {
+        self.note("restoring the baseline");
+        let started = self.world.drivers.clock.elapsed();
+        let set = set(self.world, self.journal, self.watch);
+        let (result, detail) = match restore(set, name).await {
+            Ok(()) => match self.as_before(name).await {
+                Ok(()) => ("undone", "the lab is what it was before the run".to_owned()),
+                Err(differences) => ("left", differences.join("; ")),
+            },
+            Err(error) => ("left", error.to_string()),
+        };
+        let whole = result == "undone";
+        if whole {
+            left.clear();
+        }
+        steps.push(ScenarioStepDocument {
+            id: format!("restore {name}"),
+            what: "the last resort".into(),
+            result: result.to_owned(),
+            detail,
+            took_ms: since(self.world, started),
+        });
+        whole
+    }
+
+    /// Removes the run's baseline where nobody needs it; returns its name where it is kept.
+    pub(super) async fn end_with(&self, reference: Option<String>, whole: bool) -> Option<String> {
+        let name = reference?;
+        if !whole {
+            return Some(name);
+        }
+        let set = set(self.world, self.journal, self.watch);
+        match snapshot::remove(set, &name).await {
+            Ok(()) => None,
+            Err(error) => {
+                self.note(&format!("baseline {name} is still there: {error}"));
+                Some(name)
+            }
+        }
+    }
+}
+
+/// Removes the baselines of runs that were killed; returns what was done. Called with the lab's lock held, when nothing of
+/// a run is open any more; tells first in which ways the lab is not what it was.
+pub async fn clear(
+    world: &World,
+    journal: &Journal,
+    watch: &dyn Watch,
+) -> Result<Vec<String>, SnapshotError> {
+    let set = set(world, journal, watch);
+    let mut done = Vec::new();
+    for listed in snapshot::list(set.layout, world.found.record.uuid)? {
+        let Some(run) = listed.manifest.ok().and_then(|manifest| manifest.run) else {
+            continue;
+        };
+        // A run that came to its end has kept it on purpose.
+        if journal.run(&run)?.is_none_or(|row| row.ended_at.is_some()) {
+            continue;
+        }
+        let differences = snapshot::differences(set, &listed.name).await?;
+        if differences.is_empty() {
+            snapshot::remove(set, &listed.name).await?;
+            done.push(format!(
+                "run {run}: the lab is what it was before it; baseline {} removed",
+                listed.name
+            ));
+        } else {
+            done.extend(
+                differences
+                    .iter()
+                    .map(|what| format!("run {run}: not as before it: {what}")),
+            );
+            done.push(format!(
+                "run {run}: `twin restore {}` goes back",
+                listed.name
+            ));
+        }
+    }
+    Ok(done)
+}
