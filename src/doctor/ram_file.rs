@@ -16,6 +16,9 @@ const TO: u32 = (MEMORY_MIB - 1) << 20;
 /// Where a multiboot loader puts the payload.
 const LOAD: u32 = 1 << 20;
 
+/// Each is measured so often, and the shortest counts.
+const ROUNDS: u32 = 3;
+
 /// How fast a guest writes to memory that it has not written before, in MiB a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Price {
@@ -76,14 +79,22 @@ pub(super) async fn measure(accelerator: AcceleratorChoice, pool: &Path) -> std:
         "memory-backend-file,id=m,size={MEMORY_MIB}M,share=on,mem-path={}",
         directory.path().join("ram").display()
     );
-    // Starting and firmware are in all of them.
-    let idle = run(accelerator, anonymous.clone(), FROM + 1).await?;
+    // Other work on this machine only makes a run longer.
+    let mut best = [Duration::MAX; 3];
+    for _ in 0..ROUNDS {
+        // Starting and firmware are in all of them.
+        let runs = [(&anonymous, FROM + 1), (&anonymous, TO), (&file, TO)];
+        for (best, (backend, to)) in best.iter_mut().zip(runs) {
+            *best = run(accelerator, backend.clone(), to).await?.min(*best);
+        }
+    }
+    let [idle, anonymous, file] = best;
     let rate = |took: Duration| {
         let writing = took.saturating_sub(idle).as_millis().max(1);
         u64::try_from(u128::from((TO - FROM) >> 20) * 1000 / writing).unwrap_or(u64::MAX)
     };
     Ok(Price {
-        anonymous: rate(run(accelerator, anonymous, TO).await?),
-        file: rate(run(accelerator, file, TO).await?),
+        anonymous: rate(anonymous),
+        file: rate(file),
     })
 }

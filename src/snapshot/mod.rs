@@ -16,6 +16,7 @@ mod error;
 mod files;
 mod gates;
 mod manifest;
+mod nested;
 mod preflight;
 mod recover;
 mod restore;

@@ -9,14 +9,14 @@ use super::create::Request;
 use super::manifest::Manifest;
 use super::rung::{Choice, choose};
 use super::set::Set;
-use super::{Rung, SelfTest, SnapshotError, gates};
+use super::{Rung, SelfTest, SnapshotError, gates, nested};
 use crate::hypervisor::{Anatomy, Machine, Power};
 use crate::lab::{MORE_SPACE, allocated, free_disk};
 use crate::units::Mib;
 use crate::wire::GuestState;
 
 /// A guest that runs says so within this; one whose channel is in use does not.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 /// Space that is left over on the file system after everything has diverged.
 pub(super) const RESERVE: Mib = Mib(64);
@@ -45,7 +45,8 @@ pub(super) async fn preflight(
     }
     crate::lab::Layout::make(&directory)?;
     let machine = set.drivers.hypervisor.machine().await?;
-    let (parts, guests) = futures::join!(set.anatomies(), guests(set));
+    let (parts, guests, inner) =
+        futures::join!(set.anatomies(), guests(set), nested::findings(set));
     let parts = parts?;
     let mut findings: Vec<String> = parts
         .iter()
@@ -56,6 +57,10 @@ pub(super) async fn preflight(
         })
         .collect();
     let mut cures = Vec::new();
+    if !inner.is_empty() {
+        findings.extend(inner);
+        cures.push("shut those guests down first".to_owned());
+    }
     let mut states = Vec::new();
     for (host, outcome) in guests {
         states.push((host.clone(), outcome.as_ref().ok().cloned().flatten()));
