@@ -138,7 +138,7 @@ fn a_full_pool_is_told_of_and_takes_nothing_with_it() {
 
     // All blocks of its memory are shared now, and there are none for what it writes.
     let filled = Filled::leaving(&lab, 2);
-    let wrote = lab.run(&["exec", "b", "--", "twin-guest", "dirty", "128", "once"]);
+    let wrote = lab.run(&["exec", "b", "--", "twin-guest", "dirty", "128", "lines"]);
     assert_ne!(wrote.status.code(), Some(0), "{}", text(&wrote.stdout));
     drop(filled);
     let status = lab.json(&["status"]);

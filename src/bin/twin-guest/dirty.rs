@@ -1,6 +1,6 @@
 //! A load of memory: `twin-guest dirty MIB MIB_PER_SECOND` writes to all of its pages, says how fast that went, and goes on
-//! writing page by page at that rate for ever; 0 only holds them. With `once` instead of a rate it writes all of them a
-//! second time, says how fast, and ends.
+//! writing page by page at that rate for ever; 0 only holds them. With `lines` instead of a rate it writes to all of them
+//! again for each line that it reads, says each time how fast, and ends with its input.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ const BURST: Duration = Duration::from_millis(20);
 
 /// What follows the first time.
 enum Then {
-    Again,
+    Lines,
     Rate(usize),
 }
 
@@ -21,7 +21,7 @@ fn parse(arguments: &[String]) -> Option<(usize, Then)> {
         return None;
     };
     let then = match then.as_str() {
-        "once" => Then::Again,
+        "lines" => Then::Lines,
         rate => Then::Rate(rate.parse().ok()?),
     };
     Some((mib.parse().ok()?, then))
@@ -48,12 +48,16 @@ fn over_all(memory: &mut [u8], word: &str) -> Result<(), String> {
 /// Writes.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let Some((mib, then)) = parse(arguments) else {
-        return Err("dirty takes MIB and MIB_PER_SECOND or once".into());
+        return Err("dirty takes MIB and MIB_PER_SECOND or lines".into());
     };
     let mut memory = vec![0u8; mib << 20];
     over_all(&mut memory, "first")?;
     let rate = match then {
-        Then::Again => return over_all(&mut memory, "again"),
+        Then::Lines => {
+            return std::io::stdin()
+                .lines()
+                .try_for_each(|_| over_all(&mut memory, "again"));
+        }
         Then::Rate(rate) => rate,
     };
     let pages = memory.len() / PAGE_BYTES;

@@ -177,16 +177,20 @@ const PASSING_ATTRIBUTES: [&str; 4] = ["index", "portid", "tty", "bridge"];
 
 /// Returns a running domain's devices in a form that is the same after each start.
 pub(in super::super) fn devices(text: &str) -> String {
-    let mut out = String::new();
+    let mut lines = Vec::new();
     if let Ok(document) = Document::parse(text)
         && let Some(devices) = child(document.root_element(), "devices")
     {
         for device in devices.children().filter(Node::is_element) {
-            write_lasting(device, &mut out);
-            out.push('\n');
+            let mut line = String::new();
+            write_lasting(device, &mut line);
+            line.push('\n');
+            lines.push(line);
         }
     }
-    out
+    // libvirt puts controllers in another order when it reads a domain again; each names its own place.
+    lines.sort_unstable();
+    lines.concat()
 }
 
 fn write_lasting(node: Node<'_, '_>, out: &mut String) {
@@ -197,6 +201,8 @@ fn write_lasting(node: Node<'_, '_>, out: &mut String) {
             // A terminal, and the link that libvirt makes for an interface.
             || (name == "source" && attribute == "path" && node.parent().and_then(|parent| parent.attribute("type")) == Some("pty"))
             || (name == "target" && parent == "interface" && attribute == "dev")
+            // The socket that libvirt chooses has the number of the start in its name.
+            || (name == "source" && parent == "channel" && attribute == "path" && node.attribute(attribute).is_some_and(|path| path.contains("/domain-")))
             // Whether the guest's end of a channel is open.
             || (name == "target" && parent == "channel" && attribute == "state")
     };
@@ -228,6 +234,8 @@ mod tests {
         <disk device='cdrom'><driver type='raw'/><target dev='sda'/><readonly/></disk>
         <filesystem type='mount'/>
         <interface type='network'><source network='n' portid='1' bridge='virbr1'/><target dev='vnet7'/></interface>
+        <controller type='sata'/><controller type='virtio-serial'/>
+        <channel type='unix'><source mode='bind' path='/c/domain-3-h/agent'/><target type='virtio' name='agent'/></channel>
         <serial type='pty'><source path='/dev/pts/3'/><alias name='s0'/></serial></devices></domain>";
 
     #[test]
@@ -249,7 +257,13 @@ mod tests {
             .replace("vnet7", "vnet9")
             .replace("/dev/pts/3", "/dev/pts/8")
             .replace("index='3'", "index='1'")
-            .replace("portid='1'", "portid='2'");
+            .replace("portid='1'", "portid='2'")
+            .replace("/domain-3-", "/domain-8-")
+            .replace(
+                "<controller type='sata'/><controller type='virtio-serial'/>",
+                "<controller type='virtio-serial'/><controller type='sata'/>",
+            );
+        assert_ne!(DOMAIN, again);
         assert_eq!(devices(DOMAIN), devices(&again));
         assert_ne!(devices(DOMAIN), devices(&DOMAIN.replace("'n'", "'m'")));
     }
