@@ -1,11 +1,19 @@
 //! The baseline of a run: what the lab is measured against after the undo, and the last resort where the undo fails.
 
+use std::time::Duration;
+
 use super::World;
 use super::engine::{Engine, since};
 use crate::journal::Journal;
 use crate::lab::Watch;
 use crate::report::ScenarioStepDocument;
 use crate::snapshot::{self, Clocks, Request, SelfTest, Set, SnapshotError};
+
+/// Services that were put back are healthy again within this.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// Between two looks at them.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Whether a run takes a baseline before its first step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,6 +155,19 @@ impl Engine<'_> {
     }
 }
 
+/// In which ways the lab is not what a baseline says, once what was put back has come up again.
+async fn settled(set: Set<'_>, name: &str) -> Result<Vec<String>, SnapshotError> {
+    let clock = &set.drivers.clock;
+    let until = clock.elapsed() + SETTLE;
+    loop {
+        let differences = snapshot::differences(set, name).await?;
+        if differences.is_empty() || clock.elapsed() >= until {
+            return Ok(differences);
+        }
+        clock.sleep(LOOK).await;
+    }
+}
+
 /// Removes the baselines of runs that were killed; returns what was done. Called with the lab's lock held, when nothing of
 /// a run is open any more; tells first in which ways the lab is not what it was.
 pub async fn clear(
@@ -164,7 +185,7 @@ pub async fn clear(
         if journal.run(&run)?.is_none_or(|row| row.ended_at.is_some()) {
             continue;
         }
-        let differences = snapshot::differences(set, &listed.name).await?;
+        let differences = settled(set, &listed.name).await?;
         if differences.is_empty() {
             snapshot::remove(set, &listed.name).await?;
             done.push(format!(

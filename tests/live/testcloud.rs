@@ -125,7 +125,11 @@ fn an_interrupted_run_is_undone(lab: &TestLab) {
 
 fn a_killed_run_blocks_until_it_is_recovered(lab: &TestLab) {
     let mut child = lab.spawn(&["scenario", "oom-openstack1", "--variant", "fix"]);
-    std::thread::sleep(Duration::from_secs(4));
+    // Its first act is done once it boots instances.
+    crate::support::wait_for("its first act", Duration::from_secs(60), || {
+        let listed = lab.json(&["status"])["hosts"].to_string();
+        listed.contains("\"fill-").then_some(())
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     let blocked = lab.run(&["scenario", "oom-openstack1"]);
