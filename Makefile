@@ -34,7 +34,9 @@ test-full: setup build guest-dev
 
 bench: setup build
 	cargo bench --locked --bench up
-	cargo bench --locked --bench baselines
+	cargo bench --locked --bench snapshot
+	cargo bench --locked --bench restore
+	cargo bench --locked --bench ram
 
 lint:
 	cargo fmt --check

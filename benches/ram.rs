@@ -81,6 +81,5 @@ fn main() {
             measure(&mut figures, &BASE, kind);
         }
     }
-    figures.print();
-    figures.write("ram");
+    figures.finish("ram");
 }

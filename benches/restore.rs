@@ -200,10 +200,7 @@ fn main() {
     for cell in Cell::all().iter().filter(|cell| !cell.is_too_large()) {
         measure(&mut figures, cell);
     }
-    let mut criterion = criterion::Criterion::default();
-    figures.hand_over(&mut criterion);
-    figures.print();
-    figures.write("restore");
+    figures.finish("restore");
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench/growth.svg");
     draw(&figures, &picture).expect("a picture");
 }

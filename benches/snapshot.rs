@@ -175,8 +175,5 @@ fn main() {
     for cell in Cell::all().iter().filter(|cell| !cell.is_too_large()) {
         measure(&mut figures, cell);
     }
-    let mut criterion = criterion::Criterion::default();
-    figures.hand_over(&mut criterion);
-    figures.print();
-    figures.write("snapshot");
+    figures.finish("snapshot");
 }

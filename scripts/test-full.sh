@@ -14,7 +14,7 @@ line() { # WHAT COMMAND...
     printf '\n== %s\n' "$what"
     if "$@" 2>&1 | tee target/line.txt; then result=ok; else result=FAILED; failed=1; fi
     printf '%-7s %5d s  %s\n' "$result" $((SECONDS - from)) "$what" >>"$out"
-    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:)' target/line.txt | sed 's/^/               /' >>"$out"
+    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:|[0-9]+x[0-9]+M)' target/line.txt | sed 's/^/               /' >>"$out"
 }
 
 help_time() {
@@ -31,7 +31,9 @@ line "the suite and the shape" cargo test --locked --lib --test tidy --test suit
 line "live, at full size" env TWIN_LIVE=full cargo test --locked --test live -- --test-threads=1 --nocapture
 line "the parsers, 10 minutes each" env FUZZ_SECONDS=600 cargo test --locked --release --test fuzz -- --nocapture
 line "twin up beside plain QEMU" cargo bench --locked --bench up
-line "baselines beside virsh" cargo bench --locked --bench baselines
+line "snapshots beside virsh" cargo bench --locked --bench snapshot
+line "restores beside virsh" cargo bench --locked --bench restore
+line "the price of memory in a file" cargo bench --locked --bench ram
 line "twin --help in 20 ms" help_time
 printf '\n'
 cat "$out"

@@ -86,8 +86,15 @@ impl Figures {
         Some(median(&row.samples))
     }
 
+    /// Hands all to criterion, prints it, and keeps it in `target/bench/NAME.json`.
+    pub(crate) fn finish(&self, name: &str) {
+        self.hand_over(&mut Criterion::default());
+        self.print();
+        self.write(name);
+    }
+
     /// Prints medians, each with twin's ratio to it.
-    pub(crate) fn print(&self) {
+    fn print(&self) {
         println!(
             "\n{:<16} {:<24} {:<36} {:>8} {:>4} {:>8}",
             "cell",
@@ -120,7 +127,7 @@ impl Figures {
     }
 
     /// Keeps all samples in `target/bench/NAME.json`.
-    pub(crate) fn write(&self, name: &str) {
+    fn write(&self, name: &str) {
         let rows: Vec<Value> = self
             .rows
             .iter()
@@ -140,7 +147,7 @@ impl Figures {
     }
 
     /// Hands twin's samples to criterion, each once.
-    pub(crate) fn hand_over(&self, criterion: &mut Criterion) {
+    fn hand_over(&self, criterion: &mut Criterion) {
         const LEAST: usize = 10;
         for row in &self.rows {
             if row.way != self.mine || row.samples.len() < LEAST {

@@ -1,5 +1,7 @@
 //! Whether a lab is what a baseline says.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::future::join_all;
 
 use super::SnapshotError;
@@ -17,11 +19,7 @@ pub async fn differences(set: Set<'_>, name: &str) -> Result<Vec<String>, Snapsh
     let parts = set.anatomies().await?;
     let mut found = networks(&set, &manifest).await?;
     let compared = manifest.hosts.iter().map(|record| {
-        let host = set
-            .found
-            .hosts
-            .iter()
-            .find(|host| host.name.as_str() == record.name);
+        let host = set.found.host(&record.name).ok();
         let now = parts.iter().find(|(name, _)| *name == record.name);
         let set = &set;
         async move {
@@ -91,60 +89,41 @@ async fn guest(set: &Set<'_>, record: &HostRecord, host: &FoundHost) -> Vec<Stri
     }
 }
 
-fn states(name: &str, was: &GuestState, now: &GuestState) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut compare = |what: String, was: Option<String>, now: Option<String>| {
-        if was != now {
-            let word = |text: Option<String>| text.unwrap_or_else(|| "not there".into());
-            found.push(format!(
-                "{name}: {what} is {}, and was {}",
-                word(now),
-                word(was)
-            ));
-        }
-    };
-    let reserved = |state: &GuestState| state.reserved_mib.map(|mib| format!("{mib}MiB"));
-    compare("the reserved memory".into(), reserved(was), reserved(now));
-    let service = |state: &GuestState, name: &str| {
-        let mut services = state.services.iter();
-        services
-            .find(|service| service.name == name)
-            .map(service_words)
-    };
-    let instance = |state: &GuestState, name: &str| {
-        let mut instances = state.instances.iter();
-        instances
-            .find(|instance| instance.name == name)
-            .map(instance_words)
-    };
-    for known in names(was, now, |state| {
-        state.services.iter().map(|it| it.name.clone()).collect()
-    }) {
-        compare(
-            format!("service {known}"),
-            service(was, &known),
-            service(now, &known),
-        );
-    }
-    for known in names(was, now, |state| {
-        state.instances.iter().map(|it| it.name.clone()).collect()
-    }) {
-        compare(
-            format!("instance {known}"),
-            instance(was, &known),
-            instance(now, &known),
-        );
-    }
-    found
+/// What of a guest's state does not change by itself, each thing with its state in words.
+fn words(state: &GuestState) -> BTreeMap<String, String> {
+    let services = state
+        .services
+        .iter()
+        .map(|service| (format!("service {}", service.name), service_words(service)));
+    let instances = state.instances.iter().map(|instance| {
+        let what = format!("instance {}", instance.name);
+        (what, instance_words(instance))
+    });
+    let reserved = state.reserved_mib.map(|mib| format!("{mib}MiB"));
+    let reserved = reserved.map(|mib| ("the reserved memory".to_owned(), mib));
+    services.chain(instances).chain(reserved).collect()
 }
 
-/// All names that either has, each once.
-fn names(
-    was: &GuestState,
-    now: &GuestState,
-    of: impl Fn(&GuestState) -> Vec<String>,
-) -> std::collections::BTreeSet<String> {
-    of(was).into_iter().chain(of(now)).collect()
+fn states(name: &str, was: &GuestState, now: &GuestState) -> Vec<String> {
+    let (was, now) = (words(was), words(now));
+    let things: BTreeSet<&String> = was.keys().chain(now.keys()).collect();
+    let word = |state: &BTreeMap<String, String>, what: &str| {
+        state
+            .get(what)
+            .cloned()
+            .unwrap_or_else(|| "not there".into())
+    };
+    things
+        .into_iter()
+        .filter(|what| was.get(*what) != now.get(*what))
+        .map(|what| {
+            format!(
+                "{name}: {what} is {}, and was {}",
+                word(&now, what),
+                word(&was, what)
+            )
+        })
+        .collect()
 }
 
 fn process_words(process: Option<&ProcessState>) -> String {

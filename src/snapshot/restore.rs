@@ -147,22 +147,23 @@ pub async fn restore(
 
 /// Checks everything and decides what has to be done.
 async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, SnapshotError> {
-    let findings = verify::check(set, manifest).await?;
+    // All of these only read.
+    let (findings, refusals, parts) = futures::join!(
+        verify::check(set, manifest),
+        verify::differs(set, manifest),
+        set.anatomies(),
+    );
+    let findings = findings?;
     if !findings.is_empty() {
         return Err(SnapshotError::Damaged {
             name: manifest.name.clone(),
             findings,
         });
     }
-    let mut refusals = verify::differs(set, manifest).await?;
-    let parts = set.anatomies().await?;
+    let (mut refusals, parts) = (refusals?, parts?);
     let mut tasks = Vec::new();
     for record in &manifest.hosts {
-        let host = set
-            .found
-            .hosts
-            .iter()
-            .find(|host| host.name.as_str() == record.name);
+        let host = set.found.host(&record.name).ok();
         let now = parts.iter().find(|(name, _)| *name == record.name);
         let (Some(host), Some((_, now))) = (host, now) else {
             refusals.push(format!("{}: its domain is gone", record.name));
