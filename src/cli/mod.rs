@@ -6,6 +6,7 @@
 mod failure;
 mod files;
 mod flags;
+mod guard;
 mod logging;
 mod ui;
 mod verbs;

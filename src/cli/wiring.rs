@@ -1,7 +1,9 @@
 //! The only choice of drivers.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use super::guard;
 use crate::clock::SystemClock;
 use crate::guest::{Guest, Ssh, TwinGuest};
 use crate::hostnet::LinuxNet;
@@ -20,12 +22,13 @@ impl GuestWays for RealWays {
     }
 }
 
-/// Returns the drivers of the world `lab`.
-pub fn lab(uri: &str) -> Drivers {
+/// Returns the drivers of the world `lab`, for the state directory `state`.
+pub fn lab(uri: &str, state: &Path) -> Drivers {
     Drivers {
         hypervisor: Arc::new(Libvirt::new(uri)),
         hostnet: Arc::new(LinuxNet),
         guests: Arc::new(RealWays),
         clock: Arc::new(SystemClock::default()),
+        guardian: guard::guardian(uri, state.to_owned()),
     }
 }

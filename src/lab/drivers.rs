@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::Guardian;
 use crate::clock::Clock;
 use crate::guest::Guest;
 use crate::hostnet::HostNet;
@@ -47,4 +48,6 @@ pub struct Drivers {
     pub guests: Arc<dyn GuestWays>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Who finishes what this process began, should it die.
+    pub guardian: Arc<dyn Guardian>,
 }

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::guest::Guest;
 use crate::hostnet::Link;
 use crate::hypervisor::Power;
-use crate::lab::{Drivers, GuestWays, Way};
+use crate::lab::{Drivers, GuestWays, Nobody, Way};
 use crate::model::Mark;
 use crate::model::spec::{DomainSpec, NetworkSpec};
 use crate::units::{Random, Seed};
@@ -112,6 +112,7 @@ impl SimWorld {
             clock: Arc::new(SimClock {
                 started: self.started,
             }),
+            guardian: Arc::new(Nobody),
         }
     }
 

@@ -77,6 +77,7 @@ pub async fn create(
         running,
     };
     let text = serde_json::to_string(&plan).unwrap_or_default();
+    let _on_duty = set.stand_by();
     let operation = set.journal.begin_planned(set.lab(), "snapshot", &text)?;
     let attempt = attempt(&set, request, &preflight, &plan, operation, interrupted).await;
     match attempt {

@@ -34,6 +34,8 @@ fn plan(operation: &UnfinishedOperation) -> Option<Plan> {
 /// Finishes every baseline and restore that was broken off. Called with the lab's lock held. Doing it again does nothing.
 pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
     let mut finished = Finished::default();
+    let mut restored = false;
+    // The last one comes first.
     for operation in set.journal.unfinished(set.lab())? {
         let Some(plan) = plan(&operation) else {
             continue;
@@ -59,11 +61,14 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
                 }
                 finished.left.extend(abandoned.left);
             }
+            // The lab is at a baseline that was asked for later.
+            "restore" if restored => set.journal.end(operation.id, "superseded")?,
             "restore" => {
                 let (_never, interrupt) = watch::channel(false);
                 match super::restore(set, name, Clocks::Keep, &interrupt).await {
                     Ok(_) => {
                         set.journal.end(operation.id, "done")?;
+                        restored = true;
                         finished
                             .done
                             .push(format!("restored {name}, which was broken off"));

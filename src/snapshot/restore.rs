@@ -112,6 +112,7 @@ pub async fn restore(
         });
     }
     let text = serde_json::to_string(&journalled).unwrap_or_default();
+    let _on_duty = set.stand_by();
     let operation = set.journal.begin_planned(set.lab(), "restore", &text)?;
     let outcome = carry_out(&set, &manifest, &tasks, operation).await;
     if let Err(error) = outcome {

@@ -12,7 +12,7 @@ use super::SnapshotError;
 use crate::guest::Guest;
 use crate::hypervisor::{Anatomy, Power, PowerAction, Target};
 use crate::journal::Journal;
-use crate::lab::{Drivers, Found, FoundHost, LabError, Layout, Watch};
+use crate::lab::{Drivers, Event, Found, FoundHost, LabError, Layout, Standing, Watch};
 
 /// Memory that is written back in less time than this has so little left to write that the pause can begin.
 const RESIDUE: Duration = Duration::from_millis(25);
@@ -47,6 +47,17 @@ pub(super) struct Plan {
     pub(super) id: Uuid,
     /// Hosts that ran when the operation began.
     pub(super) running: Vec<String>,
+}
+
+/// Somebody who stands by; released when dropped, so that only a death leaves the work to them.
+pub(super) struct OnDuty(Option<Box<dyn Standing>>);
+
+impl Drop for OnDuty {
+    fn drop(&mut self) {
+        if let Some(standing) = self.0.take() {
+            standing.release();
+        }
+    }
 }
 
 /// What came of letting hosts go on.
@@ -103,6 +114,19 @@ impl Set<'_> {
             .as_micros();
         tracing::debug!(what, host, took_us, "phase");
         outcome
+    }
+
+    /// Calls somebody who finishes what is begun here, should this process die; going on without is no reason to stop.
+    pub(super) fn stand_by(&self) -> OnDuty {
+        let name = self.found.record.name.as_str();
+        OnDuty(match self.drivers.guardian.stand_by(name) {
+            Ok(standing) => Some(standing),
+            Err(error) => {
+                let note = format!("nobody stands by, should this twin die: {error}");
+                self.watch.tell(Event::Note(&note));
+                None
+            }
+        })
     }
 
     /// Reads what all hosts consist of.

@@ -19,17 +19,43 @@ fn lab_directory(lab: &TestLab) -> PathBuf {
     lab.state.join("pool/labs").join(uuid)
 }
 
-/// Runs a verb that dies at a point; tells whether it got there.
-fn dies(lab: &TestLab, arguments: &[&str], point: u64) -> bool {
-    let output = lab
-        .command(arguments)
-        .env(DIE_AT, point.to_string())
-        .output()
-        .unwrap();
+/// Runs a verb that dies at a point; tells whether it got there. With somebody who stands by, waits until they have done
+/// their work.
+fn dies(lab: &TestLab, arguments: &[&str], point: u64, guarded: bool) -> bool {
+    let mut command = lab.command(arguments);
+    command.env(DIE_AT, point.to_string());
+    if !guarded {
+        command.env("TWIN_ALONE", "1");
+    }
+    let output = command.output().unwrap();
+    wait_for("those who stand by end", Duration::from_secs(30), || {
+        (standing_by(lab) == 0).then_some(())
+    });
     match output.status.signal() {
         Some(9) => true,
         None if output.status.success() => false,
         _ => panic!("{arguments:?} at {point}: {}", text(&output.stderr)),
+    }
+}
+
+/// Processes that stand by for a lab.
+fn standing_by(lab: &TestLab) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+        .map(|line| text(&line).replace('\0', " "))
+        .filter(|line| {
+            line.contains(&format!("--lab {} ", lab.name)) && line.contains("--stand-by")
+        })
+        .count()
+}
+
+/// Whether somebody stands by at a point: by turns, and both at full size.
+fn guards(point: u64) -> &'static [bool] {
+    match (full(), point % 2) {
+        (true, _) => &[false, true],
+        (false, 0) => &[true],
+        (false, _) => &[false],
     }
 }
 
@@ -100,62 +126,10 @@ fn a_death_at_any_write_leaves_nothing_half_made() {
     let lab = TestLab::new();
     lab.done(&["up", "tiny"]);
     let directory = lab_directory(&lab);
-    let mut deaths = (0, 0);
-    for point in 1..MOST {
-        let died = dies(&lab, &["snapshot", "x"], point);
-        if died {
-            deaths.0 += 1;
-            lab.done(&["recover"]);
-            assert!(
-                lab.done(&["recover"]).contains("nothing is open"),
-                "point {point}"
-            );
-        }
-        all_is_whole(&lab, &directory, &format!("snapshot, point {point}"));
-        if lab.json(&["snapshots"])["baselines"]
-            .as_array()
-            .unwrap()
-            .len()
-            == 1
-        {
-            lab.done(&["snapshot", "x", "--remove"]);
-        }
-        if !died {
-            break;
-        }
-    }
-    let write = |word: &str| {
-        lab.done(&[
-            "exec",
-            "--all",
-            "--",
-            "sh",
-            "-c",
-            &format!("echo {word} > /run/word; echo {word} > /var/word"),
-        ]);
-    };
-    write("cut");
-    lab.done(&["snapshot", "x"]);
-    for point in 1..MOST {
-        write("later");
-        let died = dies(&lab, &["restore", "x"], point);
-        if died {
-            deaths.1 += 1;
-            let recovered = lab.done(&["recover"]);
-            // A death before the intent was written has stopped nothing: there is nothing to finish.
-            if recovered.contains("nothing is open") {
-                lab.done(&["restore", "x"]);
-            }
-        }
-        all_is_whole(&lab, &directory, &format!("restore, point {point}"));
-        let words = lab.json(&["exec", "--all", "--", "cat", "/run/word", "/var/word"]);
-        for host in words["hosts"].as_array().unwrap() {
-            assert_eq!(host["stdout"], "cut\ncut\n", "restore, point {point}");
-        }
-        if !died {
-            break;
-        }
-    }
+    let deaths = (
+        deaths_of_a_snapshot(&lab, &directory),
+        deaths_of_a_restore(&lab, &directory),
+    );
     disturbed(&lab, &directory);
     println!(
         "deaths: {} of a snapshot, {} of a restore",
@@ -163,6 +137,72 @@ fn a_death_at_any_write_leaves_nothing_half_made() {
     );
     assert!(deaths.0 >= 12 && deaths.1 >= 8, "{deaths:?}");
     a_process_that_dies(&lab);
+}
+
+fn deaths_of_a_snapshot(lab: &TestLab, directory: &Path) -> u32 {
+    let mut deaths = 0;
+    for point in 1..MOST {
+        let mut died = false;
+        for guarded in guards(point) {
+            let what = format!("snapshot, point {point}, guarded {guarded}");
+            died = dies(lab, &["snapshot", "x"], point, *guarded);
+            deaths += u32::from(died);
+            if died && !guarded {
+                lab.done(&["recover"]);
+            }
+            // Where somebody stood by, the lab runs on without a word from anybody.
+            all_is_whole(lab, directory, &what);
+            let again = lab.done(&["recover"]);
+            assert!(again.contains("nothing is open"), "{what}: {again}");
+            let listed = lab.json(&["snapshots"]);
+            if listed["baselines"].as_array().unwrap().len() == 1 {
+                lab.done(&["snapshot", "x", "--remove"]);
+            }
+        }
+        if !died {
+            break;
+        }
+    }
+    deaths
+}
+
+fn write_word(lab: &TestLab, word: &str) {
+    let script = format!("echo {word} > /run/word; echo {word} > /var/word");
+    lab.done(&["exec", "--all", "--", "sh", "-c", &script]);
+}
+
+fn deaths_of_a_restore(lab: &TestLab, directory: &Path) -> u32 {
+    write_word(lab, "cut");
+    lab.done(&["snapshot", "x"]);
+    let mut deaths = 0;
+    for point in 1..MOST {
+        let mut died = false;
+        for guarded in guards(point) {
+            let what = format!("restore, point {point}, guarded {guarded}");
+            write_word(lab, "later");
+            died = dies(lab, &["restore", "x"], point, *guarded);
+            deaths += u32::from(died);
+            if died {
+                let recovered = lab.done(&["recover"]);
+                let nothing = recovered.contains("nothing is open");
+                assert!(nothing || !guarded, "{what}: {recovered}");
+                // A death before the intent was written has stopped nothing: there is nothing to finish.
+                let words = lab.done(&["exec", "--all", "--", "cat", "/run/word"]);
+                if nothing && words.contains("later") {
+                    lab.done(&["restore", "x"]);
+                }
+            }
+            all_is_whole(lab, directory, &what);
+            let words = lab.json(&["exec", "--all", "--", "cat", "/run/word", "/var/word"]);
+            for host in words["hosts"].as_array().unwrap() {
+                assert_eq!(host["stdout"], "cut\ncut\n", "{what}");
+            }
+        }
+        if !died {
+            break;
+        }
+    }
+    deaths
 }
 
 /// Points at which the disk fills up or libvirtd is restarted: all of them at full size.

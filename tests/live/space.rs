@@ -48,8 +48,20 @@ fn free_bytes(pool: &std::path::Path) -> u64 {
     said.lines().nth(1).unwrap().trim().parse().unwrap()
 }
 
+/// A twin that stands at a point of its journal; it has the lab's lock, and is killed where the test fails meanwhile.
+pub(crate) struct Stopped(Option<Child>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// Starts a verb that stops at a point of the journal, and waits until it has.
-pub(crate) fn stopped_at(lab: &TestLab, arguments: &[&str], point: u64) -> Child {
+pub(crate) fn stopped_at(lab: &TestLab, arguments: &[&str], point: u64) -> Stopped {
     let child = lab
         .command(arguments)
         .env("TWIN_STOP_AT", point.to_string())
@@ -58,17 +70,19 @@ pub(crate) fn stopped_at(lab: &TestLab, arguments: &[&str], point: u64) -> Child
         .spawn()
         .unwrap();
     let status = format!("/proc/{}/status", child.id());
+    let stopped = Stopped(Some(child));
     wait_for("it stops", Duration::from_secs(60), || {
         let status = std::fs::read_to_string(&status).ok()?;
         let state = status.lines().find(|line| line.starts_with("State:"))?;
         // Past its last point it ends.
         (state.contains("T (") || state.contains("Z (")).then_some(())
     });
-    child
+    stopped
 }
 
 /// Lets it go on; returns how it ended and what it said.
-pub(crate) fn go_on(child: Child) -> (Option<i32>, String) {
+pub(crate) fn go_on(mut stopped: Stopped) -> (Option<i32>, String) {
+    let child = stopped.0.take().unwrap();
     // One that has ended already is as good.
     let _ = std::process::Command::new("kill")
         .args(["-CONT", &child.id().to_string()])

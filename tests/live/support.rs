@@ -164,6 +164,10 @@ impl Drop for TestLab {
 pub(crate) fn restart_libvirtd() {
     let pid = std::fs::read_to_string("/run/libvirtd.pid").unwrap();
     tool("kill", &["-9", pid.trim()]);
+    let process = PathBuf::from("/proc").join(pid.trim());
+    wait_for("libvirtd ends", Duration::from_secs(20), || {
+        (!process.exists()).then_some(())
+    });
     tool("libvirtd", &["-d"]);
 }
 

@@ -20,6 +20,8 @@ pub(crate) mod snapshots;
 pub(crate) mod status;
 pub(crate) mod up;
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -28,8 +30,12 @@ use super::flags::{Cli, Global, Verb};
 use super::ui::Ui;
 use super::{logging, wiring};
 use crate::journal::Journal;
-use crate::lab::{Drivers, Found, LabError, Layout, Lock, Watch, choose, find_all};
+use crate::lab::{Drivers, Found, LabError, Layout, Lock, LockError, Watch, choose, find_all};
 use crate::snapshot::{self as baselines, Set, SnapshotError};
+
+/// How long `recover` waits for whoever has the lab's lock, and between two tries.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+const LOCK_LOOK: Duration = Duration::from_millis(100);
 
 /// What every verb is given.
 pub(crate) struct Context<'c> {
@@ -43,7 +49,7 @@ impl Context<'_> {
     /// The drivers; made when first asked for, so that verbs that need none start at once.
     pub(crate) fn drivers(&self) -> &Drivers {
         self.drivers
-            .get_or_init(|| wiring::lab(&self.global.connect))
+            .get_or_init(|| wiring::lab(&self.global.connect, self.layout.state()))
     }
 
     /// Opens the journal.
@@ -71,6 +77,27 @@ impl Context<'_> {
         Ok((self.lab().await?, lock))
     }
 
+    /// The same, and waits for whoever is finishing something in it.
+    pub(crate) async fn locked_lab_in_time(&self, verb: &str) -> Result<(Found, Lock), Failure> {
+        let clock = self.drivers().clock.clone();
+        let until = clock.elapsed() + LOCK_WAIT;
+        let found = self.lab().await?;
+        let mut told = false;
+        let lock = loop {
+            match self.try_lock(&found, verb).await {
+                Err(error @ LabError::Lock(LockError::Held { .. })) if clock.elapsed() < until => {
+                    if !told {
+                        self.ui.remark(&format!("{error}; waiting for it"));
+                        told = true;
+                    }
+                    clock.sleep(LOCK_LOOK).await;
+                }
+                outcome => break outcome?,
+            }
+        };
+        Ok((self.lab().await?, lock))
+    }
+
     /// Joins up what acting on baselines takes.
     pub(crate) fn set<'s>(
         &'s self,
@@ -89,10 +116,14 @@ impl Context<'_> {
 
     /// Takes a lab's lock.
     pub(crate) async fn lock(&self, found: &Found, verb: &str) -> Result<Lock, Failure> {
+        Ok(self.try_lock(found, verb).await?)
+    }
+
+    async fn try_lock(&self, found: &Found, verb: &str) -> Result<Lock, LabError> {
         let machine = self.drivers().hypervisor.machine().await?;
         let record = &found.record;
         let lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), verb);
-        Ok(lock.map_err(LabError::from)?)
+        Ok(lock?)
     }
 
     /// Refuses `--json` for a verb that has no document.
@@ -270,7 +301,7 @@ impl From<SnapshotError> for Failure {
 }
 
 /// Milliseconds of a duration.
-pub(crate) fn milliseconds(duration: std::time::Duration) -> u64 {
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -1,21 +1,31 @@
 //! `twin recover`.
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::instrument;
 
-use super::Context;
+use super::{Context, DONE};
 use crate::cli::failure::{Failure, code};
+use crate::cli::guard::other_died;
+use crate::lab::Silent;
 use crate::report::{RecoverDocument, RecoveredRun};
 use crate::scenario::{self, World};
 use crate::snapshot;
 use crate::units::Seed;
 
 #[derive(Debug, Args)]
-pub(crate) struct Flags {}
+pub(crate) struct Flags {
+    /// Waits for the twin that started this one, and finishes what it began with baselines should it die.
+    #[arg(long, hide = true)]
+    pub(crate) stand_by: bool,
+}
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
-pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
-    let (found, _lock) = context.locked_lab("recover").await?;
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    if flags.stand_by {
+        return stand_by(context).await;
+    }
+    let (found, _lock) = context.locked_lab_in_time("recover").await?;
     let journal = context.journal()?;
     let world = World {
         drivers: context.drivers().clone(),
@@ -76,4 +86,25 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
         left: finished.left,
     });
     Ok(if clean { code::DONE } else { code::DIRTY })
+}
+
+/// What the one who stands by does.
+async fn stand_by(context: &Context<'_>) -> Result<u8, Failure> {
+    // A terminal that is closed is not its own.
+    let _hang_up = signal(SignalKind::hangup());
+    let died = tokio::task::spawn_blocking(other_died).await;
+    if !died.is_ok_and(|died| died) {
+        return DONE;
+    }
+    let (found, _lock) = context.locked_lab_in_time("recover").await?;
+    let journal = context.journal()?;
+    let set = context.set(&found, &journal, &Silent);
+    let finished = snapshot::recover(set).await?;
+    for done in &finished.done {
+        tracing::info!(done, "finished for a twin that died");
+    }
+    for left in &finished.left {
+        tracing::warn!(left, "not finished for a twin that died");
+    }
+    DONE
 }

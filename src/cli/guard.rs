@@ -1,0 +1,73 @@
+//! The one who stands by: twin itself, as a process of its own that waits for the end of its standard input.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::lab::{Guardian, Nobody, Standing};
+
+/// The hidden flag of `twin recover`.
+pub(crate) const FLAG: &str = "--stand-by";
+
+/// What releases it; the end of input without this means that the other process died.
+const RELEASED: u8 = b'r';
+
+/// In debug builds, nobody stands by where this is set.
+const ALONE: &str = "TWIN_ALONE";
+
+/// Starts twin as the guardian.
+struct Twin {
+    connect: String,
+    state: PathBuf,
+}
+
+struct Waiting(Child);
+
+impl Standing for Waiting {
+    fn release(mut self: Box<Self>) {
+        if let Some(mut input) = self.0.stdin.take() {
+            // One that is gone needs no word.
+            let _ = input.write_all(&[RELEASED]);
+        }
+        std::thread::spawn(move || self.0.wait());
+    }
+}
+
+impl Guardian for Twin {
+    fn stand_by(&self, lab: &str) -> std::io::Result<Box<dyn Standing>> {
+        use std::os::unix::process::CommandExt;
+        // The file may have been replaced since this process started.
+        let child = Command::new("/proc/self/exe")
+            .args(["--connect", &self.connect, "--lab", lab, "--state-dir"])
+            .arg(&self.state)
+            .args(["recover", FLAG])
+            // What makes the other one die in tests is not for it.
+            .env_remove("TWIN_DIE_AT")
+            .env_remove("TWIN_STOP_AT")
+            // Ctrl-C at the terminal is not for it.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Box::new(Waiting(child)))
+    }
+}
+
+/// Returns the guardian of this process.
+pub(crate) fn guardian(connect: &str, state: PathBuf) -> std::sync::Arc<dyn Guardian> {
+    if cfg!(debug_assertions) && std::env::var_os(ALONE).is_some() {
+        return std::sync::Arc::new(Nobody);
+    }
+    std::sync::Arc::new(Twin {
+        connect: connect.to_owned(),
+        state,
+    })
+}
+
+/// Waits for the other process; tells whether it died. Blocks.
+pub(crate) fn other_died() -> bool {
+    let mut said = Vec::new();
+    let read = std::io::stdin().read_to_end(&mut said);
+    read.is_ok() && !said.contains(&RELEASED)
+}

@@ -1,0 +1,27 @@
+//! Somebody who stands by while hosts stand still, and finishes what was begun should this process die.
+
+/// Stands by until released; dropped without that, or with this process, it acts.
+pub trait Standing: Send {
+    /// Sends it away: there is nothing to finish.
+    fn release(self: Box<Self>);
+}
+
+/// Calls somebody to stand by.
+pub trait Guardian: Send + Sync {
+    /// Calls one for a lab.
+    fn stand_by(&self, lab: &str) -> std::io::Result<Box<dyn Standing>>;
+}
+
+/// Calls nobody: for worlds in which nothing dies, and for tests of what `recover` does by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nobody;
+
+impl Standing for Nobody {
+    fn release(self: Box<Self>) {}
+}
+
+impl Guardian for Nobody {
+    fn stand_by(&self, _: &str) -> std::io::Result<Box<dyn Standing>> {
+        Ok(Box::new(Self))
+    }
+}
