@@ -165,11 +165,18 @@ impl Journal {
         list().map_err(|error| self.fail(error))
     }
 
-    /// Closes the open acts of runs that began after `since`: the hosts that they were done to are what they were then.
-    pub fn supersede_acts(&self, lab: Uuid, since: &str, note: &str) -> Result<(), JournalError> {
+    /// Closes the open acts of runs that began after `since`, and of `run`: the hosts that they were done to are what they
+    /// were then.
+    pub fn supersede_acts(
+        &self,
+        lab: Uuid,
+        since: &str,
+        run: Option<&str>,
+        note: &str,
+    ) -> Result<(), JournalError> {
         let sql = "UPDATE acts SET state = 'undone', note = ?3 WHERE state != 'undone'
-            AND run IN (SELECT id FROM runs WHERE lab = ?1 AND started_at > ?2)";
-        self.write(sql, params![lab.to_string(), since, note])
+            AND run IN (SELECT id FROM runs WHERE lab = ?1 AND (started_at > ?2 OR id = ?4))";
+        self.write(sql, params![lab.to_string(), since, note, run])
             .map(drop)
     }
 
@@ -247,6 +254,32 @@ mod tests {
             .expect("written");
         assert_eq!(journal.open_acts(lab).expect("read").len(), 1);
         assert_eq!(journal.runs(Some(lab)).expect("read")[0].seed, u64::MAX);
+    }
+
+    #[test]
+    fn a_restore_closes_acts_of_later_runs_and_of_the_run_whose_baseline_it_is() {
+        let (_directory, journal) = journal();
+        let lab = Uuid::nil();
+        for run in ["older", "own", "later"] {
+            journal.begin_run(run, lab, "s", 1).expect("begun");
+            journal
+                .intend_act(run, "bug", "a", "b", "{}")
+                .expect("written");
+        }
+        let started = |id: &str| journal.run(id).expect("read").expect("there").started_at;
+        let since = started("own");
+        let open = || -> Vec<String> {
+            let acts = journal.open_acts(lab).expect("read");
+            acts.into_iter().map(|act| act.run).collect()
+        };
+        journal
+            .supersede_acts(lab, &since, Some("own"), "restored")
+            .expect("written");
+        assert_eq!(open(), ["older"]);
+        journal
+            .supersede_acts(lab, &since, None, "restored")
+            .expect("written");
+        assert_eq!(open(), ["older"]);
     }
 
     #[test]

@@ -131,7 +131,9 @@ pub async fn restore(
     // What runs did inside the guests since then is undone with the guests.
     let note = format!("superseded by restoring {name}");
     let since = &manifest.created_at;
-    set.journal.supersede_acts(set.lab(), since, &note)?;
+    // A run's own baseline is older than all that the run did.
+    let run = manifest.run.as_deref();
+    set.journal.supersede_acts(set.lab(), since, run, &note)?;
     set.journal.end(operation, "done")?;
     let hosts = hosts?;
     Ok(Restored {
