@@ -21,8 +21,11 @@ pub struct Listed {
     pub own_bytes: Option<u64>,
 }
 
-/// Lists a lab's baselines, the oldest first. Half-made ones are none.
-pub fn list(layout: &Layout, lab: Uuid) -> Result<Vec<Listed>, SnapshotError> {
+/// Reads the manifests of a lab's baselines, the oldest first. Half-made ones are none.
+fn manifests(
+    layout: &Layout,
+    lab: Uuid,
+) -> Result<Vec<(String, Result<Manifest, String>)>, SnapshotError> {
     let directory = layout.baselines(lab);
     let entries = match std::fs::read_dir(&directory) {
         Ok(entries) => entries,
@@ -34,34 +37,49 @@ pub fn list(layout: &Layout, lab: Uuid) -> Result<Vec<Listed>, SnapshotError> {
             ))(error));
         }
     };
-    let mut listed = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let manifest = match Manifest::read(&entry.path()) {
-            Ok(None) => continue,
-            Ok(Some(manifest)) => Ok(manifest),
-            Err(error) => Err(error.to_string()),
-        };
-        let own_files = std::fs::read_dir(entry.path())
+    let mut found: Vec<(String, Result<Manifest, String>)> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let read = Manifest::read(&entry.path()).transpose()?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            Some((name, read.map_err(|error| error.to_string())))
+        })
+        .collect();
+    found.sort_by_key(|(name, manifest)| {
+        let taken = manifest.as_ref().ok();
+        (
+            taken.map(|manifest| manifest.created_at.clone()),
+            name.clone(),
+        )
+    });
+    Ok(found)
+}
+
+/// Names of a lab's baselines, the oldest first.
+pub fn names(layout: &Layout, lab: Uuid) -> Result<Vec<String>, SnapshotError> {
+    let found = manifests(layout, lab)?.into_iter();
+    Ok(found.map(|(name, _)| name).collect())
+}
+
+/// Lists a lab's baselines with what they take, the oldest first. Reads where all blocks of their files are.
+pub fn list(layout: &Layout, lab: Uuid) -> Result<Vec<Listed>, SnapshotError> {
+    let directory = layout.baselines(lab);
+    let listed = manifests(layout, lab)?.into_iter().map(|(name, manifest)| {
+        let files = std::fs::read_dir(directory.join(&name));
+        let paths: Vec<_> = files
             .into_iter()
             .flatten()
-            .flatten();
-        let paths: Vec<_> = own_files.map(|file| file.path()).collect();
-        listed.push(Listed {
+            .flatten()
+            .map(|file| file.path())
+            .collect();
+        Listed {
             name,
             manifest,
             files_bytes: paths.iter().filter_map(|path| allocated(path).ok()).sum(),
             own_bytes: unshared(&paths),
-        });
-    }
-    listed.sort_by_key(|baseline| {
-        let taken = baseline.manifest.as_ref().ok();
-        (
-            taken.map(|manifest| manifest.created_at.clone()),
-            baseline.name.clone(),
-        )
+        }
     });
-    Ok(listed)
+    Ok(listed.collect())
 }
 
 /// Bytes that all baselines' files take together, shared blocks counted once; nothing where the file system does not tell.
@@ -83,10 +101,7 @@ pub fn show(set: &Set<'_>, name: &str) -> Result<Manifest, SnapshotError> {
         Some(manifest) => Ok(manifest),
         None => Err(SnapshotError::Unknown {
             name: name.to_owned(),
-            known: list(set.layout, set.lab())?
-                .into_iter()
-                .map(|listed| listed.name)
-                .collect(),
+            known: names(set.layout, set.lab())?,
         }),
     }
 }

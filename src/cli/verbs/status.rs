@@ -56,8 +56,7 @@ async fn show(context: &Context<'_>) -> Result<u8, Failure> {
         }
         None => false,
     };
-    let listed = crate::snapshot::list(&context.layout, status.record.uuid)?;
-    let baselines: Vec<String> = listed.into_iter().map(|baseline| baseline.name).collect();
+    let baselines = crate::snapshot::names(&context.layout, status.record.uuid)?;
     text(context, &status, &baselines, dirty);
     context.ui.document(&document(&status, baselines, dirty));
     if dirty { Ok(code::DIRTY) } else { DONE }
