@@ -6,6 +6,7 @@
 mod failure;
 mod files;
 mod flags;
+mod front;
 mod guard;
 mod logging;
 mod ui;
@@ -17,22 +18,28 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub use flags::Cli;
+pub use front::front;
 pub use wiring::lab as drivers;
+
+/// Parses the arguments. Help and mistakes are printed, and their exit code returned.
+fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        let code = if error.use_stderr() {
+            failure::code::USAGE
+        } else {
+            failure::code::DONE
+        };
+        // Help goes to standard output, mistakes to standard error; a closed stream is nobody's to be told.
+        let _ = error.print();
+        ExitCode::from(code)
+    })
+}
 
 /// Runs twin: parses the arguments, carries the verb out, prints, returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let code = if error.use_stderr() {
-                failure::code::USAGE
-            } else {
-                failure::code::DONE
-            };
-            // Help goes to standard output, mistakes to standard error; a closed stream is nobody's to be told.
-            let _ = error.print();
-            return ExitCode::from(code);
-        }
+        Err(code) => return code,
     };
     let ui = ui::Ui::new(&cli.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread()

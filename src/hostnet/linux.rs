@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -11,11 +10,9 @@ use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
-use super::{Counters, HostNet, HostNetError, Link, Route};
-use crate::units::Cidr;
-
-/// Netlink and nft answer within this.
-const DEADLINE: Duration = Duration::from_secs(10);
+use super::tool::{self, DEADLINE};
+use super::{Counters, HostNet, HostNetError, Link, Network, Route, leftover};
+use crate::units::{Cidr, Mac};
 
 /// This machine's network through netlink and nft.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,6 +93,7 @@ impl HostNet for LinuxNet {
                 index: message.header.index,
                 name: String::new(),
                 alias: None,
+                mac: None,
                 addresses: by_link.remove(&message.header.index).unwrap_or_default(),
                 counters: Counters::default(),
             };
@@ -103,6 +101,7 @@ impl HostNet for LinuxNet {
                 match attribute {
                     LinkAttribute::IfName(name) => link.name = name,
                     LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                    LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
                     LinkAttribute::Stats64(stats) => {
                         link.counters = Counters {
                             received_packets: stats.rx_packets,
@@ -209,7 +208,13 @@ impl HostNet for LinuxNet {
              chain forward {{\n type filter hook forward priority -300; policy accept;\n oifname {{ {names} }} drop\n }}\n\
              chain output {{\n type filter hook output priority -300; policy accept;\n oifname {{ {names} }} drop\n }}\n}}\n"
         );
-        nft_rules(&rules).await?;
+        // All of them or none.
+        if tool::run("nft", &["-f", "-"], Some(rules.as_bytes()))
+            .await?
+            .is_none()
+        {
+            return Err(failed("nft", &"it is not installed"));
+        }
         let found = named(ports).await?;
         talk("dropping what waits for guests", async |handle| {
             for (index, queue) in &found {
@@ -249,10 +254,32 @@ impl HostNet for LinuxNet {
         .await?;
         for (_, cidr) in bridges {
             for end in ["--orig-src", "--orig-dst"] {
-                conntrack(&["-D", end, &cidr.to_string()]).await?;
+                match tool::run("conntrack", &["-D", end, &cidr.to_string()], None).await {
+                    // It says 1 where there was nothing to delete. Not installed: connections run out by themselves.
+                    Err(HostNetError::Failed { why, .. }) if why.contains("0 flow entries") => {}
+                    other => drop(other?),
+                }
             }
         }
         Ok(())
+    }
+
+    async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError> {
+        let found = self
+            .links()
+            .await?
+            .into_iter()
+            .find(|link| link.name == network.bridge && link.mac == Some(network.mac));
+        let Some(link) = found else {
+            return Ok(false);
+        };
+        leftover::clear(network).await?;
+        let what = format!("removing bridge {}", network.bridge);
+        talk(&what, async |handle| {
+            handle.link().del(link.index).execute().await
+        })
+        .await?;
+        Ok(true)
     }
 
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
@@ -290,62 +317,7 @@ async fn named(names: &[String]) -> Result<Vec<(u32, u32)>, HostNetError> {
     Ok(found)
 }
 
-/// Has nft make these rules, all of them or none.
-async fn nft_rules(rules: &str) -> Result<(), HostNetError> {
-    use std::io::{Seek, Write};
-    let what = "writing rules for nft";
-    let mut file = tempfile::NamedTempFile::new().map_err(|error| failed(what, &error))?;
-    file.write_all(rules.as_bytes())
-        .and_then(|()| file.rewind())
-        .map_err(|error| failed(what, &error))?;
-    let path = file.path().display().to_string();
-    match nft(&["-f", &path]).await? {
-        Some(_) => Ok(()),
-        None => Err(failed("nft", &"it is not installed")),
-    }
-}
-
 /// Runs nft; nothing where it is not installed.
 async fn nft(arguments: &[&str]) -> Result<Option<Vec<u8>>, HostNetError> {
-    let what = format!("nft {}", arguments.join(" "));
-    let run = tokio::process::Command::new("nft")
-        .args(arguments)
-        .kill_on_drop(true)
-        .output();
-    match tokio::time::timeout(DEADLINE, run).await {
-        Err(_) => Err(failed(&what, &format!("no end within {DEADLINE:?}"))),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Ok(Err(error)) => Err(failed(&what, &error)),
-        Ok(Ok(output)) if output.status.success() => Ok(Some(output.stdout)),
-        Ok(Ok(output)) => {
-            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            if why.contains("Operation not permitted") {
-                return Err(HostNetError::Permission { what });
-            }
-            Err(failed(&what, &why))
-        }
-    }
-}
-
-/// Runs conntrack; where it is not installed, connections run out by themselves.
-async fn conntrack(arguments: &[&str]) -> Result<(), HostNetError> {
-    let what = format!("conntrack {}", arguments.join(" "));
-    let run = tokio::process::Command::new("conntrack")
-        .args(arguments)
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    match tokio::time::timeout(DEADLINE, run).await {
-        Err(_) => Err(failed(&what, &format!("no end within {DEADLINE:?}"))),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Ok(Err(error)) => Err(failed(&what, &error)),
-        Ok(Ok(output)) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            // It says 1 where there was nothing to delete.
-            if output.status.success() || said.contains("0 flow entries") {
-                return Ok(());
-            }
-            Err(failed(&what, &said.trim()))
-        }
-    }
+    tool::run("nft", arguments, None).await
 }

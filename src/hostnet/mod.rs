@@ -1,6 +1,8 @@
 //! The seam to this machine's network: [`HostNet`].
 
+mod leftover;
 mod linux;
+mod tool;
 
 pub use linux::LinuxNet;
 
@@ -8,7 +10,7 @@ use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
 
-use crate::units::Cidr;
+use crate::units::{Cidr, Mac};
 
 /// A link of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Link {
     pub name: String,
     /// Its alias, where twin puts the lab's mark.
     pub alias: Option<String>,
+    /// Its Ethernet address.
+    pub mac: Option<Mac>,
     /// Its IPv4 addresses with prefix lengths.
     pub addresses: Vec<(Ipv4Addr, u8)>,
     /// Packets and bytes received and sent.
@@ -45,6 +49,19 @@ pub struct Route {
     pub destination: Option<Cidr>,
     /// The link it leaves by.
     pub link: Option<String>,
+}
+
+/// A network that the hypervisor makes, as far as this machine shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The hypervisor's name for it.
+    pub name: String,
+    /// Its bridge.
+    pub bridge: String,
+    /// The bridge's Ethernet address, which is made from the network's UUID: nobody else's bridge has it.
+    pub mac: Mac,
+    /// Its subnet, where this machine has an address on it.
+    pub cidr: Option<Cidr>,
 }
 
 /// Why a call failed.
@@ -93,6 +110,11 @@ pub trait HostNet: Send + Sync {
 
     /// Forgets what this machine knows of the hosts on these bridges with these subnets: neighbours and connections.
     async fn forget_peers(&self, bridges: &[(String, Cidr)]) -> Result<(), HostNetError>;
+
+    /// Removes what the hypervisor, killed while it started a network, left of it and does not know any more: the bridge, which
+    /// must have the network's Ethernet address, with rules and the DHCP server. Only for a network that is not up. Returns
+    /// whether there was anything.
+    async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError>;
 
     /// Removes an nftables table; one that is gone is as good.
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError>;

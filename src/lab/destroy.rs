@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::{Drivers, Event, Found, LabError, Layout, Lock, Watch};
+use super::{Drivers, Event, Found, LabError, Layout, Lock, Watch, leftover};
 use crate::hypervisor::Target;
 use crate::journal::Journal;
 use crate::plan::{hold_table, table_name};
@@ -73,13 +73,12 @@ pub async fn destroy(
         removed.push(outcome?);
     }
     for (network, _) in &found.networks {
-        drivers
-            .hypervisor
-            .remove_network(Target {
-                uuid: network.uuid,
-                lab: record.uuid,
-            })
-            .await?;
+        let target = Target {
+            uuid: network.uuid,
+            lab: record.uuid,
+        };
+        leftover::clear(drivers, target).await?;
+        drivers.hypervisor.remove_network(target).await?;
         removed.push(format!("network {}", network.name));
     }
     let own = [table_name(record.uuid), hold_table(record.uuid)];

@@ -7,7 +7,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
-use super::{Drivers, Event, HostFailure, LabError, Layout, Prepared, Watch, Way, readiness};
+use super::{
+    Drivers, Event, HostFailure, LabError, Layout, Prepared, Watch, Way, leftover, readiness,
+};
 use crate::guest;
 use crate::hypervisor::{HypervisorError, PowerAction, Target};
 use crate::image::{self, Station};
@@ -222,12 +224,12 @@ impl Executor<'_> {
             Act::MakeDirectory(path) => Layout::make(path)?,
             Act::DefineNetwork(network) => hypervisor.define_network(network).await?,
             Act::StartNetwork(network) => {
-                hypervisor
-                    .start_network(Target {
-                        uuid: network.spec.uuid,
-                        lab,
-                    })
-                    .await?;
+                let target = Target {
+                    uuid: network.spec.uuid,
+                    lab,
+                };
+                leftover::clear(self.drivers, target).await?;
+                hypervisor.start_network(target).await?;
             }
             Act::MarkBridge(bridge) => {
                 self.drivers

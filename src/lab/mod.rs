@@ -16,6 +16,7 @@ mod execute;
 mod find;
 mod guardian;
 mod layout;
+mod leftover;
 mod lock;
 mod observe;
 mod power;

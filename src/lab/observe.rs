@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::space::free_disk;
 use super::{Drivers, LabError, Layout};
 use crate::hypervisor::Power;
-use crate::plan::{Observed, Present, PresentNetwork, Running};
+use crate::plan::{Observed, Present, PresentLink, PresentNetwork, Running};
 use crate::units::Mib;
 
 /// How deep a lab's directory goes: the lab, its hosts, their files.
@@ -53,7 +53,12 @@ pub async fn observe(
             .collect(),
         links: links
             .into_iter()
-            .map(|link| (link.name, link.alias, link.addresses))
+            .map(|link| PresentLink {
+                name: link.name,
+                alias: link.alias,
+                mac: link.mac,
+                addresses: link.addresses,
+            })
             .collect(),
         routes: routes
             .into_iter()

@@ -258,6 +258,11 @@ pub fn mac_for(domain: Uuid, index: usize) -> Mac {
     Mac([0x52, 0x54, 0x00, bytes[0], bytes[1], bytes[2]])
 }
 
+/// The Ethernet address of a network's bridge. It is the bridge's mark from the moment that it is made, which an alias is not.
+pub fn bridge_mac(network: Uuid) -> Mac {
+    mac_for(network, 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ mod lab;
 mod topology;
 
 pub use lab::{
-    LabRecord, Mark, Placed, PlacedHost, PlacedNetwork, Scale, ScaleError, bridge_name,
+    LabRecord, Mark, Placed, PlacedHost, PlacedNetwork, Scale, ScaleError, bridge_mac, bridge_name,
     domain_uuid, mac_for,
 };
 pub use topology::{

@@ -3,8 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::{Desired, Observed, bridge_mark};
-use crate::model::NetworkMode;
-use crate::model::Topology;
+use crate::model::{NetworkMode, Topology, bridge_mac};
 use crate::units::{Cidr, Mib};
 
 /// The longest path of a Unix socket (`sockaddr_un`), terminator excluded.
@@ -123,8 +122,11 @@ pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
             .networks
             .iter()
             .any(|present| present.uuid == spec.uuid && present.state.active);
-        let by_link = observed.links.iter().find(|(name, alias, _)| {
-            *name == spec.bridge && !own_network && alias.as_ref() != Some(&mark)
+        let by_link = observed.links.iter().find(|link| {
+            link.name == spec.bridge
+                && !own_network
+                && link.alias.as_ref() != Some(&mark)
+                && link.mac != Some(bridge_mac(spec.uuid))
         });
         if let Some(present) = by_network {
             found.push(Conflict::Bridge {
@@ -148,14 +150,18 @@ pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
     found
 }
 
-/// Whether a link is one of this lab's own bridges.
+/// Whether a link is one of this lab's own bridges, also one whose network was cut off while it started.
 fn is_own_link(desired: &Desired, observed: &Observed, link: &str) -> bool {
     desired.networks.iter().any(|network| {
-        network.spec.bridge == link
-            && observed
-                .networks
-                .iter()
-                .any(|present| present.uuid == network.spec.uuid && present.state.active)
+        let spec = &network.spec;
+        let active = |present: &super::Present<super::PresentNetwork>| {
+            present.uuid == spec.uuid && present.state.active
+        };
+        let left = |present: &super::PresentLink| {
+            present.name == link && present.mac == Some(bridge_mac(spec.uuid))
+        };
+        spec.bridge == link
+            && (observed.networks.iter().any(active) || observed.links.iter().any(left))
     })
 }
 
@@ -175,11 +181,12 @@ fn subnet_holder(desired: &Desired, observed: &Observed, cidr: Cidr) -> Option<S
     if let Some(stranger) = stranger {
         return Some(format!("network {}", stranger.name));
     }
-    let link = observed.links.iter().find(|(name, _, addresses)| {
-        !is_own_link(desired, observed, name) && addresses.iter().any(|address| overlaps(*address))
+    let link = observed.links.iter().find(|link| {
+        !is_own_link(desired, observed, &link.name)
+            && link.addresses.iter().any(|address| overlaps(*address))
     });
-    if let Some((name, _, _)) = link {
-        return Some(format!("link {name} of this machine"));
+    if let Some(link) = link {
+        return Some(format!("link {} of this machine", link.name));
     }
     let route = observed.routes.iter().find(|(destination, link)| {
         destination.prefix() > 0
@@ -242,8 +249,8 @@ pub fn free_shift(topology: &Topology, observed: &Observed) -> Option<u32> {
         .networks
         .iter()
         .filter_map(|present| present.state.cidr)
-        .chain(observed.links.iter().flat_map(|(_, _, addresses)| {
-            addresses
+        .chain(observed.links.iter().flat_map(|link| {
+            link.addresses
                 .iter()
                 .map(|(address, prefix)| Cidr::holding(*address, *prefix))
         }))

@@ -125,7 +125,7 @@ fn plan_network(
     let marked = observed
         .links
         .iter()
-        .any(|(link, alias, _)| *link == network.spec.bridge && alias.as_ref() == Some(&mark));
+        .any(|link| link.name == network.spec.bridge && link.alias.as_ref() == Some(&mark));
     if !active || !marked {
         plan.steps.push(Step::new(
             subject(),

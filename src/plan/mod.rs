@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::model::Mark;
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
-use crate::units::{Cidr, Mib, Name};
+use crate::units::{Cidr, Mac, Mib, Name};
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -82,6 +82,19 @@ pub struct PresentNetwork {
     pub active: bool,
 }
 
+/// A link of this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PresentLink {
+    /// Its name.
+    pub name: String,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// Its Ethernet address.
+    pub mac: Option<Mac>,
+    /// Its addresses with prefix lengths.
+    pub addresses: Vec<(Ipv4Addr, u8)>,
+}
+
 /// What is there.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -89,8 +102,8 @@ pub struct Observed {
     pub networks: Vec<Present<PresentNetwork>>,
     /// All its domains.
     pub domains: Vec<Present<Running>>,
-    /// This machine's links: name, alias, addresses.
-    pub links: Vec<(String, Option<String>, Vec<(Ipv4Addr, u8)>)>,
+    /// This machine's links.
+    pub links: Vec<PresentLink>,
     /// This machine's routes: destination and link.
     pub routes: Vec<(Cidr, Option<String>)>,
     /// Files below the lab's directory that exist.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::SimWorld;
-use crate::hostnet::{HostNet, HostNetError, Link, Route};
+use crate::hostnet::{HostNet, HostNetError, Link, Network, Route};
 use crate::units::Cidr;
 
 /// The network of a simulated machine.
@@ -49,6 +49,18 @@ impl HostNet for SimNet {
 
     async fn forget_peers(&self, _: &[(String, Cidr)]) -> Result<(), HostNetError> {
         Ok(())
+    }
+
+    async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError> {
+        let mut state = self.0.lock();
+        let ours = state
+            .links
+            .get(&network.bridge)
+            .is_some_and(|link| link.mac == Some(network.mac));
+        if ours {
+            state.links.remove(&network.bridge);
+        }
+        Ok(ours)
     }
 
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {

@@ -12,6 +12,7 @@ use crate::hypervisor::{
     Hypervisor, HypervisorError, Machine, ObservedDomain, ObservedNetwork, Power, PowerAction,
     Target,
 };
+use crate::model::bridge_mac;
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
 use crate::units::Mib;
 
@@ -114,6 +115,7 @@ impl Hypervisor for SimHypervisor {
             index,
             name: bridge,
             alias: None,
+            mac: Some(bridge_mac(target.uuid)),
             addresses: gateway
                 .into_iter()
                 .map(|address| (address, prefix))

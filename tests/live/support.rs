@@ -110,6 +110,13 @@ impl TestLab {
         })
     }
 
+    /// The bridge of one of its networks, as libvirt tells it.
+    pub(crate) fn bridge(&self, network: &str) -> String {
+        let told = tool("virsh", &["net-info", &format!("{}-{network}", self.name)]);
+        let line = told.lines().find_map(|line| line.strip_prefix("Bridge:"));
+        line.expect("a bridge").trim().to_owned()
+    }
+
     /// Starts a verb in the background.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         self.command(arguments)

@@ -3,9 +3,10 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Context, DONE};
+use super::{DONE, no_document};
 use crate::cli::failure::Failure;
 use crate::cli::flags::Cli;
+use crate::cli::ui::Ui;
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
@@ -14,10 +15,10 @@ pub(crate) struct Flags {
     pub(crate) shell: Shell,
 }
 
-pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    context.no_document("completions")?;
+pub(crate) fn run(ui: &Ui, flags: &Flags) -> Result<u8, Failure> {
+    no_document(ui, "completions")?;
     let mut script = Vec::new();
     clap_complete::generate(flags.shell, &mut Cli::command(), "twin", &mut script);
-    context.ui.bytes(&script);
+    ui.bytes(&script);
     DONE
 }

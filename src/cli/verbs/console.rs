@@ -23,7 +23,7 @@ pub(crate) struct Flags {
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    context.no_document("console")?;
+    super::no_document(context.ui, "console")?;
     let found = context.lab().await?;
     let target = found.host(&flags.host)?.target(found.record.uuid);
     let path = context.drivers().hypervisor.console(target).await?;

@@ -31,7 +31,7 @@ fn remote(text: &str) -> Option<(&str, &str)> {
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    context.no_document("cp")?;
+    super::no_document(context.ui, "cp")?;
     let found = context.lab().await?;
     let work = async {
         match (remote(&flags.from), remote(&flags.to)) {

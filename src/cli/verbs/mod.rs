@@ -125,17 +125,17 @@ impl Context<'_> {
         let lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), verb);
         Ok(lock?)
     }
+}
 
-    /// Refuses `--json` for a verb that has no document.
-    pub(crate) fn no_document(&self, verb: &str) -> Result<(), Failure> {
-        if self.ui.json {
-            return Err(Failure::usage(
-                format!("{verb} has no JSON document"),
-                vec!["leave --json out".into()],
-            ));
-        }
-        Ok(())
+/// Refuses `--json` for a verb that has no document.
+pub(crate) fn no_document(ui: &Ui, verb: &str) -> Result<(), Failure> {
+    if ui.json {
+        return Err(Failure::usage(
+            format!("{verb} has no JSON document"),
+            vec!["leave --json out".into()],
+        ));
     }
+    Ok(())
 }
 
 /// Carries a verb out; returns the exit code.
@@ -167,8 +167,8 @@ pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
         Verb::Runs(flags) => runs::run(&context, flags).await,
         Verb::Report(flags) => report::run(&context, flags),
         Verb::Recover(flags) => recover::run(&context, flags).await,
-        Verb::Schema(flags) => schema::run(&context, flags),
-        Verb::Completions(flags) => completions::run(&context, flags),
+        Verb::Schema(flags) => schema::run(ui, flags),
+        Verb::Completions(flags) => completions::run(ui, flags),
     };
     match outcome {
         Ok(code) => code,

@@ -96,7 +96,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         ));
     }
     if flags.explain {
-        context.no_document("scenario --explain")?;
+        super::no_document(context.ui, "scenario --explain")?;
         explain(context, &scenario, &source);
         return DONE;
     }
@@ -256,7 +256,7 @@ fn dry_run(
     world: &World,
     source: &Source,
 ) -> Result<u8, Failure> {
-    context.no_document("scenario --dry-run")?;
+    super::no_document(context.ui, "scenario --dry-run")?;
     let record = &world.found.record;
     context.ui.text(&format!(
         "{} in lab {} ({}); nothing is done\n",

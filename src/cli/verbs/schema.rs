@@ -3,8 +3,9 @@
 use clap::{Args, ValueEnum};
 use schemars::{Schema, schema_for};
 
-use super::{Context, DONE};
+use super::DONE;
 use crate::cli::failure::Failure;
+use crate::cli::ui::Ui;
 use crate::report;
 
 /// The schemas.
@@ -69,8 +70,8 @@ fn schema(name: Name) -> Schema {
     }
 }
 
-pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+pub(crate) fn run(ui: &Ui, flags: &Flags) -> Result<u8, Failure> {
     let text = serde_json::to_string_pretty(&schema(flags.name)).unwrap_or_default();
-    context.ui.bytes(format!("{text}\n").as_bytes());
+    ui.bytes(format!("{text}\n").as_bytes());
     DONE
 }

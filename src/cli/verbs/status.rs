@@ -29,7 +29,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     if !flags.watch {
         return show(context).await;
     }
-    context.no_document("status --watch")?;
+    super::no_document(context.ui, "status --watch")?;
     let watch = async {
         loop {
             context.ui.clear();

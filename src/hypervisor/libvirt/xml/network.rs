@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Metadata;
 use crate::model::spec::{Marked, NetworkSpec};
-use crate::model::{Dhcp, NetworkMode};
+use crate::model::{Dhcp, NetworkMode, bridge_mac};
 
 #[derive(Serialize)]
 #[serde(rename = "network")]
@@ -15,6 +15,7 @@ struct Network {
     #[serde(skip_serializing_if = "Option::is_none")]
     forward: Option<Forward>,
     bridge: Bridge,
+    mac: BridgeMac,
     #[serde(skip_serializing_if = "Option::is_none")]
     ip: Option<Ip>,
 }
@@ -33,6 +34,12 @@ struct Bridge {
     stp: &'static str,
     #[serde(rename = "@delay")]
     delay: &'static str,
+}
+
+#[derive(Serialize)]
+struct BridgeMac {
+    #[serde(rename = "@address")]
+    address: String,
 }
 
 #[derive(Serialize)]
@@ -89,6 +96,9 @@ pub(in super::super) fn network(network: &Marked<NetworkSpec>) -> String {
             name: spec.bridge.clone(),
             stp: "off",
             delay: "0",
+        },
+        mac: BridgeMac {
+            address: bridge_mac(spec.uuid).to_string(),
         },
         ip: spec.gateway.map(|gateway| Ip {
             address: gateway.to_string(),
