@@ -18,10 +18,28 @@ const TOPOLOGIES: &[(&str, &str)] = &[
 ];
 
 /// Scenarios that come with twin.
-const SCENARIOS: &[(&str, &str)] = &[(
-    "oom-openstack1",
-    include_str!("../../scenarios/oom-openstack1.yaml"),
-)];
+const SCENARIOS: &[(&str, &str)] = &[
+    (
+        "cross-bridge-reject",
+        include_str!("../../scenarios/cross-bridge-reject.yaml"),
+    ),
+    (
+        "dual-homed-cilium",
+        include_str!("../../scenarios/dual-homed-cilium.yaml"),
+    ),
+    (
+        "host-power-loss",
+        include_str!("../../scenarios/host-power-loss.yaml"),
+    ),
+    (
+        "oom-openstack1",
+        include_str!("../../scenarios/oom-openstack1.yaml"),
+    ),
+    (
+        "shutoff-capi-mgmt",
+        include_str!("../../scenarios/shutoff-capi-mgmt.yaml"),
+    ),
+];
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug)]

@@ -120,6 +120,8 @@ pub(crate) enum Verb {
     Report(verbs::report::Flags),
     /// Puts back what runs that were killed have left.
     Recover(verbs::recover::Flags),
+    /// Ends all runs now and refuses new ones.
+    Halt(verbs::halt::Flags),
     /// Prints the JSON schema of a document or file.
     Schema(verbs::schema::Flags),
     /// Prints completions for a shell.

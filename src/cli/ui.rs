@@ -231,6 +231,7 @@ impl Watch for Progress {
             return;
         }
         match event {
+            Event::Acting(_) | Event::Acted(_) => {}
             Event::Started {
                 host: Some(host),
                 what,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -11,7 +12,9 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, 
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::tool::{self, DEADLINE};
-use super::{Counters, HostNet, HostNetError, Link, Network, Route, leftover};
+use super::{
+    Connection, Counters, Cut, HostNet, HostNetError, Link, Network, Route, cut, leftover,
+};
 use crate::units::{Cidr, Mac};
 
 /// This machine's network through netlink and nft.
@@ -280,6 +283,32 @@ impl HostNet for LinuxNet {
         })
         .await?;
         Ok(true)
+    }
+
+    async fn cut(&self, table: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError> {
+        cut::make(table, chain, cut).await
+    }
+
+    async fn dropped(&self, table: &str, chain: &str) -> Result<Option<u64>, HostNetError> {
+        cut::dropped(table, chain).await
+    }
+
+    async fn mend(&self, table: &str, chain: &str) -> Result<(), HostNetError> {
+        cut::mend(table, chain).await
+    }
+
+    async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection {
+        let connecting = tokio::net::TcpStream::connect((address, port));
+        match tokio::time::timeout(within, connecting).await {
+            Ok(Ok(_)) => Connection::Open,
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                Connection::Refused
+            }
+            Ok(Err(error)) => Connection::Unreachable {
+                why: error.to_string(),
+            },
+            Err(_) => Connection::TimedOut,
+        }
     }
 
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {

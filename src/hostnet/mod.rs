@@ -1,5 +1,6 @@
 //! The seam to this machine's network: [`HostNet`].
 
+mod cut;
 mod leftover;
 mod linux;
 mod tool;
@@ -7,6 +8,7 @@ mod tool;
 pub use linux::LinuxNet;
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -64,6 +66,49 @@ pub struct Network {
     pub cidr: Option<Cidr>,
 }
 
+/// Hosts that are to be cut off from others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// This machine's ends of their interfaces.
+    pub ports: Vec<String>,
+    /// Their addresses.
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+/// Two sets of hosts between which no packet goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// The two.
+    pub sides: [Side; 2],
+}
+
+/// How a connection went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// Something accepted it.
+    Open,
+    /// It was refused at once.
+    Refused,
+    /// Nothing came back in time.
+    TimedOut,
+    /// It could not be sent, or a router said so.
+    Unreachable {
+        /// What the kernel said.
+        why: String,
+    },
+}
+
+impl std::fmt::Display for Connection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Open => formatter.write_str("open"),
+            Self::Refused => formatter.write_str("refused"),
+            Self::TimedOut => formatter.write_str("timed-out"),
+            Self::Unreachable { why } => write!(formatter, "unreachable: {why}"),
+        }
+    }
+}
+
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostNetError {
@@ -115,6 +160,18 @@ pub trait HostNet: Send + Sync {
     /// must have the network's Ethernet address, with rules and the DHCP server. Only for a network that is not up. Returns
     /// whether there was anything.
     async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError>;
+
+    /// Opens a TCP connection from this machine and closes it.
+    async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection;
+
+    /// Drops what goes between two sets of hosts, in a chain of this name in tables of this name.
+    async fn cut(&self, table: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError>;
+
+    /// Packets that a cut has dropped so far; nothing where there is no such cut.
+    async fn dropped(&self, table: &str, chain: &str) -> Result<Option<u64>, HostNetError>;
+
+    /// Mends a cut; one that is not there is as good.
+    async fn mend(&self, table: &str, chain: &str) -> Result<(), HostNetError>;
 
     /// Removes an nftables table; one that is gone is as good.
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError>;

@@ -100,6 +100,8 @@ pub enum PowerAction {
     Shutdown,
     /// Takes its power away.
     Destroy,
+    /// Kills its QEMU, as the OOM killer of this machine would.
+    Kill,
     /// Presses its reset button.
     Reset,
     /// Stops its CPUs.

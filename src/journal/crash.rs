@@ -22,3 +22,40 @@ pub(super) fn point() {
 
 #[cfg(not(debug_assertions))]
 pub(super) const fn point() {}
+
+/// The point at which one journal dies.
+#[derive(Debug, Default)]
+pub(super) struct Death {
+    #[cfg(debug_assertions)]
+    left: std::sync::atomic::AtomicU64,
+}
+
+#[cfg(debug_assertions)]
+impl Death {
+    /// Sets it, from 1.
+    pub(super) fn set(&self, point: u64) {
+        self.left.store(point, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Passes a point; tells whether this one is dead by then, which it stays.
+    pub(super) fn passed(&self) -> bool {
+        use std::sync::atomic::Ordering;
+        let one_less = |left: u64| (left > 1).then(|| left - 1);
+        match self.left.load(Ordering::Relaxed) {
+            0 => false,
+            _ => self
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+                .is_err(),
+        }
+    }
+}
+
+#[cfg(not(debug_assertions))]
+impl Death {
+    pub(super) const fn set(&self, _: u64) {}
+
+    pub(super) const fn passed(&self) -> bool {
+        false
+    }
+}

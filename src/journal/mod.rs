@@ -16,7 +16,7 @@ mod runs;
 mod schema;
 
 pub use operations::{OperationId, UnfinishedOperation};
-pub use runs::{ActState, OpenAct, RunRow};
+pub use runs::{ActState, Intent, OpenAct, RunRow};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,12 @@ pub enum JournalError {
         /// The last version known.
         known: i64,
     },
+    /// A test has it dead.
+    #[error("the journal {path} is dead: a test said so")]
+    Died {
+        /// The file.
+        path: PathBuf,
+    },
     /// The directory cannot be made.
     #[error("cannot make {path}: {source}")]
     Directory {
@@ -60,6 +66,7 @@ impl JournalError {
     /// What to do about it.
     pub fn cure(&self) -> String {
         match self {
+            Self::Died { .. } => "none: it is a test".into(),
             Self::Newer { .. } => "use the twin that wrote it, or another --state-dir".into(),
             Self::Directory { source, .. }
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
@@ -94,6 +101,7 @@ impl JournalError {
 pub struct Journal {
     path: PathBuf,
     connection: Mutex<Connection>,
+    death: crash::Death,
 }
 
 impl Journal {
@@ -121,6 +129,7 @@ impl Journal {
         Ok(Self {
             path,
             connection: Mutex::new(connection),
+            death: crash::Death::default(),
         })
     }
 
@@ -132,13 +141,29 @@ impl Journal {
 
     /// Writes; it is on the disk when this returns.
     fn write(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize, JournalError> {
-        crash::point();
+        self.point()?;
         let changed = self
             .connection()
             .execute(sql, values)
             .map_err(|error| self.fail(error))?;
-        crash::point();
+        self.point()?;
         Ok(changed)
+    }
+
+    /// One point of those at which tests have twin die.
+    fn point(&self) -> Result<(), JournalError> {
+        crash::point();
+        if self.death.passed() {
+            let path = self.path.clone();
+            return Err(JournalError::Died { path });
+        }
+        Ok(())
+    }
+
+    /// From the `point`-th point on, this journal does nothing any more, as if the process had died there. There is a point
+    /// before and after each write. In release builds it does nothing.
+    pub fn die_at(&self, point: u64) {
+        self.death.set(point);
     }
 
     fn fail(&self, source: rusqlite::Error) -> JournalError {

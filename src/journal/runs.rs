@@ -38,6 +38,8 @@ pub enum ActState {
 }
 
 impl ActState {
+    const ALL: [Self; 4] = [Self::Intended, Self::Acted, Self::Undone, Self::Left];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Intended => "intended",
@@ -61,6 +63,25 @@ pub struct OpenAct {
     pub action: String,
     /// What puts it back, JSON.
     pub undo: String,
+    /// When it is to be put back at the latest, where it lasts for a time only.
+    pub lift_at: Option<jiff::Timestamp>,
+}
+
+/// An act that is about to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Intent<'i> {
+    /// The run.
+    pub run: &'i str,
+    /// The variant.
+    pub variant: &'i str,
+    /// The step.
+    pub step: &'i str,
+    /// The action.
+    pub action: &'i str,
+    /// What puts it back, JSON.
+    pub undo: &'i str,
+    /// When it is to be put back at the latest.
+    pub lift_at: Option<jiff::Timestamp>,
 }
 
 fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
@@ -100,20 +121,25 @@ impl Journal {
     }
 
     /// Writes an act down before it is done; returns its place in the run.
-    pub fn intend_act(
-        &self,
-        run: &str,
-        variant: &str,
-        step: &str,
-        action: &str,
-        undo: &str,
-    ) -> Result<i64, JournalError> {
-        let sql = "INSERT INTO acts (run, sequence, variant, step, action, undo, state)
-            VALUES (?1, (SELECT coalesce(max(sequence), 0) + 1 FROM acts WHERE run = ?1), ?2, ?3, ?4, ?5, 'intended') RETURNING sequence";
-        let values = params![run, variant, step, action, undo];
-        self.connection()
+    pub fn intend_act(&self, act: &Intent<'_>) -> Result<i64, JournalError> {
+        let sql = "INSERT INTO acts (run, sequence, variant, step, action, undo, state, lift_at)
+            VALUES (?1, (SELECT coalesce(max(sequence), 0) + 1 FROM acts WHERE run = ?1), ?2, ?3, ?4, ?5, 'intended', ?6) RETURNING sequence";
+        let lift_at = act.lift_at.map(|at| at.to_string());
+        let values = params![
+            act.run,
+            act.variant,
+            act.step,
+            act.action,
+            act.undo,
+            lift_at
+        ];
+        self.point()?;
+        let sequence = self
+            .connection()
             .query_row(sql, values, |row| row.get(0))
-            .map_err(|error| self.fail(error))
+            .map_err(|error| self.fail(error))?;
+        self.point()?;
+        Ok(sequence)
     }
 
     /// Writes down how far an act is.
@@ -126,6 +152,18 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let sql = "UPDATE acts SET state = ?3, note = ?4 WHERE run = ?1 AND sequence = ?2";
         self.write(sql, params![run, sequence, state.as_str(), note])
+            .map(drop)
+    }
+
+    /// Sets when an act is to be put back at the latest.
+    pub fn lift_act_at(
+        &self,
+        run: &str,
+        sequence: i64,
+        at: jiff::Timestamp,
+    ) -> Result<(), JournalError> {
+        let sql = "UPDATE acts SET lift_at = ?3 WHERE run = ?1 AND sequence = ?2";
+        self.write(sql, params![run, sequence, at.to_string()])
             .map(drop)
     }
 
@@ -145,19 +183,53 @@ impl Journal {
 
     /// Returns a lab's acts that are not put back, last one first.
     pub fn open_acts(&self, lab: Uuid) -> Result<Vec<OpenAct>, JournalError> {
+        self.acts(Some(lab), "")
+    }
+
+    /// Returns open acts, of a lab or of all, whose time was over before `now` and that nobody is putting back.
+    pub fn overdue_acts(
+        &self,
+        lab: Option<Uuid>,
+        now: jiff::Timestamp,
+    ) -> Result<Vec<OpenAct>, JournalError> {
+        let open = self.acts(lab, "AND lift_at IS NOT NULL AND claimed_by IS NULL")?;
+        let over = |act: &OpenAct| act.lift_at.is_some_and(|at| at < now);
+        Ok(open.into_iter().filter(over).collect())
+    }
+
+    /// How far an act is.
+    pub fn act_state(&self, run: &str, sequence: i64) -> Result<Option<ActState>, JournalError> {
+        let sql = "SELECT state FROM acts WHERE run = ?1 AND sequence = ?2";
+        let word: Option<String> = self
+            .connection()
+            .query_row(sql, params![run, sequence], |row| row.get(0))
+            .optional()
+            .map_err(|error| self.fail(error))?;
+        Ok(word.and_then(|word| {
+            ActState::ALL
+                .into_iter()
+                .find(|state| state.as_str() == word)
+        }))
+    }
+
+    fn acts(&self, lab: Option<Uuid>, further: &str) -> Result<Vec<OpenAct>, JournalError> {
         let connection = self.connection();
         let list = || -> rusqlite::Result<Vec<OpenAct>> {
-            let mut statement = connection.prepare(
-                "SELECT run, sequence, step, action, undo FROM acts JOIN runs ON runs.id = acts.run
-                 WHERE runs.lab = ?1 AND state IN ('intended', 'acted', 'left') ORDER BY runs.started_at DESC, run, sequence DESC",
-            )?;
-            let rows = statement.query_map([lab.to_string()], |row| {
+            let mut statement = connection.prepare(&format!(
+                "SELECT run, sequence, step, action, undo, lift_at FROM acts JOIN runs ON runs.id = acts.run
+                 WHERE (?1 IS NULL OR runs.lab = ?1) AND state IN ('intended', 'acted', 'left') {further}
+                 ORDER BY runs.started_at DESC, run, sequence DESC",
+            ))?;
+            let rows = statement.query_map([lab.map(|lab| lab.to_string())], |row| {
                 Ok(OpenAct {
                     run: row.get(0)?,
                     sequence: row.get(1)?,
                     step: row.get(2)?,
                     action: row.get(3)?,
                     undo: row.get(4)?,
+                    lift_at: row
+                        .get::<_, Option<String>>(5)?
+                        .and_then(|text| text.parse().ok()),
                 })
             })?;
             rows.collect()
@@ -228,17 +300,53 @@ mod tests {
         (directory, journal)
     }
 
+    fn intent<'i>(run: &'i str, step: &'i str) -> Intent<'i> {
+        Intent {
+            run,
+            variant: "bug",
+            step,
+            action: "b",
+            undo: "{}",
+            lift_at: None,
+        }
+    }
+
+    #[test]
+    fn an_act_is_overdue_when_its_time_is_over_and_nobody_has_it() {
+        let (_directory, journal) = journal();
+        let lab = Uuid::nil();
+        journal.begin_run("r1", lab, "s", 1).expect("begun");
+        let at = |second| jiff::Timestamp::from_second(second).expect("a time");
+        let timed = Intent {
+            lift_at: Some(at(100)),
+            ..intent("r1", "timed")
+        };
+        journal
+            .intend_act(&intent("r1", "untimed"))
+            .expect("written");
+        let act = journal.intend_act(&timed).expect("written");
+        let overdue = |now| {
+            journal
+                .overdue_acts(Some(lab), at(now))
+                .expect("read")
+                .len()
+        };
+        assert_eq!((overdue(99), overdue(101)), (0, 1));
+        assert!(journal.claim_act("r1", act, "somebody").expect("claimed"));
+        assert_eq!(overdue(101), 0);
+        let state = journal.act_state("r1", act).expect("read");
+        assert_eq!(state, Some(ActState::Intended));
+    }
+
     #[test]
     fn open_acts_come_last_first_and_end_with_undone() {
         let (_directory, journal) = journal();
         let lab = Uuid::nil();
         journal.begin_run("r1", lab, "s", u64::MAX).expect("begun");
         let first = journal
-            .intend_act("r1", "bug", "reserve", "compute-reserve", "{}")
+            .intend_act(&intent("r1", "reserve"))
             .expect("written");
-        let second = journal
-            .intend_act("r1", "bug", "fill", "instance-fill", "{}")
-            .expect("written");
+        let second = journal.intend_act(&intent("r1", "fill")).expect("written");
         journal
             .mark_act("r1", second, ActState::Acted, None)
             .expect("written");
@@ -262,9 +370,7 @@ mod tests {
         let lab = Uuid::nil();
         for run in ["older", "own", "later"] {
             journal.begin_run(run, lab, "s", 1).expect("begun");
-            journal
-                .intend_act(run, "bug", "a", "b", "{}")
-                .expect("written");
+            journal.intend_act(&intent(run, "a")).expect("written");
         }
         let started = |id: &str| journal.run(id).expect("read").expect("there").started_at;
         let since = started("own");
@@ -286,9 +392,7 @@ mod tests {
     fn an_act_is_claimed_once_until_its_claimer_is_known_dead() {
         let (_directory, journal) = journal();
         journal.begin_run("r1", Uuid::nil(), "s", 1).expect("begun");
-        let act = journal
-            .intend_act("r1", "bug", "a", "b", "{}")
-            .expect("written");
+        let act = journal.intend_act(&intent("r1", "a")).expect("written");
         assert!(journal.claim_act("r1", act, "pid 10").expect("claimed"));
         assert!(!journal.claim_act("r1", act, "pid 11").expect("asked"));
         journal.release_claims("r1").expect("released");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 /// The version that this twin writes.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// How long a write waits for another twin's.
 const BUSY: Duration = Duration::from_secs(10);
@@ -65,6 +65,10 @@ CREATE INDEX acts_open ON acts(run) WHERE state IN ('intended', 'acted');
     "
 -- What it takes to finish an operation that was broken off.
 ALTER TABLE operations ADD COLUMN plan TEXT;
+",
+    "
+-- When an act that lasts for a time only is to be put back at the latest.
+ALTER TABLE acts ADD COLUMN lift_at TEXT;
 ",
 ];
 

@@ -32,7 +32,32 @@ pub struct Layout {
     state: PathBuf,
 }
 
+/// What refuses new runs while it is there.
+const HALT: &str = "halt";
+
 impl Layout {
+    /// Since when, and by whom, runs are refused.
+    pub fn halted(&self) -> Option<String> {
+        std::fs::read_to_string(self.state.join(HALT))
+            .ok()
+            .map(|since| since.trim().to_owned())
+    }
+
+    /// Refuses new runs from now on; runs that are under way see it and end.
+    pub fn halt(&self, since: &str) -> std::io::Result<()> {
+        std::fs::create_dir_all(&self.state)?;
+        std::fs::write(self.state.join(HALT), format!("{since}\n"))
+    }
+
+    /// Lets runs begin again; tells whether they could not.
+    pub fn lift_halt(&self) -> std::io::Result<bool> {
+        match std::fs::remove_file(self.state.join(HALT)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Names the state directory.
     pub const fn new(state: PathBuf) -> Self {
         Self { state }

@@ -259,7 +259,10 @@ fn compute_config(placed: &Placed, host: &Host) -> wire::ComputeConfig {
                     .get(&instance.flavor)
                     .copied()
                     .unwrap_or_default();
-                instance_config(placed, instance.name.as_str(), flavor)
+                wire::InstanceConfig {
+                    ports: instance.ports.clone(),
+                    ..instance_config(placed, instance.name.as_str(), flavor)
+                }
             })
             .collect(),
     }
@@ -271,6 +274,7 @@ pub fn instance_config(placed: &Placed, name: &str, flavor: Mib) -> wire::Instan
         name: name.to_owned(),
         flavor_mib: flavor.0,
         memory_mib: placed.record.scale.effective(flavor).0,
+        ports: Vec::new(),
     }
 }
 

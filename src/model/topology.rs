@@ -152,6 +152,9 @@ pub struct Instance {
     pub name: Name,
     /// Its flavor, one of [`Compute::flavors`].
     pub flavor: Name,
+    /// TCP ports that it answers on, at its host's addresses.
+    #[serde(default)]
+    pub ports: Vec<u16>,
 }
 
 /// A virtual address that a service answers on.

@@ -236,6 +236,9 @@ pub struct ScenarioDocument {
     pub stand_ins: Vec<String>,
     /// What could not be put back.
     pub left: Vec<String>,
+    /// Steps that were left in place on purpose.
+    #[serde(default)]
+    pub kept: Vec<String>,
     /// The baseline from before the run, where it is kept because the lab is not what it was.
     pub baseline: Option<String>,
     /// When it started.
@@ -310,8 +313,28 @@ pub struct VariantDocument {
     pub probes: Vec<ProbeDocument>,
     /// The steps, undos included.
     pub steps: Vec<ScenarioStepDocument>,
+    /// What the watched hosts said of their memory, about once a second.
+    #[serde(default)]
+    pub samples: Vec<SampleDocument>,
     /// How long it took.
     pub took_ms: u64,
+}
+
+/// A host's memory at one time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SampleDocument {
+    /// The host.
+    pub host: String,
+    /// When, since the variant's first look.
+    pub at_ms: u64,
+    /// `MemTotal`, in bytes.
+    pub total_bytes: u64,
+    /// `MemAvailable`, in bytes.
+    pub available_bytes: u64,
+    /// `full avg10` of /proc/pressure/memory in percent, where the kernel has PSI.
+    pub psi_full_avg10: Option<f64>,
+    /// Processes that the kernel has killed for memory since boot.
+    pub oom_kills: u64,
 }
 
 /// A probe of a result.
@@ -323,6 +346,9 @@ pub struct ProbeDocument {
     pub expected: Option<String>,
     /// `fired`, `quiet`, or `unknown` where it could not look.
     pub result: String,
+    /// When it fired, since the variant's first look.
+    #[serde(default)]
+    pub fired_ms: Option<u64>,
     /// What it saw, with its source.
     pub evidence: Vec<EvidenceDocument>,
 }
@@ -347,6 +373,9 @@ pub struct ScenarioStepDocument {
     pub result: String,
     /// What was seen.
     pub detail: String,
+    /// When it began, since the variant's first look.
+    #[serde(default)]
+    pub at_ms: u64,
     /// How long it took.
     pub took_ms: u64,
 }
@@ -373,6 +402,19 @@ pub struct RecoveredRun {
     pub undone: Vec<String>,
     /// What could not be.
     pub left: Vec<String>,
+}
+
+/// `twin/halt/v1`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HaltDocument {
+    /// `twin/halt/v1`.
+    pub schema: String,
+    /// Whether runs are refused now.
+    pub halted: bool,
+    /// The runs that were under way and have ended.
+    pub ended: Vec<String>,
+    /// How long that took.
+    pub took_ms: u64,
 }
 
 /// `twin/error/v1`.

@@ -2,8 +2,13 @@
 
 mod baselines;
 mod documents;
+mod html;
+mod html_chart;
+mod junit;
 mod scenario_text;
 
 pub use baselines::*;
 pub use documents::*;
+pub use html::scenario_html;
+pub use junit::scenario_junit;
 pub use scenario_text::scenario_text;

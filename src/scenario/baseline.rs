@@ -113,9 +113,10 @@ impl Engine<'_> {
         name: &str,
         steps: &mut Vec<ScenarioStepDocument>,
         left: &mut Vec<String>,
+        begun: Duration,
     ) -> bool {
         self.note("restoring the baseline");
-        let started = self.world.drivers.clock.elapsed();
+        let from = since(self.world, begun);
         let set = set(self.world, self.journal, self.watch);
         let (result, detail) = match restore(set, name).await {
             Ok(()) => match self.as_before(name).await {
@@ -133,7 +134,8 @@ impl Engine<'_> {
             what: "the last resort".into(),
             result: result.to_owned(),
             detail,
-            took_ms: since(self.world, started),
+            at_ms: from,
+            took_ms: since(self.world, begun).saturating_sub(from),
         });
         whole
     }

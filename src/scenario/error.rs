@@ -13,6 +13,12 @@ pub enum ActionError {
     /// The lab.
     #[error(transparent)]
     Lab(#[from] LabError),
+    /// The hypervisor.
+    #[error(transparent)]
+    Hypervisor(#[from] crate::hypervisor::HypervisorError),
+    /// This machine's network.
+    #[error(transparent)]
+    HostNet(#[from] crate::hostnet::HostNetError),
     /// What it is about is not there.
     #[error("{0}")]
     Target(String),
@@ -33,6 +39,18 @@ pub enum ScenarioError {
     /// The lab.
     #[error(transparent)]
     Lab(#[from] LabError),
+    /// Runs are refused until the halt is lifted.
+    #[error("runs are halted since {since}")]
+    Halted {
+        /// When and by whom.
+        since: String,
+    },
+    /// A failure can be kept of one variant only.
+    #[error("a failure is kept in place of one variant, and {count} were chosen")]
+    KeepOne {
+        /// How many.
+        count: usize,
+    },
     /// An earlier run left something.
     #[error("something of a run is not put back: {}", open.join(", "))]
     Dirty {
@@ -92,6 +110,10 @@ pub enum ScenarioProblem {
     Empty { what: &'static str },
     #[error("a step has one action, and this has {count}")]
     OneAction { count: usize },
+    #[error("a step has one of do, wait, pause, undo and together, and this has {count}")]
+    OneWork { count: usize },
+    #[error("only actions can be done together")]
+    NotTogether,
 }
 
 impl ScenarioProblem {
@@ -105,6 +127,8 @@ impl ScenarioProblem {
         "duplicate-id",
         "empty",
         "one-action",
+        "one-work",
+        "not-together",
     ];
 
     /// The kind, stable.
@@ -118,6 +142,8 @@ impl ScenarioProblem {
             Self::DuplicateId { .. } => "duplicate-id",
             Self::Empty { .. } => "empty",
             Self::OneAction { .. } => "one-action",
+            Self::OneWork { .. } => "one-work",
+            Self::NotTogether => "not-together",
         }
     }
 
@@ -139,10 +165,13 @@ impl ScenarioProblem {
             Self::UnknownId {
                 near: Some(near), ..
             } => format!("did you mean {near}?"),
-            Self::UnknownId { .. } => "name a step or probe of this file".into(),
+            Self::UnknownId { .. } => "name a step, probe or variant of this file".into(),
             Self::DuplicateId { .. } => "give each an id of its own".into(),
             Self::Empty { what } => format!("add {what}"),
-            Self::OneAction { .. } => "make it several steps".into(),
+            Self::OneAction { .. } | Self::OneWork { .. } => {
+                "make it several steps, each with one of them".into()
+            }
+            Self::NotTogether => "wait, pause and undo are steps of their own".into(),
         }
     }
 

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::action::Action;
 use super::baseline::Policy;
 use super::error::ScenarioProblem;
 use super::probe::Probe;
-use crate::diagnostics::{Node, Problem, Reader, Source, Value, nearest, parse as parse_yaml};
+use super::step::{ResolvedStep, Steps};
+use crate::diagnostics::{
+    Node, Problem, Reader, Source, Span, Value, nearest, parse as parse_yaml,
+};
 use crate::units::Name;
-
-/// What a step's action may take where the file says nothing.
-const STEP_WITHIN: Duration = Duration::from_secs(300);
 
 /// What is expected of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +57,7 @@ pub struct Scenario {
     /// What stands in for what.
     pub stand_ins: Vec<String>,
     vars: BTreeMap<String, String>,
+    watch: Vec<Node>,
     probes: Vec<Node>,
     steps: Vec<Node>,
 }
@@ -68,7 +68,7 @@ pub struct Variant {
     /// Its name.
     pub name: String,
     set: BTreeMap<String, String>,
-    expect: Vec<(String, Expect, crate::diagnostics::Span)>,
+    expect: Vec<(String, Expect, Span)>,
 }
 
 /// A variant with its variables filled in.
@@ -78,21 +78,45 @@ pub struct Resolved {
     pub name: String,
     /// Its steps.
     pub steps: Vec<ResolvedStep>,
-    /// Its probes by id.
-    pub probes: Vec<(String, Box<dyn Probe>)>,
+    /// Its probes.
+    pub probes: Vec<ResolvedProbe>,
     /// What is expected, by probe.
     pub expect: Vec<(String, Expect)>,
+    /// Hosts whose memory is followed for the report.
+    pub watch: Vec<String>,
 }
 
-/// A step with its variables filled in.
+/// A probe with its variables filled in.
 #[derive(Debug)]
-pub struct ResolvedStep {
+pub struct ResolvedProbe {
     /// Its id.
     pub id: String,
-    /// What it does.
-    pub action: Box<dyn Action>,
-    /// How long that may take.
-    pub within: Duration,
+    /// What it looks at.
+    pub probe: Box<dyn Probe>,
+    /// When it looks.
+    pub at: Phase,
+    /// The step after which it looks; from the first on where there is none.
+    pub since: Option<String>,
+}
+
+/// When a probe looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Once, before the first step.
+    Before,
+    /// From the first step until the undo begins.
+    #[default]
+    During,
+    /// Once everything has recovered.
+    After,
+}
+
+impl Phase {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("before", Self::Before),
+        ("during", Self::During),
+        ("after", Self::After),
+    ];
 }
 
 /// Parses a scenario and checks every variant with the variables that the file gives.
@@ -125,21 +149,17 @@ pub fn parse(source: &Source) -> Result<Scenario, Vec<Problem>> {
 
 /// Stands for what only a lab knows, when a file is checked without one.
 fn placeholder(name: &str) -> Option<String> {
-    if name.starts_with("vip.") {
-        Some(
-            if name.ends_with(".port") {
-                "1"
-            } else {
-                "192.0.2.1"
-            }
-            .to_owned(),
-        )
-    } else {
-        None
-    }
+    let stands = match name.split('.').collect::<Vec<_>>().as_slice() {
+        ["vip", _, "port"] => "1",
+        ["vip" | "gateway", _] | ["address", _, _] => "192.0.2.1",
+        ["subnet", _] => "192.0.2.0/24",
+        ["nic", _, _] => "eth0",
+        _ => return None,
+    };
+    Some(stands.to_owned())
 }
 
-fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Duration) -> Duration {
+pub(super) fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Duration) -> Duration {
     let Some(node) = node else { return otherwise };
     let Some(text) = reader.scalar::<String>(node, "duration") else {
         return otherwise;
@@ -216,6 +236,8 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         .required("steps", reader)
         .map(|node| reader.items(node).to_vec())
         .unwrap_or_default();
+    let watch = fields.optional("watch");
+    let watch = watch.map(|node| reader.items(node).to_vec());
     let stand_ins = match fields.optional("stand-ins") {
         Some(node) => reader
             .items(node)
@@ -246,6 +268,7 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         recover_within,
         stand_ins,
         vars,
+        watch: watch.unwrap_or_default(),
         probes,
         steps,
     })
@@ -333,35 +356,34 @@ impl Scenario {
                 .cloned()
                 .or_else(|| lab(name))
         };
-        let mut steps: Vec<ResolvedStep> = Vec::new();
+        let variants: Vec<String> = self.variants.iter().map(|one| one.name.clone()).collect();
+        let mut steps = Steps::new(&variant.name, &variants);
         for node in &self.steps {
             let node = fill_in(node, &value, &mut reader);
-            if let Some((step, span)) = step(&node, &mut reader) {
-                if steps.iter().any(|earlier| earlier.id == step.id) {
-                    reader.wrong(
-                        ScenarioProblem::DuplicateId {
-                            id: step.id.clone(),
-                        }
-                        .at(span),
-                    );
-                }
-                steps.push(step);
-            }
+            steps.take(&node, &mut reader);
         }
-        let mut probes: Vec<(String, Box<dyn Probe>)> = Vec::new();
+        let mut watch: Vec<Name> = Vec::new();
+        for node in &self.watch {
+            let node = fill_in(node, &value, &mut reader);
+            watch.extend(reader.scalar::<Name>(&node, "host name"));
+        }
+        let mut probes: Vec<ResolvedProbe> = Vec::new();
         for node in &self.probes {
             let node = fill_in(node, &value, &mut reader);
-            if let Some((id, probe, span)) = probe(&node, &mut reader) {
-                if probes.iter().any(|(earlier, _)| *earlier == id) {
+            if let Some((probe, span)) = probe(&node, &mut reader) {
+                let id = &probe.id;
+                if probes.iter().any(|earlier| earlier.id == *id) {
                     reader.wrong(ScenarioProblem::DuplicateId { id: id.clone() }.at(span));
                 }
-                probes.push((id, probe));
+                probes.push(probe);
             }
         }
-        for (id, _, span) in &variant.expect {
-            if reader.problems.is_empty() && !probes.iter().any(|(known, _)| known == id) {
+        let expected = variant.expect.iter().map(|(id, _, span)| (id, span));
+        let waited_for = steps.waited_for.iter().map(|(id, span)| (id, span));
+        for (id, span) in expected.chain(waited_for) {
+            if reader.problems.is_empty() && !probes.iter().any(|known| known.id == *id) {
                 let near =
-                    nearest(id, probes.iter().map(|(known, _)| known.as_str())).map(str::to_owned);
+                    nearest(id, probes.iter().map(|known| known.id.as_str())).map(str::to_owned);
                 reader.wrong(
                     ScenarioProblem::UnknownId {
                         id: id.clone(),
@@ -374,6 +396,7 @@ impl Scenario {
         if !reader.problems.is_empty() {
             return Err(reader.problems);
         }
+        let watch = watch.into_iter().map(|host| host.to_string()).collect();
         let expect = variant
             .expect
             .iter()
@@ -381,9 +404,10 @@ impl Scenario {
             .collect();
         Ok(Resolved {
             name: variant.name.clone(),
-            steps,
+            steps: steps.read,
             probes,
             expect,
+            watch,
         })
     }
 
@@ -397,29 +421,13 @@ impl Scenario {
     }
 }
 
+/// How deep a variable's value may name others.
+const DEEPEST: usize = 8;
+
 /// Replaces `${name}` in every text below `node`.
 fn fill_in(node: &Node, value: &dyn Fn(&str) -> Option<String>, reader: &mut Reader) -> Node {
     let filled = match &node.value {
-        Value::Text(text) if text.contains("${") => {
-            let mut filled = String::new();
-            let mut rest = text.as_str();
-            while let Some((before, after)) = rest.split_once("${") {
-                let (name, tail) = after.split_once('}').unwrap_or((after, ""));
-                filled.push_str(before);
-                match value(name) {
-                    Some(value) => filled.push_str(&value),
-                    None => reader.wrong(
-                        ScenarioProblem::UnknownVariable {
-                            name: name.to_owned(),
-                        }
-                        .at(node.span),
-                    ),
-                }
-                rest = tail;
-            }
-            filled.push_str(rest);
-            Value::Text(filled)
-        }
+        Value::Text(text) => Value::Text(fill_text(text, node.span, value, reader, DEEPEST)),
         Value::List(items) => Value::List(
             items
                 .iter()
@@ -440,48 +448,52 @@ fn fill_in(node: &Node, value: &dyn Fn(&str) -> Option<String>, reader: &mut Rea
     }
 }
 
-fn step(node: &Node, reader: &mut Reader) -> Option<(ResolvedStep, crate::diagnostics::Span)> {
-    let mut fields = reader.fields(node, "the step")?;
-    let id_node = fields.required("id", reader);
-    let id = id_node.and_then(|node| reader.scalar(node, "id"));
-    let within = fields.optional("within");
-    let within = duration(reader, within, STEP_WITHIN);
-    let action = fields.required("do", reader).and_then(|node| {
-        let entries = reader.entries(node, &"the action")?;
-        let [(key, arguments)] = entries.as_slice() else {
-            reader.wrong(
-                ScenarioProblem::OneAction {
-                    count: entries.len(),
+fn fill_text(
+    text: &str,
+    span: Span,
+    value: &dyn Fn(&str) -> Option<String>,
+    reader: &mut Reader,
+    deeper: usize,
+) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, tail) = after.split_once('}').unwrap_or((after, ""));
+        filled.push_str(before);
+        match value(name).filter(|_| deeper > 0) {
+            Some(found) => {
+                filled.push_str(&fill_text(&found, span, value, reader, deeper - 1));
+            }
+            None => reader.wrong(
+                ScenarioProblem::UnknownVariable {
+                    name: name.to_owned(),
                 }
-                .at(node.span),
-            );
-            return None;
-        };
-        super::action::parse(key, arguments, reader)
-    });
-    fields.finish(reader);
-    Some((
-        ResolvedStep {
-            id: id?,
-            action: action?,
-            within,
-        },
-        id_node?.span,
-    ))
+                .at(span),
+            ),
+        }
+        rest = tail;
+    }
+    filled.push_str(rest);
+    filled
 }
 
-fn probe(
-    node: &Node,
-    reader: &mut Reader,
-) -> Option<(String, Box<dyn Probe>, crate::diagnostics::Span)> {
+fn probe(node: &Node, reader: &mut Reader) -> Option<(ResolvedProbe, Span)> {
     let entries = reader.entries(node, &"the probe")?;
-    let (mut id, mut found, mut span) = (None, None, node.span);
+    let (mut id, mut found, mut at, mut span) = (None, None, Phase::default(), node.span);
+    let mut since = None;
     for (key, node) in entries {
-        if key.text == "id" {
-            id = reader.scalar(node, "id");
-            span = node.span;
-        } else {
-            found = super::probe::parse(key, node, reader);
+        match key.text.as_str() {
+            "id" => {
+                id = reader.scalar(node, "id");
+                span = node.span;
+            }
+            "since" => since = reader.scalar(node, "step"),
+            "at" => {
+                at = reader
+                    .choice(node, "phase", Phase::WORDS)
+                    .unwrap_or_default();
+            }
+            _ => found = super::probe::parse(key, node, reader),
         }
     }
     if id.is_none() {
@@ -493,5 +505,12 @@ fn probe(
             .at(node.span),
         );
     }
-    Some((id?, found?, span))
+    let (id, probe) = (id?, found?);
+    let resolved = ResolvedProbe {
+        id,
+        probe,
+        at,
+        since,
+    };
+    Some((resolved, span))
 }

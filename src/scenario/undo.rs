@@ -1,8 +1,14 @@
 //! Undoing: last act first, going on past failures.
 
+use std::time::Duration;
+
 use super::action;
 use super::world::World;
 use crate::journal::{ActState, Journal, JournalError, OpenAct};
+
+/// How long is waited for somebody else who puts an act back, and between two looks.
+const OTHER: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What was put back, and what could not be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,63 +21,82 @@ pub struct Recovered {
     pub left: Vec<(String, String)>,
 }
 
-/// Undoes one run's open acts, last one first.
-pub(super) async fn undo_all(
+/// Puts one act back, unless somebody else is at it, who is waited for; returns what was done, or why it is left.
+pub(super) async fn undo_one(
     world: &World,
     journal: &Journal,
-    acts: &[OpenAct],
+    act: &OpenAct,
     claimer: &str,
-) -> Result<Recovered, JournalError> {
-    let mut recovered = Recovered::default();
-    for act in acts {
-        recovered.run.clone_from(&act.run);
-        if !journal.claim_act(&act.run, act.sequence, claimer)? {
-            recovered
-                .left
-                .push((act.step.clone(), "somebody else is putting it back".into()));
-            continue;
-        }
-        match action::undo(world, &act.action, &act.undo).await {
-            Ok(done) => {
-                journal.mark_act(&act.run, act.sequence, ActState::Undone, Some(&done))?;
-                recovered.undone.push((act.step.clone(), done));
-            }
-            Err(error) => {
-                let why = error.to_string();
-                journal.mark_act(&act.run, act.sequence, ActState::Left, Some(&why))?;
-                recovered.left.push((act.step.clone(), why));
+) -> Result<Result<String, String>, JournalError> {
+    if !journal.claim_act(&act.run, act.sequence, claimer)? {
+        let until = world.drivers.clock.elapsed() + OTHER;
+        loop {
+            match journal.act_state(&act.run, act.sequence)? {
+                Some(ActState::Undone) => return Ok(Ok("put back by somebody else".into())),
+                Some(ActState::Left) => {
+                    return Ok(Err("somebody else could not put it back".into()));
+                }
+                _ if world.drivers.clock.elapsed() >= until => {
+                    return Ok(Err("somebody else is putting it back".into()));
+                }
+                _ => world.drivers.clock.sleep(LOOK).await,
             }
         }
     }
-    Ok(recovered)
+    Ok(match action::undo(world, &act.action, &act.undo).await {
+        Ok(done) => {
+            journal.mark_act(&act.run, act.sequence, ActState::Undone, Some(&done))?;
+            Ok(done)
+        }
+        Err(error) => {
+            let why = error.to_string();
+            journal.mark_act(&act.run, act.sequence, ActState::Left, Some(&why))?;
+            Err(why)
+        }
+    })
 }
 
 /// Puts back what runs of the lab have left. Called with the lab's lock held, so whoever made a claim is dead.
 pub async fn recover(world: &World, journal: &Journal) -> Result<Vec<Recovered>, JournalError> {
     let open = journal.open_acts(world.found.record.uuid)?;
-    let mut runs: Vec<Vec<OpenAct>> = Vec::new();
-    for act in open {
-        match runs
-            .iter_mut()
-            .find(|acts| acts.first().is_some_and(|first| first.run == act.run))
-        {
-            Some(acts) => acts.push(act),
-            None => runs.push(vec![act]),
+    let claimer = format!("recover {}", std::process::id());
+    let mut runs: Vec<Recovered> = Vec::new();
+    for act in &open {
+        if runs.last().is_none_or(|last| last.run != act.run) {
+            journal.release_claims(&act.run)?;
+            runs.push(Recovered {
+                run: act.run.clone(),
+                ..Recovered::default()
+            });
+        }
+        let ended = undo_one(world, journal, act, &claimer).await?;
+        if let Some(run) = runs.last_mut() {
+            match ended {
+                Ok(done) => run.undone.push((act.step.clone(), done)),
+                Err(why) => run.left.push((act.step.clone(), why)),
+            }
         }
     }
-    let mut recovered = Vec::new();
-    for acts in runs {
-        let run = acts.first().map(|act| act.run.clone()).unwrap_or_default();
-        journal.release_claims(&run)?;
-        recovered.push(
-            undo_all(
-                world,
-                journal,
-                &acts,
-                &format!("recover {}", std::process::id()),
-            )
-            .await?,
-        );
+    Ok(runs)
+}
+
+/// Puts back acts whose time is over and whose run does not do it: it hangs. Without the lab's lock, which the run has; the
+/// claims keep the two apart.
+pub async fn lift_overdue(
+    world: &World,
+    journal: &Journal,
+    grace: Duration,
+) -> Result<Recovered, JournalError> {
+    let now = world.drivers.clock.now();
+    let over = now.checked_sub(grace).unwrap_or(now);
+    let claimer = format!("stand-by {}", std::process::id());
+    let mut recovered = Recovered::default();
+    for act in journal.overdue_acts(Some(world.found.record.uuid), over)? {
+        recovered.run.clone_from(&act.run);
+        match undo_one(world, journal, &act, &claimer).await? {
+            Ok(done) => recovered.undone.push((act.step, done)),
+            Err(why) => recovered.left.push((act.step, why)),
+        }
     }
     Ok(recovered)
 }

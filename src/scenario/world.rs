@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use super::ActionError;
 use crate::guest::Guest;
+use crate::hypervisor::Power;
 use crate::lab::{Drivers, Found, FoundHost, Layout};
+use crate::model::Mark;
+use crate::model::spec::{NetworkSpec, NicLink};
 use crate::units::{Mib, Seed};
-use crate::wire::{ComputeConfig, GuestState, InstanceConfig};
+use crate::wire::{ComputeConfig, GuestState, InstanceConfig, NicConfig};
 
 /// A lab under test.
 pub struct World {
@@ -37,8 +40,13 @@ impl World {
         Ok(self.drivers.guests.open(&way))
     }
 
-    /// Reads a host's state.
+    /// Reads a host's state; fails at once where it does not run.
     pub async fn state(&self, name: &str) -> Result<GuestState, ActionError> {
+        let target = self.host(name)?.target(self.found.record.uuid);
+        let power = self.drivers.hypervisor.power_state(target).await?;
+        if power != Power::Running {
+            return Err(ActionError::Target(format!("{name} is {power:?}")));
+        }
         Ok(self.guest(name)?.state().await?)
     }
 
@@ -55,26 +63,52 @@ impl World {
             name: name.to_owned(),
             flavor_mib,
             memory_mib,
+            ports: Vec::new(),
         }
     }
 
-    /// What only the lab knows: `vip.NAME` and `vip.NAME.port`.
+    /// What only the lab knows: `vip.NAME`, `vip.NAME.port`, `address.HOST.NETWORK`, `nic.HOST.NETWORK`, `gateway.NETWORK`,
+    /// `subnet.NETWORK`.
     pub fn variable(&self, name: &str) -> Option<String> {
-        let wanted = name.strip_prefix("vip.")?;
-        let (wanted, port) = wanted
-            .strip_suffix(".port")
-            .map_or((wanted, false), |wanted| (wanted, true));
+        match name.split('.').collect::<Vec<_>>().as_slice() {
+            ["vip", name] => Some(self.vip(name)?.0.to_string()),
+            ["vip", name, "port"] => Some(self.vip(name)?.1.to_string()),
+            ["address", host, network] => {
+                let nic = self.nic(host, network)?;
+                Some(nic.addresses.first()?.0.to_string())
+            }
+            ["nic", host, network] => Some(self.nic(host, network)?.name),
+            ["gateway", network] => Some(self.network(network)?.gateway?.to_string()),
+            ["subnet", network] => Some(self.network(network)?.cidr.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Finds a VIP of any host: address and port.
+    fn vip(&self, name: &str) -> Option<(std::net::Ipv4Addr, u16)> {
         let mut vips = self
             .found
             .hosts
             .iter()
             .filter_map(FoundHost::config)
             .flat_map(|config| config.vips);
-        let (_, address, number) = vips.find(|(vip, _, _)| vip == wanted)?;
-        Some(if port {
-            number.to_string()
-        } else {
-            address.to_string()
-        })
+        let (_, address, port) = vips.find(|(vip, _, _)| vip == name)?;
+        Some((address, port))
+    }
+
+    /// Finds a network by its name in the topology.
+    pub fn network(&self, name: &str) -> Option<&NetworkSpec> {
+        let mut networks = self.found.networks.iter();
+        let is = |mark: &Mark| mark.thing.as_str() == name;
+        let (_, spec) = networks.find(|(network, _)| network.mark.as_ref().is_some_and(is))?;
+        Some(spec)
+    }
+
+    /// Finds a host's interface on a network, as its guest knows it.
+    fn nic(&self, host: &str, network: &str) -> Option<NicConfig> {
+        let wanted = NicLink::Network(self.network(network)?.name.clone());
+        let host = self.found.host(host).ok()?;
+        let mac = host.spec.nics.iter().find(|nic| nic.link == wanted)?.mac;
+        host.config()?.nics.into_iter().find(|nic| nic.mac == mac)
     }
 }

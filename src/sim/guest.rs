@@ -15,6 +15,12 @@ use crate::wire::{
     ServiceState, VmState,
 };
 
+/// From the end of an instance's process until nova-compute records it (shared/facts.md 3).
+const STOP_EVENT_DELAY: Duration = Duration::from_secs(15);
+
+/// `sync_power_state_interval`.
+const SYNC_INTERVAL: Duration = Duration::from_secs(600);
+
 /// The first process id that is given out.
 const FIRST_PID: u32 = 100;
 
@@ -50,11 +56,12 @@ impl Inside {
             return;
         };
         self.state.reserved_mib.get_or_insert(compute.reserved_mib);
+        let resume = *self.state.resume.get_or_insert(compute.resume);
         let resumed: Vec<String> = self
             .state
             .instances
             .iter()
-            .filter(|instance| compute.resume && instance.vm_state == VmState::Active)
+            .filter(|instance| resume && instance.vm_state == VmState::Active)
             .map(|instance| instance.name.clone())
             .collect();
         for name in resumed {
@@ -71,10 +78,58 @@ impl Inside {
                 let _ = self.boot(instance);
             }
         }
+        let sync = SYNC_INTERVAL / config.time_scale.max(1);
+        let lost =
+            self.state.instances.iter().filter(|instance| {
+                instance.vm_state == VmState::Active && instance.process.is_none()
+            });
+        let at = Instant::now() + sync;
+        self.due = lost.map(|instance| (instance.name.clone(), at)).collect();
+    }
+
+    /// Kills a process.
+    fn kill(&mut self, pid: u32) -> bool {
+        let is = |process: &Option<ProcessState>| {
+            process.as_ref().is_some_and(|process| process.pid == pid)
+        };
+        if let Some(service) = self
+            .state
+            .services
+            .iter_mut()
+            .find(|service| is(&service.process))
+        {
+            (service.process, service.healthy) = (None, false);
+            return true;
+        }
+        let instance = self
+            .state
+            .instances
+            .iter_mut()
+            .find(|instance| is(&instance.process));
+        let Some(instance) = instance else {
+            return false;
+        };
+        instance.process = None;
+        self.due
+            .insert(instance.name.clone(), Instant::now() + STOP_EVENT_DELAY);
+        true
+    }
+
+    /// Records the stops that are due.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        for instance in &mut self.state.instances {
+            let due = self.due.get(&instance.name).is_some_and(|at| *at <= now);
+            if due && instance.process.is_none() {
+                instance.vm_state = VmState::Stopped;
+            }
+        }
+        self.due.retain(|_, at| *at > now);
     }
 
     /// Loses power: processes end, records stay.
     pub(super) fn stop(&mut self) {
+        self.due.clear();
         self.state.services.clear();
         for instance in &mut self.state.instances {
             instance.process = None;
@@ -122,6 +177,7 @@ impl Inside {
             instance.process = Some(process);
         }
         instance.vm_state = VmState::Active;
+        self.due.remove(name);
         Ok(())
     }
 
@@ -130,7 +186,9 @@ impl Inside {
         request: Request,
         sabotaged: impl Fn(Sabotage) -> bool,
     ) -> Result<(), String> {
+        self.settle();
         match request {
+            Request::ComputeResume { resume } => self.state.resume = Some(resume),
             Request::ServicesRun { .. } if sabotaged(Sabotage::Services) => {}
             Request::ServicesRun { names } => {
                 for index in 0..self.state.services.len() {
@@ -234,7 +292,7 @@ impl Guest for SimGuest {
         })
     }
 
-    /// Knows `cat` of /proc/vmstat, `uname`, `true` and `false`.
+    /// Knows `cat` of /proc/vmstat, `kill -KILL`, `uname`, `true` and `false`.
     async fn run(&self, program: Program) -> Result<i32, GuestError> {
         self.answering(Instant::now() + CALL).await?;
         let words: Vec<&str> = program.argv.iter().map(String::as_str).collect();
@@ -246,6 +304,12 @@ impl Guest for SimGuest {
                 (0, format!("oom_kill {killed}\n"))
             }
             ["uname", ..] => (0, "simulated\n".to_owned()),
+            ["kill", "-KILL", pid] => {
+                let pid = pid.parse().unwrap_or_default();
+                let killed =
+                    self.with(|state| Some(state.domains.get_mut(&self.domain)?.guest.kill(pid)))?;
+                (i32::from(!killed), String::new())
+            }
             ["true"] => (0, String::new()),
             ["false"] => (1, String::new()),
             _ => {
@@ -261,7 +325,11 @@ impl Guest for SimGuest {
 
     async fn state(&self) -> Result<GuestState, GuestError> {
         self.answering(Instant::now() + CALL).await?;
-        self.with(|state| Some(state.domains.get(&self.domain)?.guest.state.clone()))
+        self.with(|state| {
+            let guest = &mut state.domains.get_mut(&self.domain)?.guest;
+            guest.settle();
+            Some(guest.state.clone())
+        })
     }
 
     async fn ask(&self, request: Request) -> Result<(), GuestError> {

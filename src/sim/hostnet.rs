@@ -1,9 +1,12 @@
 //! The simulated machine's network.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::SimWorld;
-use crate::hostnet::{HostNet, HostNetError, Link, Network, Route};
+use crate::hostnet::{Connection, Cut, HostNet, HostNetError, Link, Network, Route};
 use crate::units::Cidr;
 
 /// The network of a simulated machine.
@@ -61,6 +64,36 @@ impl HostNet for SimNet {
             state.links.remove(&network.bridge);
         }
         Ok(ours)
+    }
+
+    async fn cut(&self, _: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError> {
+        self.0.lock().cuts.insert(chain.to_owned(), cut.clone());
+        Ok(())
+    }
+
+    async fn dropped(&self, _: &str, chain: &str) -> Result<Option<u64>, HostNetError> {
+        Ok(self.0.lock().cuts.get(chain).map(|_| 0))
+    }
+
+    async fn mend(&self, _: &str, chain: &str) -> Result<(), HostNetError> {
+        self.0.lock().cuts.remove(chain);
+        Ok(())
+    }
+
+    async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection {
+        let found = {
+            let state = self.0.lock();
+            let mut domains = state.domains.values();
+            domains.find_map(|domain| domain.answers_at(address, port))
+        };
+        match found {
+            Some(true) => Connection::Open,
+            Some(false) => Connection::Refused,
+            None => {
+                tokio::time::sleep(within).await;
+                Connection::TimedOut
+            }
+        }
     }
 
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {

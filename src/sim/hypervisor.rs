@@ -188,7 +188,8 @@ impl Hypervisor for SimHypervisor {
         match (action, power) {
             (PowerAction::Start, Power::ShutOff | Power::Crashed) => state.boot(target.uuid),
             (PowerAction::Start, _)
-            | (PowerAction::Shutdown | PowerAction::Destroy, Power::ShutOff) => {}
+            | (PowerAction::Shutdown | PowerAction::Destroy | PowerAction::Kill, Power::ShutOff) => {
+            }
             (PowerAction::Suspend | PowerAction::Resume | PowerAction::Reset, Power::ShutOff) => {
                 return Err(refused("domain is not running"));
             }
@@ -196,6 +197,12 @@ impl Hypervisor for SimHypervisor {
             (PowerAction::Shutdown | PowerAction::Destroy, _) => {
                 let domain = our_domain(&mut state, target)?;
                 domain.power = Power::ShutOff;
+                domain.answers_at = None;
+                domain.guest.stop();
+            }
+            (PowerAction::Kill, _) => {
+                let domain = our_domain(&mut state, target)?;
+                domain.power = Power::Crashed;
                 domain.answers_at = None;
                 domain.guest.stop();
             }

@@ -1,6 +1,7 @@
 //! The state behind all simulated drivers.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::capture::Saved;
 use super::{SimGuest, SimHypervisor, SimNet};
 use crate::clock::Clock;
 use crate::guest::Guest;
-use crate::hostnet::Link;
+use crate::hostnet::{Cut, Link};
 use crate::hypervisor::Power;
 use crate::lab::{Drivers, GuestWays, Nobody, Way};
 use crate::model::Mark;
@@ -62,6 +63,8 @@ pub(super) struct SimDomain {
 pub(super) struct Inside {
     pub(super) state: GuestState,
     pub(super) next_pid: u32,
+    /// When nova-compute records that an instance without a process has stopped.
+    pub(super) due: BTreeMap<String, Instant>,
 }
 
 #[derive(Debug)]
@@ -71,6 +74,7 @@ pub(super) struct State {
     pub(super) domains: BTreeMap<Uuid, SimDomain>,
     pub(super) links: BTreeMap<String, Link>,
     pub(super) tables: Vec<(String, String)>,
+    pub(super) cuts: BTreeMap<String, Cut>,
     pub(super) sabotage: Vec<Sabotage>,
 }
 
@@ -90,6 +94,7 @@ impl SimWorld {
             domains: BTreeMap::new(),
             links: BTreeMap::new(),
             tables: Vec::new(),
+            cuts: BTreeMap::new(),
             sabotage: Vec::new(),
         };
         Self {
@@ -118,6 +123,34 @@ impl SimWorld {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SimDomain {
+    /// Whether something answers on a port at one of this domain's addresses; nothing where that is not here, or nobody is
+    /// there to refuse it.
+    pub(super) fn answers_at(&self, address: Ipv4Addr, port: u16) -> Option<bool> {
+        let config: HostConfig = serde_json::from_str(self.spec.config.as_deref()?).ok()?;
+        let mut addresses = config.nics.iter().flat_map(|nic| &nic.addresses);
+        addresses.find(|(own, _)| *own == address)?;
+        let up =
+            self.power == Power::Running && self.answers_at.is_some_and(|at| at <= Instant::now());
+        if !up {
+            return None;
+        }
+        let state = &self.guest.state;
+        let service = config.services.iter().any(|service| {
+            let runs = |one: &crate::wire::ServiceState| one.name == service.name && one.healthy;
+            service.ports.contains(&port) && state.services.iter().any(runs)
+        });
+        let instances = config.compute.iter().flat_map(|compute| &compute.instances);
+        let instance = instances
+            .filter(|one| one.ports.contains(&port))
+            .any(|one| {
+                let mut known = state.instances.iter();
+                known.any(|known| known.name == one.name && known.process.is_some())
+            });
+        Some(service || instance)
     }
 }
 

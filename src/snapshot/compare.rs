@@ -101,7 +101,14 @@ fn words(state: &GuestState) -> BTreeMap<String, String> {
     });
     let reserved = state.reserved_mib.map(|mib| format!("{mib}MiB"));
     let reserved = reserved.map(|mib| ("the reserved memory".to_owned(), mib));
-    services.chain(instances).chain(reserved).collect()
+    let resume = state
+        .resume
+        .map(|resume| ("resuming at boot".to_owned(), resume.to_string()));
+    services
+        .chain(instances)
+        .chain(reserved)
+        .chain(resume)
+        .collect()
 }
 
 fn states(name: &str, was: &GuestState, now: &GuestState) -> Vec<String> {

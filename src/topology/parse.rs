@@ -412,10 +412,14 @@ impl Parser<'_> {
         let mut fields = self.reader.fields(node, "the instance")?;
         let name = self.needed(&mut fields, "name", path, "name");
         let flavor = self.needed(&mut fields, "flavor", path, "name");
+        let ports = self.list(&mut fields, "ports", path, |parser, item, _| {
+            parser.reader.scalar(item, "port")
+        });
         fields.finish(self.reader);
         Some(Instance {
             name: name?,
             flavor: flavor?,
+            ports,
         })
     }
 

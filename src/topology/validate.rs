@@ -201,15 +201,29 @@ impl Validator<'_> {
             self.image(host, &path);
             self.nics(host, &path);
             let mut ports: BTreeMap<u16, &str> = BTreeMap::new();
-            for (index, service) in host.services.iter().enumerate() {
-                for port in &service.ports {
-                    if let Some(holder) = ports.insert(*port, service.name.as_str()) {
+            let services = host
+                .services
+                .iter()
+                .map(|one| (one.name.as_str(), &one.ports));
+            let instances = host
+                .instances
+                .iter()
+                .map(|one| (one.name.as_str(), &one.ports));
+            let (services, instances) = (services.enumerate(), instances.enumerate());
+            let all = services
+                .map(|(index, one)| (format!("{path}.services.{index}.ports"), one))
+                .chain(
+                    instances.map(|(index, one)| (format!("{path}.instances.{index}.ports"), one)),
+                );
+            for (path, (name, wanted)) in all {
+                for port in wanted {
+                    if let Some(holder) = ports.insert(*port, name) {
                         let error = TopologyError::PortTaken {
                             host: host.name.to_string(),
                             port: *port,
                             holder: holder.to_owned(),
                         };
-                        self.wrong(&format!("{path}.services.{index}.ports"), error);
+                        self.wrong(&path, error);
                     }
                 }
             }

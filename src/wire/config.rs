@@ -77,4 +77,7 @@ pub struct InstanceConfig {
     pub flavor_mib: u64,
     /// The memory its process maps, MiB as run (scaled).
     pub memory_mib: u64,
+    /// TCP ports that it answers on, at its host's addresses.
+    #[serde(default)]
+    pub ports: Vec<u16>,
 }

@@ -93,6 +93,11 @@ pub enum Request {
         /// Full-size MiB.
         reserved_mib: u64,
     },
+    /// Sets nova-compute's `resume_guests_state_on_host_boot`, which lasts over reboots.
+    ComputeResume {
+        /// Whether instances that are recorded ACTIVE are started when the host boots.
+        resume: bool,
+    },
     /// Creates and starts an instance.
     InstanceBoot(InstanceConfig),
     /// Removes an instance and kills its process.

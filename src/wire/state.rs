@@ -17,6 +17,9 @@ pub struct GuestState {
     pub services: Vec<ServiceState>,
     /// nova-compute's `reserved_host_memory_mb`, full-size, where the host computes.
     pub reserved_mib: Option<u64>,
+    /// nova-compute's `resume_guests_state_on_host_boot`, where the host computes.
+    #[serde(default)]
+    pub resume: Option<bool>,
     /// Instances, as nova-compute records them.
     pub instances: Vec<InstanceState>,
     /// The last lines of nova-compute's log, oldest first.

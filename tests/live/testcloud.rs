@@ -70,6 +70,7 @@ fn oom_openstack1_shows_the_incident_its_cure_and_its_cause() {
     a_cure_that_does_not_cure_fails(&lab);
     an_interrupted_run_is_undone(&lab);
     a_killed_run_blocks_until_it_is_recovered(&lab);
+    a_killed_run_is_put_back_by_whoever_stands_by(&lab);
 }
 
 fn the_lab_is_as_before(lab: &TestLab) {
@@ -124,14 +125,9 @@ fn an_interrupted_run_is_undone(lab: &TestLab) {
 }
 
 fn a_killed_run_blocks_until_it_is_recovered(lab: &TestLab) {
-    let mut child = lab.spawn(&["scenario", "oom-openstack1", "--variant", "fix"]);
-    // Its first act is done once it boots instances.
-    crate::support::wait_for("its first act", Duration::from_secs(60), || {
-        let listed = lab.json(&["status"])["hosts"].to_string();
-        listed.contains("\"fill-").then_some(())
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
+    // Nobody stands by.
+    let mut alone = lab.command(&["scenario", "oom-openstack1", "--variant", "fix"]);
+    kill_in_the_middle(lab, alone.env("TWIN_ALONE", "1"));
     let blocked = lab.run(&["scenario", "oom-openstack1"]);
     assert_eq!(blocked.status.code(), Some(5), "{}", text(&blocked.stderr));
     assert!(text(&blocked.stderr).contains("twin recover"));
@@ -142,11 +138,47 @@ fn a_killed_run_blocks_until_it_is_recovered(lab: &TestLab) {
         serde_json::json!([]),
         "a second recover has nothing to do"
     );
+    well_again(lab);
+    the_lab_is_as_before(lab);
+}
+
+/// Starts a run and kills it once it boots instances.
+fn kill_in_the_middle(lab: &TestLab, command: &mut std::process::Command) {
+    let mut child = command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    crate::support::wait_for("its first act", Duration::from_secs(60), || {
+        let listed = lab.json(&["status"])["hosts"].to_string();
+        listed.contains("\"fill-").then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn well_again(lab: &TestLab) {
     crate::support::wait_for("as before", Duration::from_secs(60), || {
         let status = lab.json(&["status"]);
-        let ill =
-            status.to_string().contains("\"starting\"") || status.to_string().contains("\"down\"");
-        (!ill).then_some(())
+        let ill = [
+            "\"starting\"",
+            "\"down\"",
+            "\"fill-",
+            "SHUTOFF",
+            "\"dirty\":true",
+        ];
+        let told = status.to_string();
+        (!ill.iter().any(|word| told.contains(word))).then_some(())
     });
+}
+
+/// Whoever stands by puts a dead run back without being asked.
+fn a_killed_run_is_put_back_by_whoever_stands_by(lab: &TestLab) {
+    let mut run = lab.command(&["scenario", "oom-openstack1", "--variant", "fix"]);
+    kill_in_the_middle(lab, &mut run);
+    well_again(lab);
+    // What is left is the run's baseline, which recover compares the lab with and removes.
+    let recovered = lab.json(&["recover"]);
+    assert_eq!(recovered["runs"], serde_json::json!([]), "{recovered}");
     the_lab_is_as_before(lab);
 }

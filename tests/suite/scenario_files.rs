@@ -88,6 +88,21 @@ fn each_kind_of_mistake_is_found_with_its_cure() {
             "several steps",
         ),
     ];
+    let cases = cases.into_iter().chain([
+        (
+            "one-work",
+            GOOD.replace("steps: [{id: fill,", "steps: [{id: fill, wait: p,"),
+            "each with one of them",
+        ),
+        (
+            "not-together",
+            GOOD.replace(
+                "steps: [",
+                "steps: [{id: both, together: [{id: calm, pause: 1s}]}, ",
+            ),
+            "steps of their own",
+        ),
+    ]);
     let mut covered = BTreeSet::new();
     for (code, text, cure) in cases {
         let found = problems(&text);

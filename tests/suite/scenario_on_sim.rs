@@ -232,7 +232,14 @@ async fn what_a_dead_run_left_blocks_the_next_until_it_is_recovered() {
     journal.begin_run("dead", lab, "sim-fill", 1).unwrap();
     let captured = r#"{"host":"a","reserved_mib":512}"#;
     journal
-        .intend_act("dead", "bug", "reserve", "compute-reserve", captured)
+        .intend_act(&twin::journal::Intent {
+            run: "dead",
+            variant: "bug",
+            step: "reserve",
+            action: "compute-reserve",
+            undo: captured,
+            lift_at: None,
+        })
         .unwrap();
     let world = World {
         drivers,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::reboot::{RebootMode, reboot};
-use twin::wire::{GuestState, HostConfig, InstanceConfig, PROTOCOL, Reply, Request};
+use twin::wire::{GuestState, HostConfig, PROTOCOL, Reply, Request};
 
 use crate::channel::{self, Outlet};
 use crate::exec::Programs;
@@ -267,17 +267,8 @@ impl Agent {
             }
             Request::ServicesRun { names } => self.services.run_exactly(&names)?,
             Request::ComputeReserve { reserved_mib } => self.nova.reserve(reserved_mib)?,
-            Request::InstanceBoot(InstanceConfig {
-                name,
-                flavor_mib,
-                memory_mib,
-            }) => {
-                self.nova.boot(&InstanceConfig {
-                    name,
-                    flavor_mib,
-                    memory_mib,
-                })?;
-            }
+            Request::ComputeResume { resume } => self.nova.resume(resume)?,
+            Request::InstanceBoot(instance) => self.nova.boot(&instance)?,
             Request::InstanceDelete { name } => self.nova.delete(&name),
             Request::InstanceStart { name } => self.nova.launch(&name)?,
             Request::InstanceStop { name } => self.nova.stop(&name)?,
@@ -304,6 +295,7 @@ impl Agent {
             memory: procfs::memory(),
             services: self.services.states(),
             reserved_mib: self.nova.reserved_mib(),
+            resume: self.nova.resumes(),
             instances,
             nova_log,
         }

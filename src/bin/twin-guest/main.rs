@@ -6,6 +6,7 @@
 //!  (process 1)  init    mounts, kernel modules, reaps; starts and restarts the agent
 //!  agent        agent   network, disk, the channel to twin, services, nova-compute's records
 //!  hold         holder  one service's or instance's process: its name, its memory, its ports
+//!  connect      probe   one TCP connection, and how it went
 //!  talk, dirty  load    numbered messages between hosts, writes to memory: what baselines are tried with
 //! ```
 //!
@@ -14,6 +15,7 @@
 mod agent;
 mod boot;
 mod channel;
+mod connect;
 mod dirty;
 mod exec;
 mod hold;
@@ -37,7 +39,11 @@ fn main() -> ExitCode {
         Some("hold") => hold::run(&arguments[1..]),
         Some("talk") => talk::run(&arguments[1..]),
         Some("dirty") => dirty::run(&arguments[1..]),
-        _ => Err("usage: twin-guest agent [--under-systemd] | hold .. | talk .. | dirty ..".into()),
+        Some("connect") => connect::run(&arguments[1..]),
+        _ => Err(
+            "usage: twin-guest agent [--under-systemd] | hold .. | talk .. | dirty .. | connect .."
+                .into(),
+        ),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,4 +52,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes one line to whoever reads.
+fn say(line: &str) {
+    use std::io::Write;
+    // Without a reader there is nobody to tell.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -43,6 +43,8 @@ const LOG_LINES: usize = 50;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Record {
     reserved_mib: Option<u64>,
+    #[serde(default)]
+    resume: Option<bool>,
     instances: BTreeMap<String, InstanceRecord>,
 }
 
@@ -52,6 +54,8 @@ struct InstanceRecord {
     memory_mib: u64,
     vm_state: VmState,
     last_pid: Option<u32>,
+    #[serde(default)]
+    ports: Vec<u16>,
 }
 
 #[derive(Debug, Default)]
@@ -78,10 +82,12 @@ impl Nova {
         time_scale: u32,
     ) -> (Self, Vec<String>) {
         let file = directory.join("nova.json");
-        let record = fs::read(&file)
+        let record: Record = fs::read(&file)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
+        let configured = config.as_ref().is_some_and(|config| config.resume);
+        let resume = config.is_some() && record.resume.unwrap_or(configured);
         let nova = Self {
             state: Arc::new(Mutex::new(State {
                 record,
@@ -89,7 +95,7 @@ impl Nova {
             })),
             file,
         };
-        let resumed: Vec<String> = if config.as_ref().is_some_and(|config| config.resume) {
+        let resumed: Vec<String> = if resume {
             let state = locked(&nova.state);
             state
                 .record
@@ -193,6 +199,7 @@ impl Nova {
                 memory_mib: instance.memory_mib,
                 vm_state: VmState::Active,
                 last_pid: None,
+                ports: instance.ports.clone(),
             };
             state.record.instances.insert(instance.name.clone(), record);
         }
@@ -216,7 +223,7 @@ impl Nova {
             touch_now: false,
             // As qemu has it under libvirt 9.0 (shared/facts.md 2).
             oom_score_adj: 0,
-            ports: Vec::new(),
+            ports: record.ports.clone(),
         };
         let (nova, ended) = (self.clone(), name.to_owned());
         let holder = Holder::start(&holding, move |pid| nova.process_ended(&ended, pid))?;
@@ -310,6 +317,24 @@ impl Nova {
         state.record.reserved_mib = Some(reserved_mib);
         self.store(&mut state);
         Ok(())
+    }
+
+    /// Sets `resume_guests_state_on_host_boot`, which lasts over reboots.
+    pub(crate) fn resume(&self, resume: bool) -> Result<(), String> {
+        let mut state = locked(&self.state);
+        if state.config.is_none() {
+            return Err("this host does not compute".into());
+        }
+        state.record.resume = Some(resume);
+        self.store(&mut state);
+        Ok(())
+    }
+
+    /// Whether instances are resumed when the host boots, where it computes.
+    pub(crate) fn resumes(&self) -> Option<bool> {
+        let state = locked(&self.state);
+        let configured = state.config.as_ref()?.resume;
+        Some(state.record.resume.unwrap_or(configured))
     }
 
     /// The reserved memory in full-size MiB, where the host computes.

@@ -7,6 +7,7 @@ pub(crate) mod destroy;
 pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod exec;
+pub(crate) mod halt;
 pub(crate) mod power;
 pub(crate) mod recover;
 pub(crate) mod release;
@@ -36,6 +37,9 @@ use crate::snapshot::{self as baselines, Set, SnapshotError};
 /// How long `recover` waits for whoever has the lab's lock, and between two tries.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 const LOCK_LOOK: Duration = Duration::from_millis(100);
+
+/// How often a run looks whether it is halted.
+const HALT_LOOK: Duration = Duration::from_millis(200);
 
 /// What every verb is given.
 pub(crate) struct Context<'c> {
@@ -167,6 +171,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
         Verb::Runs(flags) => runs::run(&context, flags).await,
         Verb::Report(flags) => report::run(&context, flags),
         Verb::Recover(flags) => recover::run(&context, flags).await,
+        Verb::Halt(flags) => halt::run(&context, flags).await,
         Verb::Schema(flags) => schema::run(ui, flags),
         Verb::Completions(flags) => completions::run(ui, flags),
     };
@@ -221,8 +226,8 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Listens from now on until dropped.
-    pub(crate) fn listen() -> Self {
+    /// Listens from now on until dropped; where a state directory is given, `twin halt` asks for the end too.
+    pub(crate) fn listen(halt: Option<Layout>) -> Self {
         let (interrupt, receiver) = watch::channel(false);
         let listener = tokio::spawn(async move {
             let terminate = signal(SignalKind::terminate());
@@ -234,6 +239,7 @@ impl Interrupt {
                 _ = tokio::signal::ctrl_c() => {}
                 _ = terminate.recv() => {}
                 _ = hang_up.recv() => {}
+                () = halted(halt) => {}
             }
             // A verb that has ended takes no notice.
             let _ = interrupt.send(true);
@@ -248,6 +254,16 @@ impl Interrupt {
     /// Turns true when the end is asked for.
     pub(crate) const fn receiver(&self) -> &watch::Receiver<bool> {
         &self.receiver
+    }
+}
+
+/// Returns once runs are halted; never without a place to look.
+async fn halted(halt: Option<Layout>) {
+    let Some(layout) = halt else {
+        return std::future::pending().await;
+    };
+    while layout.halted().is_none() {
+        tokio::time::sleep(HALT_LOOK).await;
     }
 }
 

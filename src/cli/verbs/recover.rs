@@ -1,5 +1,7 @@
 //! `twin recover`.
 
+use std::time::Duration;
+
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::instrument;
@@ -7,11 +9,17 @@ use tracing::instrument;
 use super::{Context, DONE};
 use crate::cli::failure::{Failure, code};
 use crate::cli::guard::other_died;
-use crate::lab::Silent;
+use crate::lab::{Found, Silent};
 use crate::report::{RecoverDocument, RecoveredRun};
-use crate::scenario::{self, World};
+use crate::scenario::{self, Recovered, World};
 use crate::snapshot;
 use crate::units::Seed;
+
+/// How often the one who stands by looks for faults that are overdue.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a living twin has to put a fault back itself, once its time is over.
+const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
@@ -27,13 +35,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     }
     let (found, _lock) = context.locked_lab_in_time("recover").await?;
     let journal = context.journal()?;
-    let world = World {
-        drivers: context.drivers().clone(),
-        layout: context.layout.clone(),
-        found,
-        seed: Seed(0),
-        run: String::new(),
-    };
+    let world = world(context, found);
     let watch = context.ui.watch();
     let set = context.set(&world.found, &journal, watch.as_ref());
     // What was done to the hosts is put back in hosts that are whole.
@@ -88,23 +90,78 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     Ok(if clean { code::DONE } else { code::DIRTY })
 }
 
-/// What the one who stands by does.
+/// What the one who stands by does: while the other twin lives, it puts back what should be and is not; should that die, all.
 async fn stand_by(context: &Context<'_>) -> Result<u8, Failure> {
     // A terminal that is closed is not its own.
     let _hang_up = signal(SignalKind::hangup());
-    let died = tokio::task::spawn_blocking(other_died).await;
-    if !died.is_ok_and(|died| died) {
-        return DONE;
+    let mut waiting = tokio::task::spawn_blocking(other_died);
+    loop {
+        tokio::select! {
+            died = &mut waiting => {
+                if !died.is_ok_and(|died| died) {
+                    return DONE;
+                }
+                break;
+            }
+            () = tokio::time::sleep(LOOK) => lift_overdue(context).await,
+        }
     }
     let (found, _lock) = context.locked_lab_in_time("recover").await?;
     let journal = context.journal()?;
-    let set = context.set(&found, &journal, &Silent);
-    let finished = snapshot::recover(set).await?;
+    let world = world(context, found);
+    let finished = snapshot::recover(context.set(&world.found, &journal, &Silent)).await?;
     for done in &finished.done {
         tracing::info!(done, "finished for a twin that died");
     }
     for left in &finished.left {
         tracing::warn!(left, "not finished for a twin that died");
     }
+    let mut whole = finished.left.is_empty();
+    for run in scenario::recover(&world, &journal).await? {
+        let run_id = &run.run;
+        for (step, done) in &run.undone {
+            tracing::info!(run_id, step, done, "put back for a twin that died");
+        }
+        for (step, why) in &run.left {
+            tracing::warn!(run_id, step, why, "not put back for a twin that died");
+        }
+        whole &= run.left.is_empty();
+    }
+    if whole {
+        for done in scenario::clear(&world, &journal, &Silent).await? {
+            tracing::info!(done, "compared for a twin that died");
+        }
+    }
     DONE
+}
+
+/// Puts back faults whose time is over, where the twin that made them hangs.
+async fn lift_overdue(context: &Context<'_>) {
+    let Some(journal) = context.journal_if_there() else {
+        return;
+    };
+    // It is nearly always nothing, and then the hypervisor is not asked.
+    let over = journal.overdue_acts(None, context.drivers().clock.now());
+    if !over.is_ok_and(|acts| !acts.is_empty()) {
+        return;
+    }
+    let Ok(found) = context.lab().await else {
+        return;
+    };
+    let world = world(context, found);
+    match scenario::lift_overdue(&world, &journal, GRACE).await {
+        Ok(lifted) if lifted == Recovered::default() => {}
+        Ok(lifted) => tracing::warn!(?lifted, "put back for a twin that hangs"),
+        Err(error) => tracing::error!(%error, "nothing can be put back for a twin that hangs"),
+    }
+}
+
+fn world(context: &Context<'_>, found: Found) -> World {
+    World {
+        drivers: context.drivers().clone(),
+        layout: context.layout.clone(),
+        found,
+        seed: Seed(0),
+        run: String::new(),
+    }
 }

@@ -1,15 +1,29 @@
 //! `twin report`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
-use super::{Context, DONE};
+use super::{Context, DONE, no_document};
 use crate::cli::failure::Failure;
-use crate::report::{ScenarioDocument, scenario_text};
+use crate::report::{ScenarioDocument, scenario_html, scenario_junit, scenario_text};
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
     /// The run; the last one when not given.
     pub(crate) run: Option<String>,
+    /// As one HTML file that needs nothing else.
+    #[arg(long, conflicts_with = "junit")]
+    pub(crate) html: bool,
+    /// As `JUnit` XML.
+    #[arg(long)]
+    pub(crate) junit: bool,
+    /// Writes to this file instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Writes the HTML file below the state directory and opens it.
+    #[arg(long, conflicts_with_all = ["junit", "output"])]
+    pub(crate) open: bool,
 }
 
 pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
@@ -35,7 +49,59 @@ pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
             vec!["`twin recover` puts back what it left".into()],
         ));
     };
-    context.ui.text(&scenario_text(&document));
+    if flags.open {
+        let file = context.layout.state().join("reports");
+        let file = file.join(format!("{}.html", document.run));
+        write(&file, &scenario_html(&document))?;
+        context.ui.text(&format!("{}\n", file.display()));
+        return open(&file);
+    }
+    let text = if flags.html {
+        no_document(context.ui, "report --html")?;
+        scenario_html(&document)
+    } else if flags.junit {
+        no_document(context.ui, "report --junit")?;
+        scenario_junit(&document)
+    } else {
+        scenario_text(&document)
+    };
+    match &flags.output {
+        Some(file) => write(file, &text)?,
+        None if flags.html || flags.junit => context.ui.bytes(text.as_bytes()),
+        None => context.ui.text(&text),
+    }
     context.ui.document(&document);
     DONE
+}
+
+fn write(file: &std::path::Path, text: &str) -> Result<(), Failure> {
+    let made = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+    made.and_then(|()| std::fs::write(file, text))
+        .map_err(|error| {
+            let cure = "give --output a file in a directory of your own".to_owned();
+            Failure::machine(
+                format!("{} cannot be written: {error}", file.display()),
+                vec![cure],
+            )
+        })
+}
+
+/// Has the desktop open a file.
+fn open(file: &std::path::Path) -> Result<u8, Failure> {
+    let opened = std::process::Command::new("xdg-open")
+        .arg(file)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status();
+    match opened {
+        Ok(status) if status.success() => DONE,
+        other => {
+            let why = other.map_or_else(|error| error.to_string(), |status| status.to_string());
+            let cure = format!("open {} in a browser", file.display());
+            Err(Failure::machine(
+                format!("xdg-open did not open it: {why}"),
+                vec![cure],
+            ))
+        }
+    }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         ClockChoice::Keep => Clocks::Keep,
         ClockChoice::Host => Clocks::Host,
     };
-    let interrupt = Interrupt::listen();
+    let interrupt = Interrupt::listen(None);
     let restored =
         snapshot::restore(set, flags.name.as_str(), clocks, interrupt.receiver()).await?;
     for host in &restored.hosts {

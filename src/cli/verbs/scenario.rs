@@ -52,6 +52,9 @@ pub(crate) struct Flags {
     /// What is done where the undo is not enough: nothing more, or the baseline from before the run is restored.
     #[arg(long, value_enum, default_value = "report")]
     pub(crate) on_failure: OnFailure,
+    /// Leaves the failure in place, to be looked at; `twin recover` puts it back. Of one variant.
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// The seed of its random choices; chosen when not given.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<Seed>,
@@ -106,6 +109,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         set,
         restore_on_failure: flags.on_failure == OnFailure::Restore,
         self_test: None,
+        keep: flags.keep,
     };
     let (found, lock) = lab_of(context, flags.dry_run).await?;
     let seed = flags
@@ -120,7 +124,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         run,
     };
     if flags.dry_run {
-        return dry_run(context, &scenario, &choice, &world, &source);
+        return dry_run(context, &scenario, &choice, &world, &source).await;
     }
     let done = carry_out(context, &scenario, choice, &world, &source).await;
     drop(lock);
@@ -249,7 +253,7 @@ fn wrapped(text: &str, width: usize) -> String {
     lines.join("\n")
 }
 
-fn dry_run(
+async fn dry_run(
     context: &Context<'_>,
     scenario: &Scenario,
     choice: &Choice,
@@ -280,9 +284,17 @@ fn dry_run(
             context.ui.text(&format!(
                 "  {:<12} {}, within {:?}\n",
                 step.id,
-                step.action.describe(),
+                step.describe(),
                 step.within
             ));
+            for (id, action) in step.actions() {
+                // Reading what the undo needs changes nothing, and tells whether the target is there.
+                let undo = match action.capture(world).await {
+                    Ok(captured) => format!("undo sets {captured}"),
+                    Err(error) => format!("would be refused: {error}"),
+                };
+                context.ui.text(&format!("  {:<12}   {id}: {undo}\n", ""));
+            }
         }
         for (probe, expected) in &resolved.expect {
             context
@@ -307,7 +319,7 @@ async fn carry_out(
         choice.self_test = self_test(drivers, layout, accelerator, true).await?;
     }
     let progress = context.ui.watch();
-    let interrupt = Interrupt::listen();
+    let interrupt = Interrupt::listen(Some(context.layout.clone()));
     let outcome = scenario::run(
         scenario,
         &choice,
@@ -340,6 +352,13 @@ fn failure_of(error: ScenarioError, source: &Source) -> Failure {
     let message = error.to_string();
     match error {
         ScenarioError::Lab(error) => error.into(),
+        ScenarioError::Halted { .. } => Failure::machine(
+            message,
+            vec!["`twin halt --lift` lets runs begin again".into()],
+        ),
+        ScenarioError::KeepOne { .. } => {
+            Failure::usage(message, vec!["name it: --variant NAME".into()])
+        }
         ScenarioError::Dirty { .. } => {
             Failure::dirty(message, vec!["`twin recover` puts it back".into()])
         }

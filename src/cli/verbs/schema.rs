@@ -39,6 +39,8 @@ pub(crate) enum Name {
     Restore,
     /// Of `twin recover`.
     Recover,
+    /// Of `twin halt`.
+    Halt,
     /// Of any failure.
     Error,
 }
@@ -66,6 +68,7 @@ fn schema(name: Name) -> Schema {
         Name::Verify => schema_for!(report::VerifyDocument),
         Name::Restore => schema_for!(report::RestoreDocument),
         Name::Recover => schema_for!(report::RecoverDocument),
+        Name::Halt => schema_for!(report::HaltDocument),
         Name::Error => schema_for!(report::ErrorDocument),
     }
 }

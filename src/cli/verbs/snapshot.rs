@@ -118,7 +118,7 @@ async fn create(
     let accelerator = found.record.accelerator;
     let drivers = context.drivers();
     let tested = snapshot::self_test(drivers, &context.layout, accelerator, any_runs).await?;
-    let interrupt = Interrupt::listen();
+    let interrupt = Interrupt::listen(None);
     let created = snapshot::create(*set, &request, tested.as_ref(), interrupt.receiver()).await?;
     let manifest = &created.manifest;
     for reason in &manifest.reasons {

@@ -116,6 +116,8 @@ pub(super) fn power(
             other => other?,
         },
         PowerAction::Shutdown | PowerAction::Destroy => {}
+        PowerAction::Kill if active => kill_process(target)?,
+        PowerAction::Kill => {}
         PowerAction::Reset => drop(domain.reset()?),
         PowerAction::Suspend if state == Power::Paused => {}
         PowerAction::Suspend => drop(domain.suspend()?),
@@ -123,6 +125,46 @@ pub(super) fn power(
         PowerAction::Resume => drop(domain.resume()?),
     }
     Ok(())
+}
+
+/// Kills the process of a domain, which is known by the UUID on its command line.
+fn kill_process(target: Target) -> Result<(), Failure> {
+    let uuid = target.uuid.to_string();
+    let is_ours = |pid: &str| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        let flag = words.iter().position(|word| *word == b"-uuid");
+        let qemu = words.first().is_some_and(|name| {
+            let name = String::from_utf8_lossy(name);
+            name.rsplit('/')
+                .next()
+                .is_some_and(|name| name.starts_with("qemu"))
+        });
+        qemu && flag.is_some_and(|at| {
+            words
+                .get(at + 1)
+                .is_some_and(|word| *word == uuid.as_bytes())
+        })
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let pid = names
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        .find(|pid| is_ours(pid))
+        .and_then(|pid| pid.parse().ok());
+    let Some(pid) = pid else {
+        let what = format!("a process of domain {uuid} on this machine");
+        return Err(HypervisorError::NotFound { what }.into());
+    };
+    let signal = nix::sys::signal::Signal::SIGKILL;
+    match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+        Err(error) => Err(HypervisorError::Refused {
+            what: format!("killing process {pid}"),
+            why: error.to_string(),
+        }
+        .into()),
+    }
 }
 
 /// Tells whether a domain runs.

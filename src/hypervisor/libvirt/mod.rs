@@ -176,6 +176,7 @@ impl Hypervisor for Libvirt {
             PowerAction::Start => "starting a domain",
             PowerAction::Shutdown => "shutting a domain down",
             PowerAction::Destroy => "destroying a domain",
+            PowerAction::Kill => "killing a domain's process",
             PowerAction::Reset => "resetting a domain",
             PowerAction::Suspend => "suspending a domain",
             PowerAction::Resume => "resuming a domain",

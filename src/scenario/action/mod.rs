@@ -1,9 +1,26 @@
 //! What can be done to a lab. One file an action, and a line in [`ALL`].
 
+mod clock_step;
 mod compute_reserve;
+mod compute_resume;
+mod default_route;
+mod file_change;
+mod host_autostart;
+mod host_power;
+pub(super) mod inside;
 mod instance_fill;
+mod instance_kill;
 mod instance_touch;
+mod net_emulate;
+mod nic_down;
+mod partition;
+mod pod;
+mod policy_route;
 mod service_run;
+mod service_stop;
+
+pub(super) use instance_kill::instance;
+pub(super) use pod::TABLE as POD_TABLE;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -74,6 +91,57 @@ const ALL: &[(&str, ParseFn, UndoFn)] = &[
         compute_reserve::NAME,
         compute_reserve::parse,
         |world, captured| Box::pin(compute_reserve::undo(world, captured)),
+    ),
+    (
+        compute_resume::NAME,
+        compute_resume::parse,
+        |world, captured| Box::pin(compute_resume::undo(world, captured)),
+    ),
+    (
+        default_route::NAME,
+        default_route::parse,
+        |world, captured| Box::pin(default_route::undo(world, captured)),
+    ),
+    (nic_down::NAME, nic_down::parse, |world, captured| {
+        Box::pin(nic_down::undo(world, captured))
+    }),
+    (clock_step::NAME, clock_step::parse, |world, captured| {
+        Box::pin(clock_step::undo(world, captured))
+    }),
+    (partition::NAME, partition::parse, |world, captured| {
+        Box::pin(partition::undo(world, captured))
+    }),
+    (
+        service_stop::NAME,
+        service_stop::parse,
+        |world, captured| Box::pin(service_stop::undo(world, captured)),
+    ),
+    (pod::NAME, pod::parse, |world, captured| {
+        Box::pin(pod::undo(world, captured))
+    }),
+    (file_change::NAME, file_change::parse, |world, captured| {
+        Box::pin(file_change::undo(world, captured))
+    }),
+    (net_emulate::NAME, net_emulate::parse, |world, captured| {
+        Box::pin(net_emulate::undo(world, captured))
+    }),
+    (
+        policy_route::NAME,
+        policy_route::parse,
+        |world, captured| Box::pin(policy_route::undo(world, captured)),
+    ),
+    (
+        host_autostart::NAME,
+        host_autostart::parse,
+        |world, captured| Box::pin(host_autostart::undo(world, captured)),
+    ),
+    (host_power::NAME, host_power::parse, |world, captured| {
+        Box::pin(host_power::undo(world, captured))
+    }),
+    (
+        instance_kill::NAME,
+        instance_kill::parse,
+        |world, captured| Box::pin(instance_kill::undo(world, captured)),
     ),
     (
         instance_fill::NAME,

@@ -3,8 +3,12 @@
 //! A probe is told the state before the first step ([`Probe::begin`]) and then asked again and again. It fires once what
 //! it looks for has happened; what it saw is its evidence, with the source that it comes from.
 
+mod domain_state;
+mod instance_state;
 mod kernel_log;
 mod oom_victim;
+mod packet_capture;
+mod packets;
 mod scheduler_refused;
 mod tcp;
 mod victim_status;
@@ -24,6 +28,8 @@ use crate::report::EvidenceDocument;
 pub struct Seen {
     /// What the scheduler refused, by step.
     pub refused: Vec<(String, String)>,
+    /// The steps that have ended.
+    pub done: Vec<String>,
 }
 
 /// What a probe found.
@@ -54,8 +60,12 @@ type ParseFn = fn(&Node, &mut Reader) -> Option<Box<dyn Probe>>;
 
 /// The probes.
 const ALL: &[(&str, ParseFn)] = &[
+    (domain_state::NAME, domain_state::parse),
+    (instance_state::NAME, instance_state::parse),
     (kernel_log::NAME, kernel_log::parse),
     (oom_victim::NAME, oom_victim::parse),
+    (packet_capture::NAME, packet_capture::parse),
+    (packets::NAME, packets::parse),
     (scheduler_refused::NAME, scheduler_refused::parse),
     (tcp::NAME, tcp::parse),
     (victim_status::NAME, victim_status::parse),

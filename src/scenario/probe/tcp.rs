@@ -1,25 +1,54 @@
-//! `tcp`: something accepts a connection, as seen from this machine. It fires when nothing does: refused, timed out and
-//! unreachable are told apart in the evidence.
+//! `tcp`: whether something accepts a connection, as seen from this machine or from inside a host. It fires when that is as
+//! given: `open`, `refused`, `timed-out`, `unreachable`, or `down`, which is anything but open.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::net::TcpStream;
 
 use super::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World};
+use crate::scenario::{ActionError, World, action};
+use crate::units::Name;
 
 pub(super) const NAME: &str = "tcp";
 
 /// A connection that takes longer counts as timed out.
 const DEADLINE: Duration = Duration::from_secs(3);
 
+/// How a connection went, or should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Open,
+    Refused,
+    TimedOut,
+    Unreachable,
+    Down,
+}
+
+const WORDS: &[(&str, Outcome)] = &[
+    ("open", Outcome::Open),
+    ("refused", Outcome::Refused),
+    ("timed-out", Outcome::TimedOut),
+    ("unreachable", Outcome::Unreachable),
+    ("down", Outcome::Down),
+];
+
+/// Where a connection comes from.
+#[derive(Debug)]
+struct From {
+    host: String,
+    /// The network namespace in the host.
+    namespace: Option<String>,
+    source: Option<Ipv4Addr>,
+}
+
 #[derive(Debug)]
 struct Tcp {
     address: Ipv4Addr,
     port: u16,
+    is: Outcome,
+    from: Option<From>,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
@@ -30,41 +59,98 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     let port = fields
         .required("port", reader)
         .and_then(|node| reader.scalar(node, "port"));
+    let is = fields.optional("is");
+    let is = is.map_or(Some(Outcome::Down), |node| {
+        reader.choice(node, "outcome", WORDS)
+    });
+    let host = fields.optional("from");
+    let host: Option<Name> = host.and_then(|node| reader.scalar(node, "host name"));
+    let namespace = fields.optional("namespace");
+    let namespace: Option<Name> = namespace.and_then(|node| reader.scalar(node, "name"));
+    let source = fields.optional("source");
+    let source = source.and_then(|node| reader.scalar(node, "address"));
     fields.finish(reader);
     Some(Box::new(Tcp {
         address: address?,
         port: port?,
+        is: is?,
+        from: host.map(|host| From {
+            host: host.to_string(),
+            namespace: namespace.map(|name| name.to_string()),
+            source,
+        }),
     }))
+}
+
+impl Tcp {
+    /// Connects from inside a host.
+    async fn inside(&self, world: &World, from: &From) -> Result<String, ActionError> {
+        let (address, port) = (self.address.to_string(), self.port.to_string());
+        let seconds = DEADLINE.as_secs().to_string();
+        let source = from.source.map(|source| source.to_string());
+        let mut argv = match &from.namespace {
+            Some(namespace) => vec!["ip", "netns", "exec", namespace.as_str()],
+            None => Vec::new(),
+        };
+        argv.extend(["twin-guest", "connect", &address, &port, &seconds]);
+        argv.extend(source.as_deref());
+        // It is off, and says so at once.
+        world.state(&from.host).await?;
+        let said = action::inside::run(world, &from.host, &argv).await?;
+        Ok(said.trim().to_owned())
+    }
+
+    fn source(&self) -> String {
+        let from = self.from.as_ref().map_or_else(
+            || "this machine".to_owned(),
+            |from| {
+                let namespace = from.namespace.as_ref();
+                let namespace =
+                    namespace.map_or_else(String::new, |name| format!(", namespace {name}"));
+                let source = from.source;
+                let source = source.map_or_else(String::new, |source| format!(", as {source}"));
+                format!("{}{namespace}{source}", from.host)
+            },
+        );
+        format!("a connection from {from} to {}:{}", self.address, self.port)
+    }
 }
 
 #[async_trait]
 impl Probe for Tcp {
-    async fn begin(&self, _: &World) -> Result<serde_json::Value, ActionError> {
+    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        if let Some(from) = &self.from {
+            world.host(&from.host)?;
+        }
         Ok(serde_json::Value::Null)
     }
 
     async fn look(
         &self,
-        _: &World,
+        world: &World,
         _: &serde_json::Value,
         _: &Seen,
     ) -> Result<Finding, ActionError> {
-        let outcome =
-            tokio::time::timeout(DEADLINE, TcpStream::connect((self.address, self.port))).await;
-        let what = match outcome {
-            Ok(Ok(_)) => return Ok(Finding::Quiet),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                "refused".to_owned()
+        let said = match &self.from {
+            None => {
+                let hostnet = &world.drivers.hostnet;
+                let went = hostnet.connect(self.address, self.port, DEADLINE).await;
+                went.to_string()
             }
-            Ok(Err(error)) => format!("unreachable: {error}"),
-            Err(_) => "timed out".to_owned(),
+            Some(from) => self.inside(world, from).await?,
         };
-        Ok(Finding::Fired(vec![evidence(
-            format!(
-                "a connection from this machine to {}:{}",
-                self.address, self.port
-            ),
-            what,
-        )]))
+        let word = said.split(':').next().unwrap_or_default();
+        let outcome = WORDS.iter().find(|(known, _)| *known == word);
+        let Some((_, outcome)) = outcome else {
+            return Err(ActionError::Target(format!("{}: {said}", self.source())));
+        };
+        let fires = match self.is {
+            Outcome::Down => *outcome != Outcome::Open,
+            wanted => *outcome == wanted,
+        };
+        if !fires {
+            return Ok(Finding::Quiet);
+        }
+        Ok(Finding::Fired(vec![evidence(self.source(), said)]))
     }
 }

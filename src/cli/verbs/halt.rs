@@ -1,0 +1,98 @@
+//! `twin halt`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, DONE, milliseconds};
+use crate::cli::failure::Failure;
+use crate::lab::{Lock, LockError, find_all};
+use crate::report::HaltDocument;
+
+/// A run that is halted has put back what needs no boot within this.
+const ENDS: Duration = Duration::from_secs(300);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// Lets runs begin again.
+    #[arg(long)]
+    pub(crate) lift: bool,
+}
+
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    let started = std::time::Instant::now();
+    let failed = |error: std::io::Error| {
+        let cure = "run as root, or with a --state-dir of your own".to_owned();
+        Failure::machine(format!("the halt cannot be written: {error}"), vec![cure])
+    };
+    if flags.lift {
+        let was = context.layout.lift_halt().map_err(failed)?;
+        context.ui.text(if was {
+            "runs can begin again\n"
+        } else {
+            "runs were not halted\n"
+        });
+        return tell(context, false, Vec::new(), started);
+    }
+    let since = format!(
+        "{} by process {}",
+        jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        std::process::id()
+    );
+    context.layout.halt(&since).map_err(failed)?;
+    context
+        .ui
+        .text("new runs are refused; `twin halt --lift` lets them begin again\n");
+    let ended = ended(context).await?;
+    for run in &ended {
+        context.ui.text(&format!("ended: {run}\n"));
+    }
+    tell(context, true, ended, started)
+}
+
+/// Waits until no scenario has a lab's lock any more; tells which did.
+async fn ended(context: &Context<'_>) -> Result<Vec<String>, Failure> {
+    let machine = context.drivers().hypervisor.machine().await;
+    let machine = machine.map_err(crate::lab::LabError::from)?.uuid;
+    let mut ended = Vec::new();
+    for found in find_all(context.drivers(), &context.layout).await? {
+        let record = &found.record;
+        let until = std::time::Instant::now() + ENDS;
+        let mut said: Option<String> = None;
+        loop {
+            match Lock::lab(machine, record.uuid, record.name.as_str(), "halt") {
+                Err(LockError::Held { what, holder }) if holder.contains("`twin scenario`") => {
+                    if std::time::Instant::now() >= until {
+                        let cure = "Ctrl-C in its terminal, then `twin recover`".to_owned();
+                        let what = format!("{holder} has not ended: {what} is still being changed");
+                        return Err(Failure::dirty(what, vec![cure]));
+                    }
+                    said = Some(format!("{holder} in lab {}", record.name));
+                    tokio::time::sleep(LOOK).await;
+                }
+                // Free, or with somebody whose work is no run.
+                _ => break,
+            }
+        }
+        ended.extend(said);
+    }
+    Ok(ended)
+}
+
+fn tell(
+    context: &Context<'_>,
+    halted: bool,
+    ended: Vec<String>,
+    started: std::time::Instant,
+) -> Result<u8, Failure> {
+    context.ui.document(&HaltDocument {
+        schema: "twin/halt/v1".into(),
+        halted,
+        ended,
+        took_ms: milliseconds(started.elapsed()),
+    });
+    DONE
+}

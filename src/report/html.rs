@@ -1,0 +1,203 @@
+//! A run as one HTML file that needs nothing else: no script, no network.
+
+use std::fmt::Write as _;
+
+use super::documents::{
+    Outcome, ProbeDocument, ScenarioDocument, ScenarioStepDocument, VariantDocument, Verdict,
+};
+use super::html_chart::{memory, timeline};
+
+const STYLE: &str = include_str!("style.css");
+
+/// Makes text safe between tags and in attributes.
+pub(super) fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            // Characters that no XML or HTML may hold.
+            character if character.is_control() && character != '\n' && character != '\t' => {
+                safe.push('\u{fffd}');
+            }
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+/// Milliseconds as seconds with one digit.
+pub(super) fn seconds(milliseconds: u64) -> String {
+    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
+}
+
+const fn class_of(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "good",
+        Verdict::Fail | Verdict::Dirty => "bad",
+        Verdict::Inconclusive => "open",
+    }
+}
+
+const fn outcome_words(outcome: Outcome) -> (&'static str, &'static str) {
+    match outcome {
+        Outcome::AsExpected => ("as expected", "good"),
+        Outcome::Unexpected => ("unexpected", "bad"),
+        Outcome::Inconclusive => ("inconclusive", "open"),
+    }
+}
+
+/// Writes a run's report. Writing to a String does not fail, here and below.
+pub fn scenario_html(document: &ScenarioDocument) -> String {
+    let title = escaped(&format!("{}: {}", document.scenario, document.title));
+    let mut html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n"
+    );
+    let _ = writeln!(
+        html,
+        "<p class=\"verdict {}\">Verdict: {}</p>\n<p class=\"soft\">Run {}, seed {}, begun {}, took {}.</p>\n</header>\n<main>",
+        class_of(document.verdict),
+        document.verdict.as_str(),
+        escaped(&document.run),
+        document.seed,
+        escaped(&document.started_at),
+        seconds(document.took_ms)
+    );
+    list(
+        &mut html,
+        "Not put back: run twin recover",
+        &document.left,
+        "bad",
+    );
+    list(
+        &mut html,
+        "Left in place on purpose: twin recover puts it back",
+        &document.kept,
+        "open",
+    );
+    if let Some(baseline) = &document.baseline {
+        let name = escaped(baseline);
+        let _ = writeln!(
+            html,
+            "<p>The baseline <code>{name}</code> from before the run is kept: <code>twin restore {name}</code> goes back to it.</p>"
+        );
+    }
+    for world in &document.worlds {
+        html.push_str("<div class=\"variants\">\n");
+        for (index, one) in world.variants.iter().enumerate() {
+            variant(&mut html, &world.world, one, index);
+        }
+        html.push_str("</div>\n");
+    }
+    list(
+        &mut html,
+        "What stood in for what",
+        &document.stand_ins,
+        "soft",
+    );
+    html.push_str("</main>\n</body>\n</html>\n");
+    html
+}
+
+fn list(html: &mut String, heading: &str, lines: &[String], class: &str) {
+    if lines.is_empty() {
+        return;
+    }
+    let _ = writeln!(html, "<h2>{heading}</h2>\n<ul class=\"{class}\">");
+    for line in lines {
+        let _ = writeln!(html, "<li>{}</li>", escaped(line));
+    }
+    html.push_str("</ul>\n");
+}
+
+fn variant(html: &mut String, world: &str, one: &VariantDocument, index: usize) {
+    let (words, class) = outcome_words(one.outcome);
+    let name = escaped(&one.name);
+    let _ = writeln!(
+        html,
+        "<section class=\"variant\" aria-labelledby=\"v{index}\">\n<h2 id=\"v{index}\">{name} in {}: <span class=\"{class}\">{words}</span></h2>",
+        escaped(world)
+    );
+    let recovered = match (one.recovered, one.mttr_ms) {
+        (true, Some(mttr)) => format!("recovered {} after the first undo", seconds(mttr)),
+        (true, None) => "as it was".to_owned(),
+        (false, _) => "not recovered".to_owned(),
+    };
+    let _ = writeln!(
+        html,
+        "<p class=\"soft\">Took {}, {recovered}.</p>",
+        seconds(one.took_ms)
+    );
+    for why in &one.why {
+        let _ = writeln!(html, "<p class=\"{class}\">{}</p>", escaped(why));
+    }
+    timeline(html, one, index);
+    memory(html, one, index);
+    steps(html, &name, &one.steps);
+    html.push_str("<h3>Probes</h3>\n");
+    for found in &one.probes {
+        probe(html, found);
+    }
+    html.push_str("</section>\n");
+}
+
+fn steps(html: &mut String, variant: &str, steps: &[ScenarioStepDocument]) {
+    let _ = writeln!(
+        html,
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Steps of {variant}\">\n<table>\n<caption>Steps</caption>\n\
+         <thead><tr><th scope=\"col\">Step</th><th scope=\"col\">Result</th><th scope=\"col\">At</th><th scope=\"col\">Took</th><th scope=\"col\">Seen</th></tr></thead>\n<tbody>"
+    );
+    for step in steps {
+        let class = match step.result.as_str() {
+            "verified" | "undone" => "good",
+            "no-effect" => "open",
+            _ => "bad",
+        };
+        let _ = writeln!(
+            html,
+            "<tr><th scope=\"row\">{}</th><td class=\"{class}\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td>{}</td></tr>",
+            escaped(&step.id),
+            escaped(&step.result),
+            seconds(step.at_ms),
+            seconds(step.took_ms),
+            escaped(&step.detail)
+        );
+    }
+    html.push_str("</tbody>\n</table>\n</div>\n");
+}
+
+fn probe(html: &mut String, found: &ProbeDocument) {
+    let right = match (found.expected.as_deref(), found.result.as_str()) {
+        (None, _) => "soft",
+        (Some("fires"), "fired") | (Some("never"), "quiet") => "good",
+        (_, "unknown") => "open",
+        _ => "bad",
+    };
+    let expected = found
+        .expected
+        .as_ref()
+        .map_or_else(String::new, |expected| format!(", expected: {expected}"));
+    let at = found
+        .fired_ms
+        .map_or_else(String::new, |at| format!(" at {}", seconds(at)));
+    let _ = writeln!(
+        html,
+        "<p><strong>{}</strong>: <span class=\"{right}\">{}{at}</span><span class=\"soft\">{}</span></p>",
+        escaped(&found.id),
+        escaped(&found.result),
+        escaped(&expected)
+    );
+    for evidence in &found.evidence {
+        let _ = writeln!(
+            html,
+            "<p class=\"soft\">{}</p>\n<pre>{}</pre>",
+            escaped(&evidence.source),
+            escaped(&evidence.text)
+        );
+    }
+}

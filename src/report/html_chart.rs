@@ -1,0 +1,217 @@
+//! The pictures of the HTML report, as SVG.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::documents::{SampleDocument, VariantDocument};
+use super::html::{escaped, seconds};
+
+/// The width of a picture, and of the names at its left, in its own units.
+const WIDTH: f64 = 720.0;
+const NAMES: f64 = 150.0;
+
+/// The height of a line of the timeline, and of a chart.
+const LINE: f64 = 22.0;
+const CHART: f64 = 120.0;
+
+/// Where a time is.
+fn at(milliseconds: u64, end: u64) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "milliseconds of a run are far below 2^52"
+    )]
+    let share = milliseconds as f64 / end.max(1) as f64;
+    NAMES + share.min(1.0) * (WIDTH - NAMES - 10.0)
+}
+
+/// The end of all that a variant did.
+fn end_of(variant: &VariantDocument) -> u64 {
+    let steps = variant.steps.iter().map(|step| step.at_ms + step.took_ms);
+    let probes = variant.probes.iter().filter_map(|probe| probe.fired_ms);
+    let samples = variant.samples.iter().map(|sample| sample.at_ms);
+    steps.chain(probes).chain(samples).max().unwrap_or(0).max(1)
+}
+
+/// Draws what was done when: a band from each act to its undo, and a mark where a probe fired.
+pub(super) fn timeline(html: &mut String, variant: &VariantDocument, index: usize) {
+    let acts: Vec<_> = variant
+        .steps
+        .iter()
+        .filter(|step| !step.id.starts_with("undo ") && !step.id.starts_with("restore "))
+        .collect();
+    let fired: Vec<_> = variant
+        .probes
+        .iter()
+        .filter_map(|probe| Some((probe, probe.fired_ms?)))
+        .collect();
+    if acts.is_empty() {
+        return;
+    }
+    let end = end_of(variant);
+    #[expect(clippy::cast_precision_loss, reason = "some dozens of lines")]
+    let height = (acts.len() + fired.len()) as f64 * LINE + 30.0;
+    let _ = writeln!(
+        html,
+        "<h3>Timeline</h3>\n<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"t{index} d{index}\">\n\
+         <title id=\"t{index}\">Timeline of {}</title>\n<desc id=\"d{index}\">{}</desc>",
+        escaped(&variant.name),
+        escaped(&described(variant))
+    );
+    let mut top = 4.0;
+    for step in acts {
+        let undo = format!("undo {}", step.id);
+        let undone = variant.steps.iter().find(|other| other.id == undo);
+        let (from, done) = (at(step.at_ms, end), at(step.at_ms + step.took_ms, end));
+        let _ = writeln!(
+            html,
+            "<text x=\"0\" y=\"{}\">{}</text>",
+            top + 14.0,
+            escaped(&step.id)
+        );
+        if let Some(undone) = undone {
+            let until = at(undone.at_ms, end);
+            let put_back = at(undone.at_ms + undone.took_ms, end);
+            band(html, "fault", done, until, top);
+            band(html, "undo", until, put_back, top);
+        }
+        band(html, "step", from, done, top);
+        top += LINE;
+    }
+    for (probe, ms) in fired {
+        let x = at(ms, end);
+        let _ = writeln!(
+            html,
+            "<text x=\"0\" y=\"{}\">{}</text>\n<circle class=\"probe\" cx=\"{x:.1}\" cy=\"{}\" r=\"5\"/>",
+            top + 14.0,
+            escaped(&probe.id),
+            top + 10.0
+        );
+        top += LINE;
+    }
+    axis(html, top, end);
+    html.push_str("</svg>\n");
+}
+
+fn band(html: &mut String, class: &str, from: f64, to: f64, top: f64) {
+    let width = (to - from).max(2.0);
+    let _ = writeln!(
+        html,
+        "<rect class=\"{class}\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{}\" rx=\"2\"/>",
+        LINE - 4.0
+    );
+}
+
+fn axis(html: &mut String, top: f64, end: u64) {
+    let (left, right) = (NAMES, WIDTH - 10.0);
+    let _ = writeln!(
+        html,
+        "<line class=\"axis\" x1=\"{left}\" y1=\"{top}\" x2=\"{right}\" y2=\"{top}\"/>\n\
+         <text x=\"{left}\" y=\"{}\">0</text>\n<text x=\"{right}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+        top + 16.0,
+        top + 16.0,
+        seconds(end)
+    );
+}
+
+/// The timeline in words, for those who do not see it.
+fn described(variant: &VariantDocument) -> String {
+    let steps = variant.steps.iter().map(|step| {
+        let (at, took) = (seconds(step.at_ms), seconds(step.took_ms));
+        format!("{} at {at} for {took}", step.id)
+    });
+    let probes = variant.probes.iter().filter_map(|probe| {
+        let at = seconds(probe.fired_ms?);
+        Some(format!("{} fired at {at}", probe.id))
+    });
+    steps.chain(probes).collect::<Vec<_>>().join("; ")
+}
+
+/// Draws each watched host's available memory and memory pressure, with the kernel's kills.
+pub(super) fn memory(html: &mut String, variant: &VariantDocument, index: usize) {
+    let hosts: BTreeSet<&str> = variant
+        .samples
+        .iter()
+        .map(|sample| sample.host.as_str())
+        .collect();
+    for (number, host) in hosts.into_iter().enumerate() {
+        let samples: Vec<&SampleDocument> = variant
+            .samples
+            .iter()
+            .filter(|sample| sample.host == host)
+            .collect();
+        chart(html, variant, host, &samples, &format!("{index}-{number}"));
+    }
+}
+
+fn chart(
+    html: &mut String,
+    variant: &VariantDocument,
+    host: &str,
+    samples: &[&SampleDocument],
+    id: &str,
+) {
+    let end = end_of(variant);
+    let most = samples
+        .iter()
+        .map(|sample| sample.total_bytes)
+        .max()
+        .unwrap_or(0)
+        .max(1);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share of memory needs no more digits"
+    )]
+    let share = |bytes: u64| bytes as f64 / most as f64;
+    let y = |share: f64| 6.0 + (1.0 - share.clamp(0.0, 1.0)) * CHART;
+    let points = |value: &dyn Fn(&SampleDocument) -> Option<f64>| -> String {
+        let points = samples.iter().filter_map(|sample| {
+            let share = value(sample)?;
+            Some(format!("{:.1},{:.1}", at(sample.at_ms, end), y(share)))
+        });
+        points.collect::<Vec<_>>().join(" ")
+    };
+    let lowest = samples.iter().map(|sample| sample.available_bytes).min();
+    let pressed = samples
+        .iter()
+        .filter_map(|sample| sample.psi_full_avg10)
+        .fold(0.0, f64::max);
+    let mut before = samples.first().map_or(0, |sample| sample.oom_kills);
+    let mut kills = Vec::new();
+    for sample in samples {
+        if sample.oom_kills > before {
+            kills.push(sample.at_ms);
+        }
+        before = sample.oom_kills;
+    }
+    let host = escaped(host);
+    let description = format!(
+        "{} samples; at the least {} MiB available, memory pressure up to {pressed:.1} percent; {} kills by the kernel",
+        samples.len(),
+        lowest.unwrap_or(0) >> 20,
+        kills.len()
+    );
+    let _ = writeln!(
+        html,
+        "<h3>Memory of {host}</h3>\n<p class=\"soft\">Line: memory available, of {} MiB. Dashed: memory pressure (PSI full, avg10), in percent. Upright: a kill by the kernel.</p>\n\
+         <svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-labelledby=\"mt{id} md{id}\">\n<title id=\"mt{id}\">Memory of {host}</title>\n<desc id=\"md{id}\">{description}</desc>",
+        most >> 20,
+        CHART + 30.0
+    );
+    let _ = writeln!(
+        html,
+        "<text x=\"0\" y=\"16\">100 %</text>\n<text x=\"0\" y=\"{}\">0 %</text>\n<polyline class=\"memory\" points=\"{}\"/>\n<polyline class=\"pressure\" points=\"{}\"/>",
+        CHART + 6.0,
+        points(&|sample| Some(share(sample.available_bytes))),
+        points(&|sample| sample.psi_full_avg10.map(|percent| percent / 100.0))
+    );
+    for kill in kills {
+        let x = at(kill, end);
+        let _ = writeln!(
+            html,
+            "<line class=\"kill\" x1=\"{x:.1}\" y1=\"6\" x2=\"{x:.1}\" y2=\"{}\"/>",
+            CHART + 6.0
+        );
+    }
+    axis(html, CHART + 6.0, end);
+    html.push_str("</svg>\n");
+}

@@ -1,0 +1,112 @@
+//! A run as `JUnit` XML: a suite a variant, a case a step or probe with an expectation.
+
+use std::fmt::Write as _;
+
+use super::documents::{Outcome, ScenarioDocument, VariantDocument};
+use super::html::escaped;
+
+/// How a case ended.
+enum Ended {
+    Well,
+    Failed(String),
+    Skipped(String),
+}
+
+/// Seconds with milliseconds, as the schema has them.
+fn time(milliseconds: u64) -> String {
+    format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000)
+}
+
+/// The cases of a variant: name, how long, how it ended.
+fn cases(variant: &VariantDocument) -> Vec<(String, u64, Ended)> {
+    let mut cases = Vec::new();
+    for step in &variant.steps {
+        let ended = match step.result.as_str() {
+            "verified" | "undone" => Ended::Well,
+            _ => Ended::Failed(format!("{}: {}", step.result, step.detail)),
+        };
+        cases.push((format!("step {}", step.id), step.took_ms, ended));
+    }
+    for probe in &variant.probes {
+        let Some(expected) = &probe.expected else {
+            continue;
+        };
+        let ended = match (expected.as_str(), probe.result.as_str()) {
+            ("fires", "fired") | ("never", "quiet") => Ended::Well,
+            (_, "unknown") => Ended::Skipped("it could not look".into()),
+            (_, result) => Ended::Failed(format!("{result}, and expected: {expected}")),
+        };
+        let took = probe.fired_ms.unwrap_or(0);
+        cases.push((format!("probe {}", probe.id), took, ended));
+    }
+    let ended = match (variant.outcome, variant.recovered) {
+        (Outcome::AsExpected, true) => Ended::Well,
+        (Outcome::Inconclusive, true) => Ended::Skipped(variant.why.join("; ")),
+        _ => Ended::Failed(variant.why.join("; ")),
+    };
+    cases.push(("outcome".into(), variant.took_ms, ended));
+    cases
+}
+
+/// Writes a run. Writing to a String does not fail.
+pub fn scenario_junit(document: &ScenarioDocument) -> String {
+    let mut xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n".to_owned();
+    let name = escaped(&document.scenario);
+    // The schema wants a time without a zone; it is UTC.
+    let begun: String = document.started_at.chars().take(19).collect();
+    let variants = document.worlds.iter().flat_map(|world| {
+        let one = move |variant| (world.world.as_str(), variant);
+        world.variants.iter().map(one)
+    });
+    for (id, (world, variant)) in variants.enumerate() {
+        let cases = cases(variant);
+        let count = |wanted: fn(&Ended) -> bool| {
+            let all = cases.iter();
+            all.filter(|(_, _, ended)| wanted(ended)).count()
+        };
+        let class = format!("{name}.{}", escaped(&variant.name));
+        let _ = writeln!(
+            xml,
+            "  <testsuite name=\"{class}\" package=\"{name}\" id=\"{id}\" timestamp=\"{}\" hostname=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\" time=\"{}\">\n    <properties>\n      <property name=\"run\" value=\"{}\"/>\n      <property name=\"seed\" value=\"{}\"/>\n    </properties>",
+            escaped(&begun),
+            escaped(world),
+            cases.len(),
+            count(|ended| matches!(ended, Ended::Failed(_))),
+            count(|ended| matches!(ended, Ended::Skipped(_))),
+            time(variant.took_ms),
+            escaped(&document.run),
+            document.seed
+        );
+        for (case, took, ended) in &cases {
+            let open = format!(
+                "    <testcase name=\"{}\" classname=\"{class}\" time=\"{}\"",
+                escaped(case),
+                time(*took)
+            );
+            let _ = match ended {
+                Ended::Well => writeln!(xml, "{open}/>"),
+                Ended::Failed(why) => writeln!(
+                    xml,
+                    "{open}>\n      <failure type=\"unexpected\" message=\"{0}\">{0}</failure>\n    </testcase>",
+                    escaped(why)
+                ),
+                Ended::Skipped(why) => writeln!(
+                    xml,
+                    "{open}>\n      <skipped message=\"{}\"/>\n    </testcase>",
+                    escaped(why)
+                ),
+            };
+        }
+        let evidence = variant.probes.iter().flat_map(|probe| &probe.evidence);
+        let lines: Vec<String> = evidence
+            .map(|piece| format!("{}: {}", piece.source, piece.text))
+            .collect();
+        let _ = writeln!(
+            xml,
+            "    <system-out>{}</system-out>\n    <system-err/>\n  </testsuite>",
+            escaped(&lines.join("\n"))
+        );
+    }
+    xml.push_str("</testsuites>\n");
+    xml
+}

@@ -1,0 +1,123 @@
+//! `clock-step`: moves a host's clock.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Verified, host_of};
+use crate::diagnostics::{Node, Reader};
+use crate::scenario::{ActionError, World};
+use crate::wire::Request;
+
+pub(super) const NAME: &str = "clock-step";
+
+/// Clocks drift against each other, most of all under emulation; a step is known by more than this.
+const SLACK_US: i64 = 250_000;
+
+#[derive(Debug)]
+struct ClockStep {
+    host: String,
+    by_us: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    host: String,
+    /// How far its clock was behind this machine's.
+    behind_us: i64,
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = host_of(&mut fields, reader);
+    let by_node = fields.required("by", reader);
+    let by: Option<String> = by_node.and_then(|node| reader.scalar(node, "duration"));
+    fields.finish(reader);
+    let by = by?;
+    let parsed = by.parse::<jiff::SignedDuration>().ok();
+    let by_us = parsed.and_then(|by| i64::try_from(by.as_micros()).ok());
+    if by_us.is_none_or(|by_us| by_us.abs() <= SLACK_US) {
+        let why = "it is written like 90s or -5m, and more than 250ms either way";
+        reader.bad_value(by_node?, &by, "duration", &why);
+    }
+    Some(Box::new(ClockStep {
+        host: host?,
+        by_us: by_us?,
+    }))
+}
+
+async fn behind_us(world: &World, host: &str) -> Result<i64, ActionError> {
+    let guest = world.guest(host)?;
+    let reading = guest.clock(world.drivers.clock.as_ref()).await?;
+    Ok(reading.behind_us)
+}
+
+#[async_trait]
+impl Action for ClockStep {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn describe(&self) -> String {
+        let seconds = self.by_us / 1_000_000;
+        format!("move the clock of {} by {seconds} s", self.host)
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let host = self.host.clone();
+        let behind_us = behind_us(world, &host).await?;
+        Ok(serde_json::to_value(Captured { host, behind_us })?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        _: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
+        let by_us = self.by_us;
+        Ok(world
+            .guest(&self.host)?
+            .ask(Request::ClockStep { by_us })
+            .await?)
+    }
+
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+    ) -> Result<Verified, ActionError> {
+        let captured: Captured = serde_json::from_value(captured.clone())?;
+        let moved = captured.behind_us - behind_us(world, &self.host).await?;
+        let seen = format!("the clock of {} moved by {} ms", self.host, moved / 1000);
+        Ok(Verified::new((moved - self.by_us).abs() <= SLACK_US, seen))
+    }
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let Captured {
+        host,
+        behind_us: was,
+    } = serde_json::from_value(captured)?;
+    let off = behind_us(world, &host).await? - was;
+    // A clock that was never moved is left alone: it drifts by itself.
+    if off.abs() > SLACK_US {
+        let guest = world.guest(&host)?;
+        guest.ask(Request::ClockStep { by_us: off }).await?;
+    }
+    let now = behind_us(world, &host).await? - was;
+    if now.abs() <= SLACK_US {
+        return Ok(format!(
+            "the clock of {host} is {} ms from what it was",
+            -now / 1000
+        ));
+    }
+    Err(ActionError::Target(format!(
+        "the clock of {host} is {} ms from what it was",
+        -now / 1000
+    )))
+}

@@ -1,0 +1,158 @@
+//! `file-change`: gives a file inside a host another content, and later the one that it had, byte by byte, with its mode and
+//! owner.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Verified, host_of, inside};
+use crate::diagnostics::{Node, Reader};
+use crate::scenario::{ActionError, World};
+
+pub(super) const NAME: &str = "file-change";
+
+/// What fits an argument of a program: the content travels in one.
+const MOST_BYTES: usize = 64 << 10;
+
+#[derive(Debug)]
+struct FileChange {
+    host: String,
+    path: String,
+    content: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    host: String,
+    path: String,
+    /// Its content in base64, its mode and owner; nothing where there was no file.
+    was: Option<Was>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Was {
+    content: String,
+    /// As `stat -c '%a %u:%g'` says.
+    owner: String,
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = host_of(&mut fields, reader);
+    let path_node = fields.required("path", reader);
+    let path = path_node.and_then(|node| reader.scalar::<String>(node, "path"));
+    let content_node = fields.required("content", reader);
+    let content = content_node.and_then(|node| reader.scalar::<String>(node, "content"));
+    fields.finish(reader);
+    let (path, content) = (path?, content?);
+    if !path.starts_with('/') {
+        reader.bad_value(path_node?, &path, "path", &"it begins with a slash");
+    }
+    if content.len() > MOST_BYTES {
+        let why = "a file of at most 64 KiB can be changed";
+        reader.bad_value(content_node?, &content.len(), "length", &why);
+    }
+    Some(Box::new(FileChange {
+        host: host?,
+        path,
+        content,
+    }))
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Reads a file as it is.
+async fn read(world: &World, host: &str, path: &str) -> Result<Option<Was>, ActionError> {
+    // A link stays a link: what it leads to is what is changed.
+    let script = "[ -e \"$1\" ] || exit 0; [ -f \"$1\" ] || { echo 'it is no file' >&2; exit 1; }; \
+        stat -L -c '%a %u:%g' \"$1\"; base64 \"$1\" | tr -d '\\n'";
+    let argv = ["sh", "-ec", script, "sh", path];
+    let said = inside::run(world, host, &argv).await?;
+    let Some((owner, content)) = said.split_once('\n') else {
+        return Ok(None);
+    };
+    if content.len() > MOST_BYTES.div_ceil(3) * 4 {
+        return Err(ActionError::Target(format!(
+            "{path} on {host} is longer than the 64 KiB that can be put back"
+        )));
+    }
+    Ok(Some(Was {
+        content: content.to_owned(),
+        owner: owner.to_owned(),
+    }))
+}
+
+/// Writes a file whole, beside it and renamed, so that nobody reads half of it; with its mode and owner where given.
+async fn write(
+    world: &World,
+    host: &str,
+    path: &str,
+    content: &str,
+    owner: Option<&str>,
+) -> Result<(), ActionError> {
+    let script = "p=$(readlink -f \"$1\"); n=\"$p.twin-new\"; printf %s \"$2\" | base64 -d > \"$n\"; \
+        if [ -n \"$3\" ]; then chmod \"${3% *}\" \"$n\"; chown \"${3#* }\" \"$n\"; fi; mv \"$n\" \"$p\"";
+    let argv = ["sh", "-ec", script, "sh", path, content];
+    let argv = [&argv[..], &[owner.unwrap_or_default()]].concat();
+    inside::run(world, host, &argv).await.map(drop)
+}
+
+#[async_trait]
+impl Action for FileChange {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn describe(&self) -> String {
+        let bytes = self.content.len();
+        format!("write {bytes} bytes to {} on {}", self.path, self.host)
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        Ok(serde_json::to_value(Captured {
+            host: self.host.clone(),
+            path: self.path.clone(),
+            was: read(world, &self.host, &self.path).await?,
+        })?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
+        let captured: Captured = serde_json::from_value(captured.clone())?;
+        let content = encoded(self.content.as_bytes());
+        let owner = captured.was.as_ref().map(|was| was.owner.as_str());
+        write(world, &self.host, &self.path, &content, owner).await
+    }
+
+    async fn verify(&self, world: &World, _: &serde_json::Value) -> Result<Verified, ActionError> {
+        let now = read(world, &self.host, &self.path).await?;
+        let same = now.is_some_and(|now| now.content == encoded(self.content.as_bytes()));
+        let what = if same { "as asked" } else { "something else" };
+        Ok(Verified::new(same, format!("{} holds {what}", self.path)))
+    }
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let Captured { host, path, was } = serde_json::from_value(captured)?;
+    match &was {
+        Some(was) => write(world, &host, &path, &was.content, Some(&was.owner)).await?,
+        None => drop(inside::run(world, &host, &["rm", "-f", &path]).await?),
+    }
+    if read(world, &host, &path).await? == was {
+        return Ok(format!("{path} on {host} is what it was"));
+    }
+    Err(ActionError::Target(format!(
+        "{path} on {host} is not what it was"
+    )))
+}

@@ -1,0 +1,108 @@
+//! `host-autostart`: sets whether libvirt starts a host's domain when this machine boots.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Verified, host_of};
+use crate::diagnostics::{Node, Reader};
+use crate::model::spec::{DomainSpec, Marked};
+use crate::scenario::{ActionError, World};
+
+pub(super) const NAME: &str = "host-autostart";
+
+#[derive(Debug)]
+struct HostAutostart {
+    host: String,
+    autostart: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    host: String,
+    autostart: bool,
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = host_of(&mut fields, reader);
+    let words = [("on", true), ("off", false)];
+    let autostart = fields
+        .required("autostart", reader)
+        .and_then(|node| reader.choice(node, "autostart", &words));
+    fields.finish(reader);
+    Some(Box::new(HostAutostart {
+        host: host?,
+        autostart: autostart?,
+    }))
+}
+
+const fn word(autostart: bool) -> &'static str {
+    if autostart { "on" } else { "off" }
+}
+
+/// A host's domain as its mark has it now.
+async fn defined(world: &World, host: &str) -> Result<Marked<DomainSpec>, ActionError> {
+    let uuid = world.host(host)?.domain.uuid;
+    let domains = world.drivers.hypervisor.domains().await?;
+    let mark = domains
+        .into_iter()
+        .find(|domain| domain.uuid == uuid)
+        .and_then(|domain| domain.mark);
+    let mark = mark.ok_or_else(|| ActionError::Target(format!("the domain of {host} is gone")))?;
+    let spec = serde_json::from_value(mark.spec.clone())?;
+    Ok(Marked { spec, mark })
+}
+
+async fn set(world: &World, host: &str, autostart: bool) -> Result<(), ActionError> {
+    let mut domain = defined(world, host).await?;
+    domain.spec.autostart = autostart;
+    domain.mark.spec = serde_json::to_value(&domain.spec)?;
+    Ok(world.drivers.hypervisor.define_domain(&domain).await?)
+}
+
+#[async_trait]
+impl Action for HostAutostart {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "turn libvirt's autostart {} for {}",
+            word(self.autostart),
+            self.host
+        )
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let autostart = defined(world, &self.host).await?.spec.autostart;
+        let host = self.host.clone();
+        Ok(serde_json::to_value(Captured { host, autostart })?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        _: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
+        set(world, &self.host, self.autostart).await
+    }
+
+    async fn verify(&self, world: &World, _: &serde_json::Value) -> Result<Verified, ActionError> {
+        let now = defined(world, &self.host).await?.spec.autostart;
+        let seen = format!("it is {} for {}", word(now), self.host);
+        Ok(Verified::new(now == self.autostart, seen))
+    }
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let Captured { host, autostart } = serde_json::from_value(captured)?;
+    set(world, &host, autostart).await?;
+    Ok(format!("it is {} for {host} again", word(autostart)))
+}

@@ -1,0 +1,262 @@
+//! `host-power`: takes a host's power away, gives it, resets it, stops its CPUs, or kills its QEMU.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Verified, host_of};
+use crate::diagnostics::{Node, Reader};
+use crate::hypervisor::{Power, PowerAction, Target};
+use crate::scenario::{ActionError, World};
+use crate::wire::{NovaStatus, Request};
+
+pub(super) const NAME: &str = "host-power";
+
+/// A host that was started answers within this.
+const BOOT: Duration = Duration::from_secs(180);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Switch {
+    Off,
+    On,
+    Cycle,
+    Reset,
+    Pause,
+    Kill,
+}
+
+const WORDS: &[(&str, Switch)] = &[
+    ("off", Switch::Off),
+    ("on", Switch::On),
+    ("cycle", Switch::Cycle),
+    ("reset", Switch::Reset),
+    ("pause", Switch::Pause),
+    ("kill", Switch::Kill),
+];
+
+#[derive(Debug)]
+struct HostPower {
+    host: String,
+    power: Switch,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    host: String,
+    power: Power,
+    /// The boot that it was in; nothing where it did not answer, or has nothing that could.
+    boot: Option<String>,
+    /// Services that were meant to run.
+    services: Vec<String>,
+    /// Instances that ran.
+    instances: Vec<String>,
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = host_of(&mut fields, reader);
+    let power = fields
+        .required("power", reader)
+        .and_then(|node| reader.choice(node, "power", WORDS));
+    fields.finish(reader);
+    Some(Box::new(HostPower {
+        host: host?,
+        power: power?,
+    }))
+}
+
+fn target(world: &World, host: &str) -> Result<Target, ActionError> {
+    Ok(world.host(host)?.target(world.found.record.uuid))
+}
+
+async fn power(world: &World, host: &str, action: PowerAction) -> Result<(), ActionError> {
+    let target = target(world, host)?;
+    Ok(world.drivers.hypervisor.power(target, action).await?)
+}
+
+async fn power_state(world: &World, host: &str) -> Result<Power, ActionError> {
+    let target = target(world, host)?;
+    Ok(world.drivers.hypervisor.power_state(target).await?)
+}
+
+/// The boot that a host is in, once it answers.
+async fn boot(world: &World, host: &str, within: Duration) -> Result<String, ActionError> {
+    Ok(world.guest(host)?.greet(within).await?.boot_id)
+}
+
+#[async_trait]
+impl Action for HostPower {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn describe(&self) -> String {
+        let host = &self.host;
+        match self.power {
+            Switch::Off => format!("take {host}'s power away"),
+            Switch::On => format!("start {host}"),
+            Switch::Cycle => format!("take {host}'s power away and give it back"),
+            Switch::Reset => format!("press {host}'s reset button"),
+            Switch::Pause => format!("stop {host}'s CPUs"),
+            Switch::Kill => format!("kill {host}'s QEMU"),
+        }
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let power = power_state(world, &self.host).await?;
+        let needed = match self.power {
+            Switch::On => power == Power::ShutOff || power == Power::Crashed,
+            _ => power == Power::Running,
+        };
+        if !needed {
+            return Err(ActionError::Target(format!(
+                "{} is {power:?} already",
+                self.host
+            )));
+        }
+        let state = match power {
+            Power::Running => Some(world.state(&self.host).await?),
+            _ => None,
+        };
+        let services = state.iter().flat_map(|state| &state.services);
+        let instances = state.iter().flat_map(|state| &state.instances);
+        let captured = Captured {
+            host: self.host.clone(),
+            power,
+            boot: state.as_ref().map(|state| state.boot_id.clone()),
+            services: services
+                .filter(|service| service.wanted)
+                .map(|service| service.name.clone())
+                .collect(),
+            instances: instances
+                .filter(|instance| {
+                    instance.status() == NovaStatus::Active && instance.process.is_some()
+                })
+                .map(|instance| instance.name.clone())
+                .collect(),
+        };
+        Ok(serde_json::to_value(captured)?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        _: &serde_json::Value,
+        within: Duration,
+    ) -> Result<(), ActionError> {
+        let host = &self.host;
+        match self.power {
+            Switch::Off => power(world, host, PowerAction::Destroy).await?,
+            Switch::Pause => power(world, host, PowerAction::Suspend).await?,
+            Switch::Kill => {
+                power(world, host, PowerAction::Kill).await?;
+                return gone(world, host, within).await;
+            }
+            Switch::On => power(world, host, PowerAction::Start).await?,
+            Switch::Cycle => {
+                power(world, host, PowerAction::Destroy).await?;
+                power(world, host, PowerAction::Start).await?;
+            }
+            Switch::Reset => power(world, host, PowerAction::Reset).await?,
+        }
+        if matches!(self.power, Switch::On | Switch::Cycle | Switch::Reset) {
+            boot(world, host, within).await?;
+        }
+        Ok(())
+    }
+
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+    ) -> Result<Verified, ActionError> {
+        let captured: Captured = serde_json::from_value(captured.clone())?;
+        let now = power_state(world, &self.host).await?;
+        let wanted = match self.power {
+            Switch::Off => now == Power::ShutOff,
+            Switch::Kill => now == Power::ShutOff || now == Power::Crashed,
+            Switch::Pause => now == Power::Paused,
+            Switch::On | Switch::Cycle | Switch::Reset => now == Power::Running,
+        };
+        let mut seen = format!("libvirt says that {} is {now:?}", self.host);
+        if !wanted || !matches!(self.power, Switch::Cycle | Switch::Reset) {
+            return Ok(Verified::new(wanted, seen));
+        }
+        let boot = boot(world, &self.host, BOOT).await?;
+        let fresh = captured.boot.as_ref() != Some(&boot);
+        seen.push_str(if fresh {
+            ", in another boot"
+        } else {
+            ", in the same boot"
+        });
+        Ok(Verified::new(fresh, seen))
+    }
+}
+
+/// Waits until libvirt has noticed that a domain's process is gone.
+async fn gone(world: &World, host: &str, within: Duration) -> Result<(), ActionError> {
+    let clock = &world.drivers.clock;
+    let until = clock.elapsed() + within;
+    while power_state(world, host).await? == Power::Running {
+        if clock.elapsed() >= until {
+            return Err(ActionError::Deadline {
+                last: format!("{host} still runs"),
+            });
+        }
+        clock.sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let captured: Captured = serde_json::from_value(captured)?;
+    let host = &captured.host;
+    match (captured.power, power_state(world, host).await?) {
+        (Power::ShutOff | Power::Crashed, Power::ShutOff | Power::Crashed) => {}
+        (Power::ShutOff | Power::Crashed, _) => power(world, host, PowerAction::Destroy).await?,
+        (Power::Running, Power::Running) => {}
+        (Power::Running, Power::Paused) => power(world, host, PowerAction::Resume).await?,
+        (Power::Running, _) => power(world, host, PowerAction::Start).await?,
+        (Power::Paused, _) => power(world, host, PowerAction::Suspend).await?,
+    }
+    if captured.power != Power::Running {
+        return Ok(format!("{host} is off again"));
+    }
+    let now = boot(world, host, BOOT).await?;
+    if captured.boot.as_ref() == Some(&now) {
+        return Ok(format!("{host} runs, in the same boot"));
+    }
+    let started = revive(world, &captured).await?;
+    Ok(format!(
+        "{host} runs, with {started} instances started anew"
+    ))
+}
+
+/// Makes what ran before the boot run again.
+async fn revive(world: &World, captured: &Captured) -> Result<usize, ActionError> {
+    let guest = world.guest(&captured.host)?;
+    guest
+        .ask(Request::ServicesRun {
+            names: captured.services.clone(),
+        })
+        .await?;
+    let state = guest.state().await?;
+    let mut started = 0;
+    for name in &captured.instances {
+        let runs = state.instances.iter().any(|instance| {
+            instance.name == *name
+                && instance.process.is_some()
+                && instance.status() == NovaStatus::Active
+        });
+        if !runs {
+            let name = name.clone();
+            guest.ask(Request::InstanceStart { name }).await?;
+            started += 1;
+        }
+    }
+    Ok(started)
+}

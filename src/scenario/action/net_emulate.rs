@@ -1,0 +1,174 @@
+//! `net-emulate`: delay, loss and corruption on one of a host's interfaces, by netem inside the guest.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Verified, host_of, inside};
+use crate::diagnostics::{Fields, Node, Reader};
+use crate::scenario::{ActionError, World, file};
+use crate::units::Name;
+
+pub(super) const NAME: &str = "net-emulate";
+
+/// The disciplines that the kernel gives an interface by itself; anything else is somebody's, and left alone.
+const OF_THE_KERNEL: [&str; 5] = ["noqueue", "pfifo_fast", "mq", "fq_codel", "pfifo"];
+
+#[derive(Debug)]
+struct NetEmulate {
+    host: String,
+    nic: String,
+    delay: Duration,
+    loss: f64,
+    corrupt: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    host: String,
+    nic: String,
+}
+
+/// Reads a share in percent; 0 where nothing is said.
+fn percent(fields: &mut Fields<'_>, key: &'static str, reader: &mut Reader) -> Option<f64> {
+    let Some(node) = fields.optional(key) else {
+        return Some(0.0);
+    };
+    let text: String = reader.scalar(node, "share")?;
+    let share = text.strip_suffix('%').and_then(|text| text.parse().ok());
+    let share = share.filter(|share| (0.0..=100.0).contains(share));
+    if share.is_none() {
+        reader.bad_value(node, &text, "share", &"it is written like 10%");
+    }
+    share
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = host_of(&mut fields, reader);
+    let nic: Option<Name> = fields
+        .required("nic", reader)
+        .and_then(|node| reader.scalar(node, "interface name"));
+    let delay = fields.optional("delay");
+    let delay = file::duration(reader, delay, Duration::ZERO);
+    let loss = percent(&mut fields, "loss", reader);
+    let corrupt = percent(&mut fields, "corrupt", reader);
+    fields.finish(reader);
+    Some(Box::new(NetEmulate {
+        host: host?,
+        nic: nic?.to_string(),
+        delay,
+        loss: loss?,
+        corrupt: corrupt?,
+    }))
+}
+
+/// The root disciplines of an interface, as tc names them.
+async fn disciplines(world: &World, host: &str, nic: &str) -> Result<Vec<Discipline>, ActionError> {
+    let argv = ["tc", "-j", "qdisc", "show", "dev", nic];
+    let said = inside::run(world, host, &argv).await?;
+    Ok(serde_json::from_str(&said)?)
+}
+
+#[derive(Deserialize)]
+struct Discipline {
+    kind: String,
+    #[serde(default)]
+    options: serde_json::Value,
+}
+
+impl NetEmulate {
+    /// Whether a discipline does what was asked for.
+    fn is_it(&self, found: &Discipline) -> bool {
+        // tc tells shares as fractions, and delays in seconds.
+        let number = |pointer: &str| {
+            found
+                .options
+                .pointer(pointer)
+                .and_then(serde_json::Value::as_f64)
+        };
+        let near = |pointer: &str, wanted: f64| {
+            (number(pointer).unwrap_or_default() - wanted).abs() < 0.001
+        };
+        found.kind == "netem"
+            && near("/delay/delay", self.delay.as_secs_f64())
+            && near("/loss-random/loss", self.loss / 100.0)
+            && near("/corrupt/corrupt", self.corrupt / 100.0)
+    }
+}
+
+#[async_trait]
+impl Action for NetEmulate {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "on {} of {}: delay {:?}, lose {} %, corrupt {} %",
+            self.nic, self.host, self.delay, self.loss, self.corrupt
+        )
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let found = disciplines(world, &self.host, &self.nic).await?;
+        if let Some(other) = found
+            .iter()
+            .find(|one| !OF_THE_KERNEL.contains(&one.kind.as_str()))
+        {
+            return Err(ActionError::Target(format!(
+                "{} of {} has a discipline already, {}, which is not twin's",
+                self.nic, self.host, other.kind
+            )));
+        }
+        Ok(serde_json::to_value(Captured {
+            host: self.host.clone(),
+            nic: self.nic.clone(),
+        })?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        _: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
+        let delay = format!("{}us", self.delay.as_micros());
+        let (loss, corrupt) = (format!("{}%", self.loss), format!("{}%", self.corrupt));
+        let argv = [
+            "tc", "qdisc", "replace", "dev", &self.nic, "root", "netem", "delay", &delay, "loss",
+            &loss, "corrupt", &corrupt,
+        ];
+        inside::run(world, &self.host, &argv).await.map(drop)
+    }
+
+    async fn verify(&self, world: &World, _: &serde_json::Value) -> Result<Verified, ActionError> {
+        let found = disciplines(world, &self.host, &self.nic).await?;
+        let kinds: Vec<&str> = found.iter().map(|one| one.kind.as_str()).collect();
+        let seen = format!(
+            "tc shows on {} of {}: {}",
+            self.nic,
+            self.host,
+            kinds.join(", ")
+        );
+        Ok(Verified::new(found.iter().any(|one| self.is_it(one)), seen))
+    }
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let Captured { host, nic } = serde_json::from_value(captured)?;
+    let emulated = |found: &[Discipline]| found.iter().any(|one| one.kind == "netem");
+    if emulated(&disciplines(world, &host, &nic).await?) {
+        inside::run(world, &host, &["tc", "qdisc", "del", "dev", &nic, "root"]).await?;
+    }
+    if emulated(&disciplines(world, &host, &nic).await?) {
+        return Err(ActionError::Target(format!(
+            "{nic} of {host} still has netem"
+        )));
+    }
+    Ok(format!("{nic} of {host} has the kernel's own discipline"))
+}

@@ -1,0 +1,213 @@
+//! `pod`: a pod's network inside a host, as Cilium's masquerading makes it: a namespace behind a veth pair, forwarded, with the
+//! host's addresses on its packets. SYN-ACKs that come back are counted: those that reach the pod, and those that leave by the
+//! interface that they came in by.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Verified, host_of, inside};
+use crate::diagnostics::{Node, Reader};
+use crate::scenario::{ActionError, World};
+use crate::units::{Cidr, Name};
+
+pub(super) const NAME: &str = "pod";
+
+/// The nftables table inside the host.
+pub(in super::super) const TABLE: &str = "twin_pod";
+
+/// What is set for forwarding, and to which value.
+const SETTINGS: [(&str, &str); 3] = [
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv4/conf/all/rp_filter", "0"),
+    ("net/ipv4/conf/all/send_redirects", "0"),
+];
+
+#[derive(Debug)]
+struct Pod {
+    host: String,
+    name: String,
+    subnet: Cidr,
+    nics: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    host: String,
+    name: String,
+    /// Settings as they were, by their path below /proc/sys.
+    settings: BTreeMap<String, String>,
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = host_of(&mut fields, reader);
+    let name: Option<Name> = fields
+        .required("name", reader)
+        .and_then(|node| reader.scalar(node, "name"));
+    let subnet = fields
+        .required("subnet", reader)
+        .and_then(|node| reader.scalar(node, "subnet"));
+    let nics = fields.required("nics", reader).map(|node| {
+        let items = reader.items(node);
+        let names = items
+            .iter()
+            .filter_map(|item| reader.scalar(item, "interface name"));
+        names.map(|name: Name| name.to_string()).collect()
+    });
+    fields.finish(reader);
+    Some(Box::new(Pod {
+        host: host?,
+        name: name?.to_string(),
+        subnet: subnet?,
+        nics: nics?,
+    }))
+}
+
+/// The host's end of the veth pair.
+fn veth(pod: &str) -> String {
+    format!("lxc-{}", pod.chars().take(11).collect::<String>())
+}
+
+impl Pod {
+    fn rules(&self) -> String {
+        let veth = veth(&self.name);
+        let quoted: Vec<String> = self.nics.iter().map(|nic| format!("\"{nic}\"")).collect();
+        let syn_ack = "tcp flags & (syn | ack) == (syn | ack)";
+        let (mut counters, mut counting) = ("counter to-pod {}\n".to_owned(), String::new());
+        // Writing to a String does not fail.
+        let _ = writeln!(counting, "oifname \"{veth}\" {syn_ack} counter name to-pod");
+        for nic in &self.nics {
+            let _ = writeln!(counters, "counter back-out-{nic} {{}}");
+            let _ = writeln!(
+                counting,
+                "iifname \"{nic}\" oifname \"{nic}\" {syn_ack} counter name back-out-{nic}"
+            );
+        }
+        format!(
+            "table ip {TABLE} {{\n{counters}\
+             chain post {{ type nat hook postrouting priority srcnat; ip saddr {} oifname {{ {} }} counter masquerade; }}\n\
+             chain seen {{ type filter hook forward priority filter;\n{counting}}}\n}}\n",
+            self.subnet,
+            quoted.join(", ")
+        )
+    }
+
+    fn script(&self) -> String {
+        let (pod, veth) = (&self.name, veth(&self.name));
+        let prefix = self.subnet.prefix();
+        let base = u32::from(self.subnet.base());
+        let (host, own) = (
+            std::net::Ipv4Addr::from(base + 1),
+            std::net::Ipv4Addr::from(base + 10),
+        );
+        let settings: Vec<String> = SETTINGS
+            .iter()
+            .map(|(path, value)| format!("echo {value} > /proc/sys/{path}"))
+            .collect();
+        format!(
+            "for m in veth nft_chain_nat nft_masq nft_ct nft_counter nft_objref; do modprobe $m 2>/dev/null || :; done\n\
+             {}\n\
+             ip netns add {pod}\n\
+             ip link add {veth} type veth peer name eth0 netns {pod}\n\
+             ip addr add {host}/32 dev {veth}; ip link set {veth} up\n\
+             ip route add {} dev {veth} src {host}\n\
+             ip -n {pod} link set lo up; ip -n {pod} addr add {own}/{prefix} dev eth0; ip -n {pod} link set eth0 up\n\
+             ip -n {pod} route add default via {host}\n\
+             nft -f - <<'RULES'\n{}RULES\n",
+            settings.join("\n"),
+            self.subnet,
+            self.rules()
+        )
+    }
+}
+
+/// What of a pod of this name is there.
+async fn traces(world: &World, host: &str, pod: &str) -> Result<Vec<String>, ActionError> {
+    let script = format!(
+        "ip netns list | grep -w '^{pod}' || :; ip -o link show dev {} 2>/dev/null || :; nft list tables 2>/dev/null | grep -w {TABLE} || :",
+        veth(pod)
+    );
+    let said = inside::script(world, host, &script).await?;
+    Ok(said.lines().map(str::to_owned).collect())
+}
+
+#[async_trait]
+impl Action for Pod {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn describe(&self) -> String {
+        format!("make pod {} in {} on {}", self.name, self.subnet, self.host)
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let there = traces(world, &self.host, &self.name).await?;
+        if !there.is_empty() {
+            return Err(ActionError::Target(format!(
+                "there is something called so on {} already: {}",
+                self.host,
+                there.join("; ")
+            )));
+        }
+        let mut settings = BTreeMap::new();
+        for (path, _) in SETTINGS {
+            let file = format!("/proc/sys/{path}");
+            let was = inside::run(world, &self.host, &["cat", &file]).await?;
+            settings.insert(path.to_owned(), was.trim().to_owned());
+        }
+        Ok(serde_json::to_value(Captured {
+            host: self.host.clone(),
+            name: self.name.clone(),
+            settings,
+        })?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        _: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
+        inside::script(world, &self.host, &self.script()).await?;
+        Ok(())
+    }
+
+    async fn verify(&self, world: &World, _: &serde_json::Value) -> Result<Verified, ActionError> {
+        let there = traces(world, &self.host, &self.name).await?;
+        let seen = format!("{} on {}: {}", self.name, self.host, there.join("; "));
+        Ok(Verified::new(there.len() == 3, seen))
+    }
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let captured: Captured = serde_json::from_value(captured)?;
+    let (host, pod) = (&captured.host, &captured.name);
+    let mut script = format!(
+        "nft delete table ip {TABLE} 2>/dev/null || :\n\
+         for p in $(ip netns pids {pod} 2>/dev/null); do kill -KILL $p 2>/dev/null || :; done\n\
+         ip link del {} 2>/dev/null || :\nip netns del {pod} 2>/dev/null || :\n",
+        veth(pod)
+    );
+    for (path, was) in &captured.settings {
+        let _ = writeln!(script, "echo {was} > /proc/sys/{path}");
+    }
+    inside::script(world, host, &script).await?;
+    let left = traces(world, host, pod).await?;
+    if left.is_empty() {
+        return Ok(format!(
+            "{pod} is gone from {host}, and its settings are as before"
+        ));
+    }
+    Err(ActionError::Target(format!(
+        "of {pod} on {host} is left: {}",
+        left.join("; ")
+    )))
+}

@@ -1,0 +1,317 @@
+//! Carrying a variant's steps out.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use super::ScenarioError;
+use super::action::Action;
+use super::engine::{Engine, since};
+use super::file::Resolved;
+use super::probe::Seen;
+use super::step::{ResolvedStep, Work};
+use super::watching::Watched;
+use crate::journal::{ActState, Intent};
+use crate::lab::Event;
+use crate::report::ScenarioStepDocument;
+
+/// How often probes are asked.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+
+/// What an action may take beyond its own deadline, which it keeps itself, before it is given up.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// What a variant's steps came to.
+#[derive(Default)]
+pub(super) struct Injection {
+    pub(super) steps: Vec<ScenarioStepDocument>,
+    /// Why not every step did what it is for; empty when all did.
+    pub(super) troubles: Vec<String>,
+    pub(super) seen: Seen,
+    /// Acts that last for a time only: when it is over, and their steps.
+    lifts: Vec<(Duration, String)>,
+}
+
+/// How a step ended.
+struct Ended {
+    result: &'static str,
+    detail: String,
+    refused: Option<String>,
+    /// When it is to be put back.
+    lift: Option<Duration>,
+}
+
+impl Ended {
+    fn failed(detail: impl Into<String>) -> Self {
+        Self {
+            result: "failed",
+            detail: detail.into(),
+            refused: None,
+            lift: None,
+        }
+    }
+
+    fn done(detail: impl Into<String>) -> Self {
+        Self {
+            result: "verified",
+            detail: detail.into(),
+            refused: None,
+            lift: None,
+        }
+    }
+}
+
+impl Engine<'_> {
+    /// Does the steps, until one does not do what it is for.
+    pub(super) async fn inject(
+        &self,
+        variant: &Resolved,
+        probes: &mut [Watched<'_>],
+        begun: Duration,
+    ) -> Result<Injection, ScenarioError> {
+        let mut injection = Injection::default();
+        for step in &variant.steps {
+            self.note(&step.describe());
+            self.lift_due(&mut injection, begun).await?;
+            match &step.work {
+                Work::Together(steps) => {
+                    let ended = join_all(
+                        steps
+                            .iter()
+                            .map(|step| self.timed(&variant.name, step, begun)),
+                    );
+                    for (step, ended) in steps.iter().zip(ended.await) {
+                        injection.take(step, ended?);
+                    }
+                }
+                Work::Act(..) => {
+                    let ended = self.timed(&variant.name, step, begun).await?;
+                    injection.take(step, ended);
+                }
+                Work::Undo(id) => {
+                    let left = self.put_back(&mut injection.steps, Some(id), begun).await?;
+                    injection.troubles.extend(
+                        left.into_iter()
+                            .map(|left| format!("step {}: {left}", step.id)),
+                    );
+                }
+                Work::Wait(probe) => {
+                    let from = since(self.world, begun);
+                    let ended = self
+                        .wait(step, probe, probes, &mut injection, begun)
+                        .await?;
+                    injection.take(step, (ended, from, since(self.world, begun)));
+                }
+                Work::Pause(time) => {
+                    let from = since(self.world, begun);
+                    let ended = self.pause(*time, probes, &mut injection, begun).await?;
+                    injection.take(step, (ended, from, since(self.world, begun)));
+                }
+            }
+            if !injection.troubles.is_empty() {
+                break;
+            }
+        }
+        Ok(injection)
+    }
+
+    /// Does a step, with the times, in milliseconds since `begun`, at which that began and ended.
+    async fn timed(
+        &self,
+        variant: &str,
+        step: &ResolvedStep,
+        begun: Duration,
+    ) -> Result<(Ended, u64, u64), ScenarioError> {
+        let Work::Act(action, lasts) = &step.work else {
+            return Ok((Ended::failed("it is no action"), 0, 0));
+        };
+        let from = since(self.world, begun);
+        let mut ended = self.act(variant, step, action.as_ref(), *lasts).await?;
+        if ended.result == "verified" {
+            ended.lift = lasts.map(|lasts| self.world.drivers.clock.elapsed() + lasts);
+        }
+        Ok((ended, from, since(self.world, begun)))
+    }
+
+    /// One action: capture, intent, act, verify.
+    async fn act(
+        &self,
+        variant: &str,
+        step: &ResolvedStep,
+        action: &dyn Action,
+        lasts: Option<Duration>,
+    ) -> Result<Ended, ScenarioError> {
+        let world = self.world;
+        if *self.interrupt.borrow() {
+            return Ok(Ended::failed("interrupted"));
+        }
+        let captured = match action.capture(world).await {
+            Ok(captured) => captured,
+            Err(error) => return Ok(Ended::failed(format!("nothing was done: {error}"))),
+        };
+        // Acting may take its time before the fault's own begins.
+        let lift_at = lasts.and_then(|lasts| {
+            let at = lasts + step.within;
+            world.drivers.clock.now().checked_add(at).ok()
+        });
+        let sequence = self.journal.intend_act(&Intent {
+            run: &world.run,
+            variant,
+            step: &step.id,
+            action: action.name(),
+            undo: &captured.to_string(),
+            lift_at,
+        })?;
+        let mut interrupt = self.interrupt.clone();
+        self.watch.tell(Event::Acting(&step.id));
+        let acting = tokio::time::timeout(
+            step.within + GRACE,
+            action.act(world, &captured, step.within),
+        );
+        let acted = tokio::select! {
+            acted = acting => acted,
+            _ = interrupt.wait_for(|interrupted| *interrupted) => return Ok(Ended::failed("interrupted")),
+        };
+        self.watch.tell(Event::Acted(&step.id));
+        match acted {
+            Ok(Ok(())) => self
+                .journal
+                .mark_act(&world.run, sequence, ActState::Acted, None)?,
+            Ok(Err(error)) => return Ok(Ended::failed(error.to_string())),
+            Err(_) => {
+                let within = step.within + GRACE;
+                return Ok(Ended::failed(format!("no end within {within:?}")));
+            }
+        }
+        if let Some(lasts) = lasts {
+            let at = world.drivers.clock.now().checked_add(lasts);
+            self.journal
+                .lift_act_at(&world.run, sequence, at.unwrap_or_default())?;
+        }
+        Ok(match action.verify(world, &captured).await {
+            Ok(verified) if verified.effective => Ended {
+                refused: verified.refused,
+                ..Ended::done(verified.seen)
+            },
+            Ok(verified) => Ended {
+                result: "no-effect",
+                detail: format!("it did not take effect: {}", verified.seen),
+                refused: verified.refused,
+                lift: None,
+            },
+            Err(error) => Ended::failed(format!("nobody can tell whether it took effect: {error}")),
+        })
+    }
+
+    /// Waits until a probe has fired.
+    async fn wait(
+        &self,
+        step: &ResolvedStep,
+        probe: &str,
+        probes: &mut [Watched<'_>],
+        injection: &mut Injection,
+        begun: Duration,
+    ) -> Result<Ended, ScenarioError> {
+        let until = self.world.drivers.clock.elapsed() + step.within;
+        loop {
+            self.look(probes, &injection.seen, begun).await;
+            self.lift_due(injection, begun).await?;
+            if let Some(fired) = probes.iter().find(|one| one.id == probe && one.has_fired()) {
+                return Ok(Ended::done(format!(
+                    "{probe} fired after {} ms",
+                    fired.fired_ms
+                )));
+            }
+            if let Some(ended) = self.over(until) {
+                return Ok(ended.unwrap_or_else(|| {
+                    Ended::failed(format!("{probe} did not fire within {:?}", step.within))
+                }));
+            }
+            self.rest().await;
+        }
+    }
+
+    /// Lets time pass, with the probes watched.
+    async fn pause(
+        &self,
+        time: Duration,
+        probes: &mut [Watched<'_>],
+        injection: &mut Injection,
+        begun: Duration,
+    ) -> Result<Ended, ScenarioError> {
+        let until = self.world.drivers.clock.elapsed() + time;
+        loop {
+            self.look(probes, &injection.seen, begun).await;
+            self.lift_due(injection, begun).await?;
+            if let Some(ended) = self.over(until) {
+                return Ok(ended.unwrap_or_else(|| Ended::done(format!("{time:?} passed"))));
+            }
+            self.rest().await;
+        }
+    }
+
+    /// Whether waiting is over: with nothing where the time is, and with how it ended where the user asked for it.
+    #[expect(
+        clippy::option_option,
+        reason = "not over, over by itself, and over by the user are three things"
+    )]
+    fn over(&self, until: Duration) -> Option<Option<Ended>> {
+        if *self.interrupt.borrow() {
+            return Some(Some(Ended::failed("interrupted")));
+        }
+        (self.world.drivers.clock.elapsed() >= until).then_some(None)
+    }
+
+    /// Sleeps until the next look; wakes when the user interrupts.
+    pub(super) async fn rest(&self) {
+        let mut interrupt = self.interrupt.clone();
+        tokio::select! {
+            () = self.world.drivers.clock.sleep(LOOK) => {}
+            _ = interrupt.wait_for(|interrupted| *interrupted) => {}
+        }
+    }
+
+    /// Puts back what has lasted for its time.
+    pub(super) async fn lift_due(
+        &self,
+        injection: &mut Injection,
+        begun: Duration,
+    ) -> Result<(), ScenarioError> {
+        let now = self.world.drivers.clock.elapsed();
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut injection.lifts)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
+        injection.lifts = later;
+        for (_, step) in due {
+            let left = self
+                .put_back(&mut injection.steps, Some(&step), begun)
+                .await?;
+            injection.troubles.extend(left);
+        }
+        Ok(())
+    }
+}
+
+impl Injection {
+    /// Takes down how a step ended.
+    fn take(&mut self, step: &ResolvedStep, ended: (Ended, u64, u64)) {
+        let (ended, from, to) = ended;
+        self.steps.push(ScenarioStepDocument {
+            id: step.id.clone(),
+            what: step.describe(),
+            result: ended.result.to_owned(),
+            detail: ended.detail.clone(),
+            at_ms: from,
+            took_ms: to.saturating_sub(from),
+        });
+        self.seen.done.push(step.id.clone());
+        let refused = ended.refused.map(|refused| (step.id.clone(), refused));
+        self.seen.refused.extend(refused);
+        self.lifts
+            .extend(ended.lift.map(|at| (at, step.id.clone())));
+        if ended.result != "verified" {
+            self.troubles
+                .push(format!("step {}: {}", step.id, ended.detail));
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Following the memory of hosts while a variant runs, for its report.
+
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::World;
+use super::engine::since;
+use crate::report::SampleDocument;
+
+/// Between two samples.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What has been sampled so far.
+#[derive(Debug, Default)]
+pub(super) struct Samples(Mutex<Vec<SampleDocument>>);
+
+impl Samples {
+    /// Takes what there is.
+    pub(super) fn take(&self) -> Vec<SampleDocument> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Samples these hosts until dropped. A host that does not answer leaves a gap.
+    pub(super) async fn follow(
+        &self,
+        world: &World,
+        hosts: &[String],
+        begun: Duration,
+    ) -> Infallible {
+        loop {
+            for host in hosts {
+                let Ok(state) = world.state(host).await else {
+                    continue;
+                };
+                let memory = state.memory;
+                let sample = SampleDocument {
+                    host: host.clone(),
+                    at_ms: since(world, begun),
+                    total_bytes: memory.total_kib * 1024,
+                    available_bytes: memory.available_kib * 1024,
+                    psi_full_avg10: memory.psi_full_avg10,
+                    oom_kills: memory.oom_kill,
+                };
+                self.0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(sample);
+            }
+            world.drivers.clock.sleep(EVERY).await;
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Steps of a scenario file. A step does one of these:
+//!
+//! ```yaml
+//! - {id: cut, do: {ACTION: {..}}, within: 5m, for: 30s}   # an action; with `for`, it is put back after that time
+//! - {id: dead, wait: PROBE, within: 2m}                   # goes on when the probe has fired
+//! - {id: calm, pause: 10s}
+//! - {id: heal, undo: cut}                                 # puts an earlier step back here, and not at the end
+//! - {id: both, together: [{id: a, do: ..}, {id: b, do: ..}]}
+//! ```
+//!
+//! With `only: [VARIANT, ..]` it is a step of those variants alone.
+
+use std::time::Duration;
+
+use super::action::{self, Action};
+use super::error::ScenarioProblem;
+use super::file::duration;
+use crate::diagnostics::{Fields, Node, Reader, Span, nearest};
+
+/// What a step may take where the file says nothing.
+const WITHIN: Duration = Duration::from_secs(300);
+
+/// A step with its variables filled in.
+#[derive(Debug)]
+pub struct ResolvedStep {
+    /// Its id.
+    pub id: String,
+    /// What it does.
+    pub work: Work,
+    /// How long that may take.
+    pub within: Duration,
+}
+
+/// What a step does.
+#[derive(Debug)]
+pub enum Work {
+    /// Acts; put back after a time, where one is given, and else after the last step.
+    Act(Box<dyn Action>, Option<Duration>),
+    /// Waits until a probe has fired.
+    Wait(String),
+    /// Lets time pass.
+    Pause(Duration),
+    /// Puts an earlier step back.
+    Undo(String),
+    /// Acts side by side.
+    Together(Vec<ResolvedStep>),
+}
+
+impl ResolvedStep {
+    /// What it is about to do, for people.
+    pub fn describe(&self) -> String {
+        match &self.work {
+            Work::Act(action, None) => action.describe(),
+            Work::Act(action, Some(lasts)) => format!("{}, for {lasts:?}", action.describe()),
+            Work::Wait(probe) => format!("wait until {probe} fires"),
+            Work::Pause(time) => format!("let {time:?} pass"),
+            Work::Undo(step) => format!("put {step} back"),
+            Work::Together(steps) => {
+                let steps: Vec<String> = steps.iter().map(Self::describe).collect();
+                format!("side by side: {}", steps.join("; "))
+            }
+        }
+    }
+
+    /// Its own id, and those of the steps in it.
+    fn ids(&self) -> Vec<&str> {
+        let inner = match &self.work {
+            Work::Together(steps) => steps.iter().map(|step| step.id.as_str()).collect(),
+            _ => Vec::new(),
+        };
+        [vec![self.id.as_str()], inner].concat()
+    }
+
+    /// The actions in it, with the ids of their steps.
+    pub fn actions(&self) -> Vec<(&str, &dyn Action)> {
+        match &self.work {
+            Work::Act(action, _) => vec![(self.id.as_str(), action.as_ref())],
+            Work::Together(steps) => steps.iter().flat_map(Self::actions).collect(),
+            Work::Wait(_) | Work::Pause(_) | Work::Undo(_) => Vec::new(),
+        }
+    }
+}
+
+/// Steps as they are read, for one variant.
+pub(super) struct Steps<'s> {
+    /// The variant.
+    pub(super) variant: &'s str,
+    /// The names of all variants.
+    pub(super) variants: &'s [String],
+    pub(super) read: Vec<ResolvedStep>,
+    /// Names of probes that are waited for.
+    pub(super) waited_for: Vec<(String, Span)>,
+    /// The ids of steps that are of other variants alone.
+    elsewhere: Vec<String>,
+}
+
+impl<'s> Steps<'s> {
+    pub(super) const fn new(variant: &'s str, variants: &'s [String]) -> Self {
+        Self {
+            variant,
+            variants,
+            read: Vec::new(),
+            waited_for: Vec::new(),
+            elsewhere: Vec::new(),
+        }
+    }
+
+    /// Reads the next step.
+    pub(super) fn take(&mut self, node: &Node, reader: &mut Reader) {
+        let Some((step, span, ours)) = self.step(node, reader) else {
+            return;
+        };
+        let ids: Vec<&str> = self.read.iter().flat_map(ResolvedStep::ids).collect();
+        let earlier =
+            |id: &str| ids.contains(&id) || self.elsewhere.iter().any(|known| known == id);
+        for id in step.ids() {
+            if earlier(id) {
+                reader.wrong(ScenarioProblem::DuplicateId { id: id.to_owned() }.at(span));
+            }
+        }
+        if let (Work::Undo(id), true) = (&step.work, ours)
+            && !earlier(id)
+        {
+            let near = nearest(id, ids.iter().copied()).map(str::to_owned);
+            let id = id.clone();
+            reader.wrong(ScenarioProblem::UnknownId { id, near }.at(span));
+        }
+        if ours {
+            self.read.push(step);
+        } else {
+            self.elsewhere
+                .extend(step.ids().into_iter().map(str::to_owned));
+        }
+    }
+
+    fn step(&mut self, node: &Node, reader: &mut Reader) -> Option<(ResolvedStep, Span, bool)> {
+        let mut fields = reader.fields(node, "the step")?;
+        let id_node = fields.required("id", reader);
+        let id = id_node.and_then(|node| reader.scalar(node, "id"));
+        let within = fields.optional("within");
+        let within = duration(reader, within, WITHIN);
+        let ours = self.is_ours(fields.optional("only"), reader);
+        let work = self.work(&mut fields, node.span, ours, reader);
+        fields.finish(reader);
+        let (id, work) = (id?, work?);
+        Some((ResolvedStep { id, work, within }, id_node?.span, ours))
+    }
+
+    fn is_ours(&self, node: Option<&Node>, reader: &mut Reader) -> bool {
+        let Some(node) = node else { return true };
+        let mut ours = false;
+        for item in reader.items(node) {
+            let Some(name) = reader.scalar::<String>(item, "variant") else {
+                continue;
+            };
+            if !self.variants.contains(&name) {
+                let near = nearest(&name, self.variants.iter().map(String::as_str));
+                let near = near.map(str::to_owned);
+                reader.wrong(ScenarioProblem::UnknownId { id: name, near }.at(item.span));
+            } else if name == self.variant {
+                ours = true;
+            }
+        }
+        ours
+    }
+
+    /// Reads the one thing that a step does.
+    fn work(
+        &mut self,
+        fields: &mut Fields<'_>,
+        span: Span,
+        ours: bool,
+        reader: &mut Reader,
+    ) -> Option<Work> {
+        let lasts = fields.optional("for");
+        let (act, wait, pause) = (
+            fields.optional("do"),
+            fields.optional("wait"),
+            fields.optional("pause"),
+        );
+        let (undo, together) = (fields.optional("undo"), fields.optional("together"));
+        let count = [act, wait, pause, undo, together].iter().flatten().count();
+        if count != 1 {
+            reader.wrong(ScenarioProblem::OneWork { count }.at(span));
+            return None;
+        }
+        if let Some(node) = act {
+            let entries = reader.entries(node, &"the action")?;
+            let [(key, arguments)] = entries.as_slice() else {
+                let count = entries.len();
+                reader.wrong(ScenarioProblem::OneAction { count }.at(node.span));
+                return None;
+            };
+            let action = action::parse(key, arguments, reader)?;
+            let lasts = lasts.map(|node| duration(reader, Some(node), Duration::ZERO));
+            return Some(Work::Act(action, lasts));
+        }
+        if let Some(node) = wait {
+            let probe: String = reader.scalar(node, "probe")?;
+            if ours {
+                self.waited_for.push((probe.clone(), node.span));
+            }
+            return Some(Work::Wait(probe));
+        }
+        if let Some(node) = pause {
+            return Some(Work::Pause(duration(reader, Some(node), Duration::ZERO)));
+        }
+        if let Some(node) = undo {
+            return Some(Work::Undo(reader.scalar(node, "step")?));
+        }
+        let items = reader.items(together?).to_vec();
+        let inner: Vec<_> = items
+            .iter()
+            .filter_map(|item| self.step(item, reader))
+            .collect();
+        if let Some((_, span, _)) = inner
+            .iter()
+            .find(|(step, _, _)| !matches!(step.work, Work::Act(..)))
+        {
+            reader.wrong(ScenarioProblem::NotTogether.at(*span));
+        }
+        let steps = inner
+            .into_iter()
+            .filter(|(_, _, ours)| *ours)
+            .map(|(step, _, _)| step);
+        Some(Work::Together(steps.collect()))
+    }
+}

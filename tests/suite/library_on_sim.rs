@@ -1,0 +1,146 @@
+//! The incident library on the simulated drivers: each variant as expected, everything as before, also after a death.
+
+use std::path::Path;
+
+use twin::diagnostics::Source;
+use twin::journal::Journal;
+use twin::lab::{Layout, Silent};
+use twin::report::{ScenarioDocument, Verdict};
+use twin::scenario::{self, Choice, Scenario, World};
+use twin::sim::SimWorld;
+use twin::snapshot;
+use twin::units::Seed;
+
+use crate::lab_on_sim::up;
+use crate::support::root;
+
+/// The scenarios whose mechanism the simulated world has.
+const LIBRARY: [&str; 2] = ["host-power-loss", "shutoff-capi-mgmt"];
+
+fn scenario(name: &str) -> Scenario {
+    let path = root().join("scenarios").join(format!("{name}.yaml"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let name = path.display().to_string();
+    scenario::parse(&Source { name, text }).unwrap()
+}
+
+/// The testcloud on simulated drivers.
+async fn testcloud(directory: &Path) -> (World, Journal) {
+    let text = std::fs::read_to_string(root().join("topologies/testcloud.yaml")).unwrap();
+    // Disks and memory files are not simulated.
+    let text = text.replace("disk: 60GiB, swap: 0", "disk: 0MiB, ram: anon, swap: 0");
+    let drivers = SimWorld::new(Seed(11)).drivers();
+    let (_, journal, found) = up(&text, &drivers, directory).await;
+    let world = World {
+        drivers,
+        layout: Layout::new(directory.to_owned()),
+        found,
+        seed: Seed(1),
+        run: "r1".into(),
+    };
+    (world, journal)
+}
+
+async fn run(world: &World, journal: &Journal, scenario: &Scenario) -> ScenarioDocument {
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let choice = Choice::default();
+    scenario::run(scenario, &choice, world, journal, &Silent, interrupt)
+        .await
+        .unwrap()
+}
+
+/// What has to be as before, of every host: power, definition, and the guest's state without what differs by itself.
+async fn picture(world: &World) -> Vec<String> {
+    let mut picture = Vec::new();
+    for domain in world.drivers.hypervisor.domains().await.unwrap() {
+        let mark = domain.mark.unwrap();
+        let state = world.state(mark.thing.as_str()).await.unwrap();
+        let services = state.services.iter().map(|service| {
+            let adj = service
+                .process
+                .as_ref()
+                .map(|process| process.oom_score_adj);
+            format!(
+                "{} {} {} {adj:?}",
+                service.name, service.wanted, service.healthy
+            )
+        });
+        let instances = state.instances.iter().map(|instance| {
+            let runs = instance.process.is_some();
+            format!(
+                "{} {:?} {runs} {}",
+                instance.name, instance.vm_state, instance.flavor_mib
+            )
+        });
+        picture.push(format!(
+            "{} {:?} {} {:?} {:?} {:?} {:?}",
+            domain.name,
+            domain.power,
+            mark.spec,
+            state.reserved_mib,
+            state.resume,
+            services.collect::<Vec<_>>(),
+            instances.collect::<Vec<_>>()
+        ));
+    }
+    picture.sort();
+    picture
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_at_any_write_is_recovered_from() {
+    for name in LIBRARY {
+        let scenario = scenario(name);
+        for variant in &scenario.variants {
+            let choice = Choice {
+                variants: vec![variant.name.clone()],
+                ..Choice::default()
+            };
+            let mut deaths = 0;
+            let full = std::env::var("TWIN_LIVE").is_ok_and(|size| size == "full");
+            for point in (1..).step_by(if full { 1 } else { 13 }) {
+                let directory = tempfile::tempdir().unwrap();
+                let (world, journal) = testcloud(directory.path()).await;
+                let before = picture(&world).await;
+                journal.die_at(point);
+                let (_keep, interrupt) = tokio::sync::watch::channel(false);
+                let ended =
+                    scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
+                if ended.is_ok() {
+                    break;
+                }
+                deaths += 1;
+                let journal = Journal::open(directory.path()).unwrap();
+                let set = snapshot::Set {
+                    found: &world.found,
+                    drivers: &world.drivers,
+                    layout: &world.layout,
+                    journal: &journal,
+                    watch: &Silent,
+                };
+                let finished = snapshot::recover(set).await.unwrap();
+                assert_eq!(finished.left, Vec::<String>::new());
+                let recovered = scenario::recover(&world, &journal).await.unwrap();
+                let at = format!("{name} {} at {point}: {recovered:?}", variant.name);
+                assert!(recovered.iter().all(|run| run.left.is_empty()), "{at}");
+                assert_eq!(picture(&world).await, before, "{at}");
+                let lab = world.found.record.uuid;
+                assert_eq!(journal.open_acts(lab).unwrap(), [], "{at}");
+                let again = scenario::recover(&world, &journal).await.unwrap();
+                assert_eq!(again, [], "{at}");
+            }
+            assert!(deaths > 1, "{name} {}: {deaths} deaths", variant.name);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_variant_goes_as_expected_and_everything_is_put_back() {
+    for name in LIBRARY {
+        let directory = tempfile::tempdir().unwrap();
+        let (world, journal) = testcloud(directory.path()).await;
+        let document = run(&world, &journal, &scenario(name)).await;
+        assert_eq!(document.verdict, Verdict::Pass, "{name}: {document:#?}");
+        assert_eq!(journal.open_acts(world.found.record.uuid).unwrap(), []);
+    }
+}

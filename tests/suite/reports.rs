@@ -1,0 +1,137 @@
+//! Reports of a run: one HTML file that needs nothing else, and `JUnit` XML.
+
+use twin::report::{
+    EvidenceDocument, Outcome, ProbeDocument, SampleDocument, ScenarioDocument,
+    ScenarioStepDocument, VariantDocument, Verdict, WorldDocument, scenario_html, scenario_junit,
+};
+
+/// Text that would break out of anything that does not escape it.
+const HOSTILE: &str = "</pre><script>alert('x')</script> & \"quoted\" \u{1b}[31m";
+
+fn sample(at_ms: u64, oom_kills: u64) -> SampleDocument {
+    SampleDocument {
+        host: "openstack1".into(),
+        at_ms,
+        total_bytes: 2 << 30,
+        available_bytes: (2 << 30) - (at_ms << 18),
+        psi_full_avg10: Some(12.5),
+        oom_kills,
+    }
+}
+
+fn step(id: &str, result: &str, at_ms: u64) -> ScenarioStepDocument {
+    ScenarioStepDocument {
+        id: id.into(),
+        what: "do it".into(),
+        result: result.into(),
+        detail: HOSTILE.into(),
+        at_ms,
+        took_ms: 500,
+    }
+}
+
+fn probe(id: &str, expected: &str, result: &str) -> ProbeDocument {
+    ProbeDocument {
+        id: id.into(),
+        expected: Some(expected.into()),
+        result: result.into(),
+        fired_ms: (result == "fired").then_some(1500),
+        evidence: vec![EvidenceDocument {
+            source: "the kernel".into(),
+            text: HOSTILE.into(),
+        }],
+    }
+}
+
+fn document() -> ScenarioDocument {
+    let variant = VariantDocument {
+        name: "bug".into(),
+        outcome: Outcome::Unexpected,
+        why: vec!["quiet-one fired, and never should".into()],
+        injected: true,
+        recovered: true,
+        mttr_ms: Some(900),
+        probes: vec![
+            probe("good", "fires", "fired"),
+            probe("wrong", "never", "fired"),
+            probe("blind", "fires", "unknown"),
+        ],
+        steps: vec![
+            step("cut", "verified", 100),
+            step("undo cut", "undone", 3000),
+            step("none", "no-effect", 700),
+        ],
+        samples: vec![sample(0, 0), sample(1000, 0), sample(2000, 1)],
+        took_ms: 4000,
+    };
+    ScenarioDocument {
+        schema: "twin/scenario-result/v1".into(),
+        run: "abc".into(),
+        scenario: "s".into(),
+        title: HOSTILE.into(),
+        seed: 7,
+        worlds: vec![WorldDocument {
+            world: "lab".into(),
+            variants: vec![variant],
+        }],
+        agreement: None,
+        verdict: Verdict::Fail,
+        stand_ins: vec!["a process for a service".into()],
+        left: Vec::new(),
+        kept: Vec::new(),
+        baseline: None,
+        started_at: "2026-01-01T00:00:00.5Z".into(),
+        took_ms: 4000,
+    }
+}
+
+#[test]
+fn html_needs_nothing_else_and_lets_nothing_out() {
+    let html = scenario_html(&document());
+    for refused in ["<script", "http://", "https://", "src=", "@import", "url("] {
+        assert!(!html.contains(refused), "{refused}");
+    }
+    assert!(html.contains("&lt;script&gt;") && !html.contains('\u{1b}'));
+    // What a browser needs for a phone, for the dark, for paper, and for those who do not see it.
+    for wanted in [
+        "lang=\"en\"",
+        "width=device-width",
+        "prefers-color-scheme: dark",
+        "@media print",
+        "<caption>",
+        "role=\"img\"",
+        "<desc",
+        "1 kills by the kernel",
+        "class=\"fault\"",
+        "class=\"kill\"",
+    ] {
+        assert!(html.contains(wanted), "{wanted}");
+    }
+    // Everything that is opened is closed, in order: but for the void tags it is XML.
+    let body = html.split_once("<body>").unwrap().1;
+    let body = format!("<body>{}", body.replace("</html>", ""));
+    let parsed = roxmltree::Document::parse(&body);
+    assert!(parsed.is_ok(), "{parsed:?}");
+}
+
+#[test]
+fn junit_counts_what_it_holds() {
+    let xml = scenario_junit(&document());
+    let parsed = roxmltree::Document::parse(&xml).unwrap();
+    let suite = parsed
+        .descendants()
+        .find(|node| node.has_tag_name("testsuite"))
+        .unwrap();
+    let count = |name: &str| {
+        let nodes = suite.descendants();
+        nodes.filter(|node| node.has_tag_name(name)).count()
+    };
+    assert_eq!(suite.attribute("tests"), Some("7"));
+    assert_eq!(count("testcase"), 7);
+    assert_eq!(suite.attribute("failures"), Some("3"));
+    assert_eq!(count("failure"), 3);
+    assert_eq!(suite.attribute("skipped"), Some("1"));
+    assert_eq!(count("skipped"), 1);
+    assert_eq!(suite.attribute("timestamp"), Some("2026-01-01T00:00:00"));
+    assert_eq!(suite.attribute("time"), Some("4.000"));
+}
