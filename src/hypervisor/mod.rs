@@ -140,6 +140,12 @@ pub trait Hypervisor: Capture {
     /// Tells whether a domain runs.
     async fn power_state(&self, target: Target) -> Result<Power, HypervisorError>;
 
+    /// Tells whether a domain is started when this machine boots.
+    async fn autostart(&self, target: Target) -> Result<bool, HypervisorError>;
+
+    /// Sets whether a domain is started when this machine boots; its definition stays.
+    async fn set_autostart(&self, target: Target, autostart: bool) -> Result<(), HypervisorError>;
+
     /// Takes a domain's power away and removes its definition; one that is gone is as good.
     async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError>;
 

@@ -138,12 +138,14 @@ impl Engine<'_> {
                 probe.since.is_none_or(done)
             })
         {
+            let mut interrupt = self.interrupt.clone();
             let looked = match &probe.begun {
-                Ok(stood) => probe
-                    .probe
-                    .look(self.world, stood, seen)
-                    .await
-                    .map_err(|error| error.to_string()),
+                Ok(stood) => tokio::select! {
+                    biased;
+                    // The undo does not wait for a look.
+                    Ok(_) = interrupt.wait_for(|interrupted| *interrupted) => return,
+                    looked = probe.probe.look(self.world, stood, seen) => looked.map_err(|error| error.to_string()),
+                },
                 Err(why) => Err(why.clone()),
             };
             match looked {

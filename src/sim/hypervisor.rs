@@ -158,6 +158,7 @@ impl Hypervisor for SimHypervisor {
         };
         match our_domain(&mut state, target) {
             Ok(known) => {
+                known.autostart = domain.spec.autostart;
                 known.spec = domain.spec.clone();
                 known.mark = domain.mark.clone();
             }
@@ -166,6 +167,7 @@ impl Hypervisor for SimHypervisor {
                     spec: domain.spec.clone(),
                     mark: domain.mark.clone(),
                     power: Power::ShutOff,
+                    autostart: domain.spec.autostart,
                     answers_at: None,
                     boots: 0,
                     guest: super::world::Inside::default(),
@@ -219,6 +221,15 @@ impl Hypervisor for SimHypervisor {
             .get(&target.uuid)
             .map(|domain| domain.power)
             .ok_or_else(|| not_found("a domain"))
+    }
+
+    async fn autostart(&self, target: Target) -> Result<bool, HypervisorError> {
+        Ok(our_domain(&mut self.0.lock(), target)?.autostart)
+    }
+
+    async fn set_autostart(&self, target: Target, autostart: bool) -> Result<(), HypervisorError> {
+        our_domain(&mut self.0.lock(), target)?.autostart = autostart;
+        Ok(())
     }
 
     async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {

@@ -52,6 +52,7 @@ pub(super) struct SimDomain {
     pub(super) spec: DomainSpec,
     pub(super) mark: Mark,
     pub(super) power: Power,
+    pub(super) autostart: bool,
     pub(super) answers_at: Option<Instant>,
     pub(super) boots: u32,
     pub(super) guest: Inside,

@@ -53,6 +53,12 @@ async fn run(world: &World, journal: &Journal, scenario: &Scenario) -> ScenarioD
 async fn picture(world: &World) -> Vec<String> {
     let mut picture = Vec::new();
     for domain in world.drivers.hypervisor.domains().await.unwrap() {
+        let lab = world.found.record.uuid;
+        let target = twin::hypervisor::Target {
+            uuid: domain.uuid,
+            lab,
+        };
+        let autostart = world.drivers.hypervisor.autostart(target).await.unwrap();
         let mark = domain.mark.unwrap();
         let state = world.state(mark.thing.as_str()).await.unwrap();
         let services = state.services.iter().map(|service| {
@@ -73,7 +79,7 @@ async fn picture(world: &World) -> Vec<String> {
             )
         });
         picture.push(format!(
-            "{} {:?} {} {:?} {:?} {:?} {:?}",
+            "{} {autostart} {:?} {} {:?} {:?} {:?} {:?}",
             domain.name,
             domain.power,
             mark.spec,

@@ -382,7 +382,12 @@ impl Nova {
             let mut file = fs::File::create(&draft)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
-            fs::rename(&draft, &self.file)
+            fs::rename(&draft, &self.file)?;
+            // Nova's database does not forget what it has answered to when a host loses its power.
+            match self.file.parent() {
+                Some(directory) => fs::File::open(directory)?.sync_all(),
+                None => Ok(()),
+            }
         })();
         if let Err(error) = written {
             log(

@@ -196,6 +196,23 @@ impl Hypervisor for Libvirt {
             .await
     }
 
+    async fn autostart(&self, target: Target) -> Result<bool, HypervisorError> {
+        self.quick
+            .call("reading a domain's autostart", QUICK, move |connection| {
+                Ok(domains::ours(connection, target)?.get_autostart()?)
+            })
+            .await
+    }
+
+    async fn set_autostart(&self, target: Target, autostart: bool) -> Result<(), HypervisorError> {
+        self.quick
+            .call("setting a domain's autostart", QUICK, move |connection| {
+                domains::ours(connection, target)?.set_autostart(autostart)?;
+                Ok(())
+            })
+            .await
+    }
+
     async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
         self.long
             .call("removing a domain", LONG, move |connection| {

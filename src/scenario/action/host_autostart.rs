@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Verified, host_of};
 use crate::diagnostics::{Node, Reader};
-use crate::model::spec::{DomainSpec, Marked};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-autostart";
@@ -42,24 +41,15 @@ const fn word(autostart: bool) -> &'static str {
     if autostart { "on" } else { "off" }
 }
 
-/// A host's domain as its mark has it now.
-async fn defined(world: &World, host: &str) -> Result<Marked<DomainSpec>, ActionError> {
-    let uuid = world.host(host)?.domain.uuid;
-    let domains = world.drivers.hypervisor.domains().await?;
-    let mark = domains
-        .into_iter()
-        .find(|domain| domain.uuid == uuid)
-        .and_then(|domain| domain.mark);
-    let mark = mark.ok_or_else(|| ActionError::Target(format!("the domain of {host} is gone")))?;
-    let spec = serde_json::from_value(mark.spec.clone())?;
-    Ok(Marked { spec, mark })
+async fn read(world: &World, host: &str) -> Result<bool, ActionError> {
+    let target = world.host(host)?.target(world.found.record.uuid);
+    Ok(world.drivers.hypervisor.autostart(target).await?)
 }
 
 async fn set(world: &World, host: &str, autostart: bool) -> Result<(), ActionError> {
-    let mut domain = defined(world, host).await?;
-    domain.spec.autostart = autostart;
-    domain.mark.spec = serde_json::to_value(&domain.spec)?;
-    Ok(world.drivers.hypervisor.define_domain(&domain).await?)
+    let target = world.host(host)?.target(world.found.record.uuid);
+    let hypervisor = &world.drivers.hypervisor;
+    Ok(hypervisor.set_autostart(target, autostart).await?)
 }
 
 #[async_trait]
@@ -77,7 +67,7 @@ impl Action for HostAutostart {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        let autostart = defined(world, &self.host).await?.spec.autostart;
+        let autostart = read(world, &self.host).await?;
         let host = self.host.clone();
         Ok(serde_json::to_value(Captured { host, autostart })?)
     }
@@ -92,7 +82,7 @@ impl Action for HostAutostart {
     }
 
     async fn verify(&self, world: &World, _: &serde_json::Value) -> Result<Verified, ActionError> {
-        let now = defined(world, &self.host).await?.spec.autostart;
+        let now = read(world, &self.host).await?;
         let seen = format!("it is {} for {}", word(now), self.host);
         Ok(Verified::new(now == self.autostart, seen))
     }
