@@ -108,6 +108,9 @@ impl Engine<'_> {
                     injection.take(step, (ended, from, since(self.world, begun)));
                 }
             }
+            if !injection.seen.done.contains(&step.id) {
+                injection.seen.done.push(step.id.clone());
+            }
             if !injection.troubles.is_empty() {
                 break;
             }

@@ -16,6 +16,7 @@ mod failures;
 mod images;
 mod kills;
 mod neighbours;
+mod sabotage;
 mod space;
 mod states;
 mod support;

@@ -41,7 +41,14 @@ fn oom_openstack1_shows_the_incident_its_cure_and_its_cause() {
         &["1"]
     };
     for seed in seeds {
-        let document = lab.json(&["scenario", "oom-openstack1", "--seed", seed]);
+        let mut run = vec!["scenario", "oom-openstack1", "--seed", seed];
+        // The control watches for half a minute that nothing happens.
+        run.extend(if full() {
+            &[][..]
+        } else {
+            &["--variant", "bug,fix"]
+        });
+        let document = lab.json(&run);
         valid(&lab, "scenario-result", &document);
         assert_eq!(document["verdict"], "pass", "{document:#}");
         let bug = variant(&document, "bug");
@@ -61,15 +68,17 @@ fn oom_openstack1_shows_the_incident_its_cure_and_its_cause() {
             probe(variant(&document, "fix"), "no-valid-host")["result"],
             "fired"
         );
-        assert_eq!(
-            probe(variant(&document, "control"), "oom-kill")["result"],
-            "quiet"
-        );
+        if full() {
+            let control = variant(&document, "control");
+            assert_eq!(probe(control, "oom-kill")["result"], "quiet");
+        }
         the_lab_is_as_before(&lab);
     }
-    a_cure_that_does_not_cure_fails(&lab);
     an_interrupted_run_is_undone(&lab);
-    a_killed_run_blocks_until_it_is_recovered(&lab);
+    if full() {
+        a_cure_that_does_not_cure_fails(&lab);
+        a_killed_run_blocks_until_it_is_recovered(&lab);
+    }
     a_killed_run_is_put_back_by_whoever_stands_by(&lab);
     the_library(&lab);
     a_failure_is_kept_and_put_back_later(&lab);
@@ -87,7 +96,13 @@ fn the_library(lab: &TestLab) {
     // The last two wait for Nova's timers; simulated drivers go through them in CI.
     for name in &all[..if full() { 4 } else { 2 }] {
         let before = network_inside(lab);
-        let document = lab.json(&["scenario", name]);
+        let mut run = vec!["scenario", name];
+        run.extend(if full() {
+            &[][..]
+        } else {
+            &["--variant", "bug"]
+        });
+        let document = lab.json(&run);
         valid(lab, "scenario-result", &document);
         assert_eq!(document["verdict"], "pass", "{document:#}");
         let took = document["took_ms"].as_u64().unwrap() / 1000;

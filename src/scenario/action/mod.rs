@@ -16,11 +16,14 @@ mod nic_down;
 mod partition;
 mod pod;
 mod policy_route;
+mod pressure;
+mod process_signal;
 mod service_run;
 mod service_stop;
 
 pub(super) use instance_kill::instance;
 pub(super) use pod::TABLE as POD_TABLE;
+pub(super) use process_signal::found as processes;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -105,6 +108,19 @@ const ALL: &[(&str, ParseFn, UndoFn)] = &[
     (nic_down::NAME, nic_down::parse, |world, captured| {
         Box::pin(nic_down::undo(world, captured))
     }),
+    (
+        process_signal::NAME,
+        process_signal::parse,
+        |world, captured| Box::pin(process_signal::undo(world, captured)),
+    ),
+    (
+        pressure::MEMORY,
+        pressure::parse_memory,
+        |world, captured| Box::pin(pressure::undo(world, captured)),
+    ),
+    (pressure::CPU, pressure::parse_cpu, |world, captured| {
+        Box::pin(pressure::undo(world, captured))
+    }),
     (clock_step::NAME, clock_step::parse, |world, captured| {
         Box::pin(clock_step::undo(world, captured))
     }),
@@ -157,6 +173,13 @@ const ALL: &[(&str, ParseFn, UndoFn)] = &[
         Box::pin(service_run::undo(world, captured))
     }),
 ];
+
+/// The names of all actions, sorted.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = ALL.iter().map(|(name, _, _)| *name).collect();
+    names.sort_unstable();
+    names
+}
 
 /// Reads an action from a file.
 pub(super) fn parse(key: &Key, arguments: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {

@@ -3,12 +3,16 @@
 //! A probe is told the state before the first step ([`Probe::begin`]) and then asked again and again. It fires once what
 //! it looks for has happened; what it saw is its evidence, with the source that it comes from.
 
+mod clock_skew;
 mod domain_state;
+mod exec;
 mod instance_state;
 mod kernel_log;
+mod memory;
 mod oom_victim;
 mod packet_capture;
 mod packets;
+mod process;
 mod scheduler_refused;
 mod tcp;
 mod victim_status;
@@ -60,6 +64,10 @@ type ParseFn = fn(&Node, &mut Reader) -> Option<Box<dyn Probe>>;
 
 /// The probes.
 const ALL: &[(&str, ParseFn)] = &[
+    (clock_skew::NAME, clock_skew::parse),
+    (exec::NAME, exec::parse),
+    (memory::NAME, memory::parse),
+    (process::NAME, process::parse),
     (domain_state::NAME, domain_state::parse),
     (instance_state::NAME, instance_state::parse),
     (kernel_log::NAME, kernel_log::parse),

@@ -1,0 +1,207 @@
+//! `process-signal`: kills or stops all processes of a name inside a host. What was stopped goes on again; a service or
+//! instance that was killed is started.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Verified, host_of, inside};
+use crate::diagnostics::{Node, Reader};
+use crate::scenario::{ActionError, World};
+use crate::wire::{NovaStatus, Request};
+
+pub(super) const NAME: &str = "process-signal";
+
+/// What the kernel keeps of a process's name.
+const COMM: usize = 15;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Kill,
+    Stop,
+}
+
+#[derive(Debug)]
+struct ProcessSignal {
+    host: String,
+    process: String,
+    signal: Signal,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    host: String,
+    pids: Vec<u32>,
+    /// Services that were meant to run.
+    services: Vec<String>,
+    /// Instances that ran.
+    instances: Vec<String>,
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = host_of(&mut fields, reader);
+    let process = fields
+        .required("process", reader)
+        .and_then(|node| reader.scalar::<String>(node, "process name"));
+    let words = [("kill", Signal::Kill), ("stop", Signal::Stop)];
+    let signal = fields
+        .required("signal", reader)
+        .and_then(|node| reader.choice(node, "signal", &words));
+    fields.finish(reader);
+    Some(Box::new(ProcessSignal {
+        host: host?,
+        process: process?.chars().take(COMM).collect(),
+        signal: signal?,
+    }))
+}
+
+/// Processes of a name, with the letter of their state.
+pub(in super::super) async fn found(
+    world: &World,
+    host: &str,
+    name: &str,
+) -> Result<Vec<(u32, char)>, ActionError> {
+    // The name is in brackets and may hold blanks; the state follows them.
+    let script = "for d in /proc/[0-9]*; do n=$(cat $d/comm 2>/dev/null) || continue; \
+        [ \"$n\" = \"$1\" ] || continue; s=$(sed 's/.*) //' $d/stat 2>/dev/null) || continue; \
+        echo \"${d#/proc/} ${s%% *}\"; done";
+    let said = inside::run(world, host, &["sh", "-ec", script, "sh", name]).await?;
+    let one = |line: &str| {
+        let (pid, state) = line.split_once(' ')?;
+        Some((pid.parse().ok()?, state.chars().next()?))
+    };
+    Ok(said.lines().filter_map(one).collect())
+}
+
+/// Sends a signal; a process that is gone needs none.
+async fn send(world: &World, host: &str, signal: &str, pids: &[u32]) -> Result<(), ActionError> {
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    let script = format!(
+        "for p in {}; do kill -{signal} $p 2>/dev/null || :; done",
+        pids.join(" ")
+    );
+    inside::script(world, host, &script).await.map(drop)
+}
+
+#[async_trait]
+impl Action for ProcessSignal {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn describe(&self) -> String {
+        let verb = match self.signal {
+            Signal::Kill => "kill",
+            Signal::Stop => "stop",
+        };
+        format!(
+            "{verb} the processes called {} on {}",
+            self.process, self.host
+        )
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let pids: Vec<u32> = found(world, &self.host, &self.process)
+            .await?
+            .into_iter()
+            .map(|(pid, _)| pid)
+            .collect();
+        if pids.is_empty() {
+            return Err(ActionError::Target(format!(
+                "no process on {} is called {}",
+                self.host, self.process
+            )));
+        }
+        let state = world.state(&self.host).await?;
+        let services = state.services.iter().filter(|service| service.wanted);
+        let instances = state.instances.iter().filter(|instance| {
+            instance.status() == NovaStatus::Active && instance.process.is_some()
+        });
+        Ok(serde_json::to_value(Captured {
+            host: self.host.clone(),
+            pids,
+            services: services.map(|service| service.name.clone()).collect(),
+            instances: instances.map(|instance| instance.name.clone()).collect(),
+        })?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
+        let captured: Captured = serde_json::from_value(captured.clone())?;
+        let signal = match self.signal {
+            Signal::Kill => "KILL",
+            Signal::Stop => "STOP",
+        };
+        send(world, &self.host, signal, &captured.pids).await
+    }
+
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+    ) -> Result<Verified, ActionError> {
+        let captured: Captured = serde_json::from_value(captured.clone())?;
+        let now = found(world, &self.host, &self.process).await?;
+        let hit = captured.pids.iter().filter(|pid| {
+            let state = now.iter().find(|(found, _)| found == *pid);
+            match self.signal {
+                Signal::Kill => state.is_none_or(|(_, state)| *state == 'Z'),
+                Signal::Stop => state.is_some_and(|(_, state)| *state == 'T'),
+            }
+        });
+        let (hit, all) = (hit.count(), captured.pids.len());
+        let word = match self.signal {
+            Signal::Kill => "gone",
+            Signal::Stop => "stopped",
+        };
+        let seen = format!(
+            "{hit} of {all} processes called {} are {word}",
+            self.process
+        );
+        Ok(Verified::new(hit == all, seen))
+    }
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let captured: Captured = serde_json::from_value(captured)?;
+    let host = &captured.host;
+    // After a kill or a boot these are nobody's; going on does nothing to what is not stopped.
+    send(world, host, "CONT", &captured.pids).await?;
+    let guest = world.guest(host)?;
+    let state = guest.state().await?;
+    let down = state
+        .services
+        .iter()
+        .any(|service| captured.services.contains(&service.name) && service.process.is_none());
+    if down {
+        let names = captured.services.clone();
+        guest.ask(Request::ServicesRun { names }).await?;
+    }
+    let mut started = 0;
+    for name in &captured.instances {
+        let runs = state.instances.iter().any(|instance| {
+            instance.name == *name
+                && instance.process.is_some()
+                && instance.status() == NovaStatus::Active
+        });
+        if !runs {
+            let name = name.clone();
+            guest.ask(Request::InstanceStart { name }).await?;
+            started += 1;
+        }
+    }
+    let services = if down { "services started, " } else { "" };
+    Ok(format!(
+        "{} processes of {host} go on, {services}{started} instances started",
+        captured.pids.len()
+    ))
+}

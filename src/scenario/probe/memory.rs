@@ -1,0 +1,96 @@
+//! `memory`: a host has less memory available than a share, or its tasks wait for memory for more than a share of the time.
+
+use async_trait::async_trait;
+
+use super::{Finding, Probe, Seen, evidence};
+use crate::diagnostics::{Fields, Node, Reader};
+use crate::scenario::{ActionError, World, action};
+
+pub(super) const NAME: &str = "memory";
+
+#[derive(Debug)]
+struct Memory {
+    host: String,
+    /// Percent of the whole.
+    available_below: Option<f64>,
+    /// Percent of the last ten seconds, PSI full.
+    pressure_over: Option<f64>,
+}
+
+/// Reads a share like `10%`, where it is given; nothing where it is wrong.
+fn percent(fields: &mut Fields<'_>, key: &'static str, reader: &mut Reader) -> Option<Option<f64>> {
+    let Some(node) = fields.optional(key) else {
+        return Some(None);
+    };
+    let text: String = reader.scalar(node, "share")?;
+    let share: Option<f64> = text.strip_suffix('%').and_then(|text| text.parse().ok());
+    let share = share.filter(|share| (0.0..=100.0).contains(share));
+    if share.is_none() {
+        reader.bad_value(node, &text, "share", &"it is written like 10%");
+        return None;
+    }
+    Some(share)
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = action::host_of(&mut fields, reader);
+    let available_below = percent(&mut fields, "available-below", reader);
+    let pressure_over = percent(&mut fields, "pressure-over", reader);
+    fields.finish(reader);
+    Some(Box::new(Memory {
+        host: host?,
+        available_below: available_below?,
+        pressure_over: pressure_over?,
+    }))
+}
+
+#[async_trait]
+impl Probe for Memory {
+    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        world.host(&self.host)?;
+        Ok(serde_json::Value::Null)
+    }
+
+    async fn look(
+        &self,
+        world: &World,
+        _: &serde_json::Value,
+        _: &Seen,
+    ) -> Result<Finding, ActionError> {
+        let memory = world.state(&self.host).await?.memory;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a share of memory needs no more digits"
+        )]
+        let available = memory.available_kib as f64 * 100.0 / memory.total_kib.max(1) as f64;
+        let mut found = Vec::new();
+        if self.available_below.is_some_and(|below| available < below) {
+            found.push(evidence(
+                format!("/proc/meminfo on {}", self.host),
+                format!(
+                    "{} of {} KiB are available, {available:.1} %",
+                    memory.available_kib, memory.total_kib
+                ),
+            ));
+        }
+        if let (Some(over), Some(pressure)) = (self.pressure_over, memory.psi_full_avg10)
+            && pressure > over
+        {
+            found.push(evidence(
+                format!("/proc/pressure/memory on {}", self.host),
+                format!("full avg10={pressure}"),
+            ));
+        }
+        // All that was asked for has to hold.
+        let asked = [self.available_below, self.pressure_over]
+            .iter()
+            .flatten()
+            .count();
+        Ok(if asked > 0 && found.len() == asked {
+            Finding::Fired(found)
+        } else {
+            Finding::Quiet
+        })
+    }
+}

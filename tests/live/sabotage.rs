@@ -1,0 +1,460 @@
+//! Every action in a real lab: it takes effect and is put back; made ineffective, it never passes.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use twin::clock::Clock;
+use twin::diagnostics::Source;
+use twin::guest::{ClockReading, Greeting, Guest, GuestError, Program};
+use twin::hostnet::{Connection, Cut, HostNet, HostNetError, Link, Network, Route};
+use twin::hypervisor::{
+    Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, ObservedDomain,
+    ObservedNetwork, Power, PowerAction, Target,
+};
+use twin::journal::Journal;
+use twin::lab::{Drivers, Event, GuestWays, Layout, Nobody, Watch, Way, find_all};
+use twin::model::spec::{DomainSpec, Marked, NetworkSpec};
+use twin::report::{Outcome, ScenarioDocument, Verdict};
+use twin::scenario::{self, Choice, World};
+use twin::units::{Cidr, Seed};
+use twin::wire::{GuestState, KernelLine, Request};
+
+use crate::support::{TestLab, full, qemu_directory, text as text_of, tool, wait_for};
+
+/// Each action with arguments that do something to the lab `tiny`.
+const ACTIONS: &[(&str, &str)] = &[
+    ("clock-step", "{host: a, by: 90s}"),
+    ("compute-reserve", "{host: a, memory: 256MiB}"),
+    ("compute-resume", "{host: a, resume: \"on\"}"),
+    ("cpu-pressure", "{host: b, cpus: 1}"),
+    (
+        "default-route",
+        "{host: a, via: \"${gateway.provider}\", nic: \"${nic.a.provider}\"}",
+    ),
+    (
+        "file-change",
+        "{host: a, path: /etc/hosts, content: \"127.0.0.1 elsewhere\"}",
+    ),
+    ("host-autostart", "{host: b, autostart: \"on\"}"),
+    ("host-power", "{host: b, power: pause}"),
+    ("host-power", "{host: b, power: \"off\"}"),
+    ("host-power", "{host: b, power: kill}"),
+    ("host-power", "{host: a, power: reset}"),
+    ("host-power", "{host: a, power: cycle}"),
+    ("instance-fill", "{host: a, flavor: nano}"),
+    ("instance-kill", "{host: a, instance: vm-0}"),
+    ("instance-touch", "{host: a}"),
+    ("memory-pressure", "{host: b, memory: 64MiB}"),
+    (
+        "net-emulate",
+        "{host: a, nic: \"${nic.a.metal}\", delay: 50ms, loss: 5%}",
+    ),
+    ("nic-down", "{host: a, nic: \"${nic.a.metal}\"}"),
+    ("partition", "{between: [a], and: [b]}"),
+    (
+        "pod",
+        "{host: a, name: pod, subnet: 10.244.0.0/24, nics: [\"${nic.a.metal}\"]}",
+    ),
+    (
+        "policy-route",
+        "{host: a, from: \"${address.a.provider}\", via: \"${gateway.provider}\", nic: \"${nic.a.provider}\", table: 77}",
+    ),
+    ("process-signal", "{host: a, process: mysqld, signal: stop}"),
+    (
+        "process-signal",
+        "{host: b, process: apache2, signal: kill}",
+    ),
+    ("service-run", "{host: a, services: none}"),
+    ("service-stop", "{host: b, service: apache2}"),
+];
+
+/// While this is set, calls that would change something are taken and do nothing.
+type Deaf = Arc<AtomicBool>;
+
+struct DeafWays(Arc<dyn GuestWays>, Deaf);
+
+impl GuestWays for DeafWays {
+    fn open(&self, way: &Way) -> Arc<dyn Guest> {
+        Arc::new(DeafGuest(self.0.open(way), Arc::clone(&self.1)))
+    }
+}
+
+struct DeafGuest(Arc<dyn Guest>, Deaf);
+
+#[async_trait]
+impl Guest for DeafGuest {
+    async fn greet(&self, deadline: Duration) -> Result<Greeting, GuestError> {
+        self.0.greet(deadline).await
+    }
+
+    async fn run(&self, program: Program) -> Result<i32, GuestError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Ok(0);
+        }
+        self.0.run(program).await
+    }
+
+    async fn state(&self) -> Result<GuestState, GuestError> {
+        self.0.state().await
+    }
+
+    async fn ask(&self, request: Request) -> Result<(), GuestError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.0.ask(request).await
+    }
+
+    async fn kernel_log(&self, after: u64) -> Result<Vec<KernelLine>, GuestError> {
+        self.0.kernel_log(after).await
+    }
+
+    async fn clock(&self, here: &dyn Clock) -> Result<ClockReading, GuestError> {
+        self.0.clock(here).await
+    }
+
+    async fn set_clock(&self, here: &dyn Clock) -> Result<(), GuestError> {
+        self.0.set_clock(here).await
+    }
+}
+
+struct DeafHypervisor(Arc<dyn Hypervisor>, Deaf);
+
+#[async_trait]
+impl Capture for DeafHypervisor {
+    async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError> {
+        self.0.anatomy(target).await
+    }
+
+    async fn start_paused(&self, target: Target) -> Result<(), HypervisorError> {
+        self.0.start_paused(target).await
+    }
+
+    async fn redefine(&self, target: Target, definition: &str) -> Result<(), HypervisorError> {
+        self.0.redefine(target, definition).await
+    }
+
+    async fn capture(
+        &self,
+        target: Target,
+        state: &str,
+        memory: Memory,
+    ) -> Result<(), HypervisorError> {
+        self.0.capture(target, state, memory).await
+    }
+
+    async fn load(
+        &self,
+        target: Target,
+        state: &str,
+        memory: Memory,
+    ) -> Result<(), HypervisorError> {
+        self.0.load(target, state, memory).await
+    }
+
+    async fn mark_crashed(&self, target: Target) -> Result<(), HypervisorError> {
+        self.0.mark_crashed(target).await
+    }
+
+    async fn discard(&self, target: Target, state: &str) -> Result<(), HypervisorError> {
+        self.0.discard(target, state).await
+    }
+
+    async fn examine(
+        &self,
+        disks: &[PathBuf],
+        state: &str,
+        content: bool,
+    ) -> Result<Vec<Result<DiskState, String>>, HypervisorError> {
+        self.0.examine(disks, state, content).await
+    }
+}
+
+#[async_trait]
+impl Hypervisor for DeafHypervisor {
+    async fn machine(&self) -> Result<Machine, HypervisorError> {
+        self.0.machine().await
+    }
+
+    async fn networks(&self) -> Result<Vec<ObservedNetwork>, HypervisorError> {
+        self.0.networks().await
+    }
+
+    async fn define_network(&self, network: &Marked<NetworkSpec>) -> Result<(), HypervisorError> {
+        self.0.define_network(network).await
+    }
+
+    async fn start_network(&self, target: Target) -> Result<(), HypervisorError> {
+        self.0.start_network(target).await
+    }
+
+    async fn remove_network(&self, target: Target) -> Result<(), HypervisorError> {
+        self.0.remove_network(target).await
+    }
+
+    async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
+        self.0.domains().await
+    }
+
+    async fn define_domain(&self, domain: &Marked<DomainSpec>) -> Result<(), HypervisorError> {
+        self.0.define_domain(domain).await
+    }
+
+    async fn power(&self, target: Target, action: PowerAction) -> Result<(), HypervisorError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.0.power(target, action).await
+    }
+
+    async fn power_state(&self, target: Target) -> Result<Power, HypervisorError> {
+        self.0.power_state(target).await
+    }
+
+    async fn autostart(&self, target: Target) -> Result<bool, HypervisorError> {
+        self.0.autostart(target).await
+    }
+
+    async fn set_autostart(&self, target: Target, autostart: bool) -> Result<(), HypervisorError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.0.set_autostart(target, autostart).await
+    }
+
+    async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
+        self.0.remove_domain(target).await
+    }
+
+    async fn console(&self, target: Target) -> Result<PathBuf, HypervisorError> {
+        self.0.console(target).await
+    }
+
+    async fn agent(
+        &self,
+        target: Target,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HypervisorError> {
+        self.0.agent(target, command, deadline).await
+    }
+}
+
+struct DeafNet(Arc<dyn HostNet>, Deaf);
+
+#[async_trait]
+impl HostNet for DeafNet {
+    async fn links(&self) -> Result<Vec<Link>, HostNetError> {
+        self.0.links().await
+    }
+
+    async fn routes(&self) -> Result<Vec<Route>, HostNetError> {
+        self.0.routes().await
+    }
+
+    async fn set_alias(&self, link: &str, alias: &str) -> Result<(), HostNetError> {
+        self.0.set_alias(link, alias).await
+    }
+
+    async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError> {
+        self.0.tables().await
+    }
+
+    async fn hold(&self, table: &str, ports: &[String]) -> Result<(), HostNetError> {
+        self.0.hold(table, ports).await
+    }
+
+    async fn forget_peers(&self, bridges: &[(String, Cidr)]) -> Result<(), HostNetError> {
+        self.0.forget_peers(bridges).await
+    }
+
+    async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError> {
+        self.0.clear_leftover(network).await
+    }
+
+    async fn cut(&self, table: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.0.cut(table, chain, cut).await
+    }
+
+    async fn dropped(&self, table: &str, chain: &str) -> Result<Option<u64>, HostNetError> {
+        self.0.dropped(table, chain).await
+    }
+
+    async fn mend(&self, table: &str, chain: &str) -> Result<(), HostNetError> {
+        self.0.mend(table, chain).await
+    }
+
+    async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection {
+        self.0.connect(address, port, within).await
+    }
+
+    async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
+        self.0.remove_table(family, name).await
+    }
+}
+
+/// Makes the drivers deaf while an action acts.
+struct WhileActing {
+    sabotage: bool,
+    deaf: Deaf,
+}
+
+impl Watch for WhileActing {
+    fn tell(&self, event: Event<'_>) {
+        match event {
+            Event::Acting(_) => self.deaf.store(self.sabotage, Ordering::SeqCst),
+            Event::Acted(_) => self.deaf.store(false, Ordering::SeqCst),
+            _ => {}
+        }
+    }
+}
+
+/// A scenario of this one action, without anything that is expected but that it takes effect.
+fn scenario_of(action: &str, arguments: &str) -> scenario::Scenario {
+    let text = format!(
+        "schema: twin/scenario/v1\nname: one\ntitle: One action\nvariants: {{only: {{expect: {{}}}}}}\n\
+         safety: {{baseline: none}}\nprobes: []\nsteps: [{{id: act, do: {{{action}: {arguments}}}, within: 20s}}]\n\
+         observe: 0s\nrecover: {{services: healthy, instances: as-before, within: 2m}}\n"
+    );
+    let name = format!("{action}.yaml");
+    scenario::parse(&Source { name, text }).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+/// What an action could have left, inside the hosts and outside.
+fn picture(lab: &TestLab) -> String {
+    let look = "ip rule; ip route show; tc qdisc show | grep -v noqueue || :; nft list tables; ip netns list; \
+        md5sum /etc/hosts; ls -l /etc/hosts; cat /proc/sys/net/ipv4/ip_forward; ls /run; \
+        cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^load-' || :; [ -e /sys/class/net/eth0 ] && cat /sys/class/net/eth0/flags";
+    let mut picture = String::new();
+    for host in ["a", "b"] {
+        picture.push_str(&lab.done(&["exec", host, "--", "sh", "-c", look]));
+        let domain = format!("{}-{host}", lab.name);
+        picture.push_str(&tool("virsh", &["dumpxml", "--inactive", &domain]));
+        picture.push_str(&tool("virsh", &["domstate", &domain]));
+        let info = tool("virsh", &["dominfo", &domain]);
+        picture.extend(info.lines().filter(|line| line.starts_with("Autostart")));
+    }
+    let status = lab.json(&["status"]);
+    for host in status["hosts"].as_array().unwrap() {
+        picture.push_str(&format!("{} {}\n", host["services"], host["instances"]));
+    }
+    let tables = tool("nft", &["list", "tables"]);
+    picture.extend(tables.lines().filter(|line| line.contains("twin_")));
+    picture
+}
+
+async fn run(
+    lab: &TestLab,
+    one: &scenario::Scenario,
+    run: &str,
+    sabotage: bool,
+) -> ScenarioDocument {
+    let deaf = Deaf::default();
+    let real = twin::cli::drivers("qemu:///system", &lab.state);
+    let drivers = Drivers {
+        hypervisor: Arc::new(DeafHypervisor(real.hypervisor, Arc::clone(&deaf))),
+        guests: Arc::new(DeafWays(real.guests, Arc::clone(&deaf))),
+        hostnet: Arc::new(DeafNet(real.hostnet, Arc::clone(&deaf))),
+        guardian: Arc::new(Nobody),
+        ..real
+    };
+    let layout = Layout::new(lab.state.clone());
+    let labs = find_all(&drivers, &layout).await.unwrap();
+    let found = labs
+        .into_iter()
+        .find(|found| found.record.name.as_str() == lab.name)
+        .unwrap();
+    let journal = Journal::open(&lab.state).unwrap();
+    let world = World {
+        drivers,
+        layout,
+        found,
+        seed: Seed(1),
+        run: format!("{}-{run}", lab.name),
+    };
+    let watch = WhileActing { sabotage, deaf };
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    scenario::run(one, &Choice::default(), &world, &journal, &watch, interrupt)
+        .await
+        .unwrap()
+}
+
+#[test]
+fn every_action_takes_effect_and_is_put_back_and_never_passes_without() {
+    let mut covered: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
+    covered.dedup();
+    assert_eq!(covered, scenario::action::names());
+    let lab = TestLab::new();
+    lab.done(&["up", "tiny", "--wait", "services"]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let before = picture(&lab);
+    for (index, (action, arguments)) in ACTIONS.iter().enumerate() {
+        // Every third in CI.
+        if !full() && index % 3 != 0 {
+            continue;
+        }
+        let one = scenario_of(action, arguments);
+        let what = format!("{action} {arguments}");
+        let document = runtime.block_on(run(&lab, &one, &format!("{index}"), false));
+        assert_eq!(document.verdict, Verdict::Pass, "{what}: {document:#?}");
+        assert_eq!(picture(&lab), before, "{what}");
+        let document = runtime.block_on(run(&lab, &one, &format!("{index}s"), true));
+        let outcome = document.worlds[0].variants[0].outcome;
+        assert_eq!(outcome, Outcome::Inconclusive, "{what}: {document:#?}");
+        assert_eq!(picture(&lab), before, "{what}, sabotaged");
+    }
+    a_fault_is_lifted_in_time_though_twin_hangs(&lab);
+    assert_eq!(picture(&lab), before, "after a hang");
+}
+
+/// Whether netem is on a's first interface.
+fn is_slow(lab: &TestLab) -> bool {
+    let shown = lab.done(&["exec", "a", "--", "tc", "qdisc", "show", "dev", "eth0"]);
+    shown.contains("netem")
+}
+
+/// Whoever stands by puts a fault back whose time is over, where the twin that made it stands still.
+fn a_fault_is_lifted_in_time_though_twin_hangs(lab: &TestLab) {
+    const LASTS: Duration = Duration::from_secs(4);
+    let directory = qemu_directory("hang");
+    let file = directory.path().join("hang.yaml");
+    let text = format!(
+        "schema: twin/scenario/v1\nname: hang\ntitle: A fault for a time\nvariants: {{only: {{expect: {{}}}}}}\n\
+         safety: {{baseline: none}}\nprobes: []\nsteps:\n\
+         - {{id: slow, do: {{net-emulate: {{host: a, nic: eth0, delay: 50ms}}}}, for: {}s, within: 30s}}\n\
+         - {{id: calm, pause: 5m}}\nrecover: {{services: healthy, instances: as-before, within: 2m}}\n",
+        LASTS.as_secs()
+    );
+    std::fs::write(&file, text).unwrap();
+    let child = lab.spawn(&["scenario", &file.display().to_string()]);
+    wait_for("the fault", Duration::from_secs(60), || {
+        is_slow(lab).then_some(())
+    });
+    let seen = std::time::Instant::now();
+    let pid = child.id().to_string();
+    tool("kill", &["-STOP", &pid]);
+    wait_for("its end", LASTS + Duration::from_secs(15), || {
+        (!is_slow(lab)).then_some(())
+    });
+    let took = seen.elapsed();
+    println!("dead-man: a fault of {LASTS:?} lifted {took:?} after it was seen, twin stopped");
+    tool("kill", &["-CONT", &pid]);
+    tool("kill", &["-INT", &pid]);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(130),
+        "{}",
+        text_of(&output.stderr)
+    );
+    // What a look takes comes on top of the five seconds.
+    assert!(took < LASTS + Duration::from_secs(7), "{took:?}");
+    assert_eq!(lab.json(&["status"])["dirty"], false);
+}
