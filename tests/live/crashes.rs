@@ -51,7 +51,7 @@ fn standing_by(lab: &TestLab) -> usize {
 }
 
 /// Which points are gone through: one before and one after every other write, and all at full size.
-fn chosen(point: &u64) -> bool {
+fn chosen(point: u64) -> bool {
     full() || matches!(point % 4, 1 | 2)
 }
 
@@ -146,7 +146,7 @@ fn a_death_at_any_write_leaves_nothing_half_made() {
 
 fn deaths_of_a_snapshot(lab: &TestLab, directory: &Path) -> u32 {
     let mut deaths = 0;
-    for point in (1..MOST).filter(chosen) {
+    for point in (1..MOST).filter(|point| chosen(*point)) {
         let mut died = false;
         for guarded in guards(point) {
             let what = format!("snapshot, point {point}, guarded {guarded}");
@@ -180,7 +180,7 @@ fn deaths_of_a_restore(lab: &TestLab, directory: &Path) -> u32 {
     write_word(lab, "cut");
     lab.done(&["snapshot", "x"]);
     let mut deaths = 0;
-    for point in (1..MOST).filter(chosen) {
+    for point in (1..MOST).filter(|point| chosen(*point)) {
         let mut died = false;
         for guarded in guards(point) {
             let what = format!("restore, point {point}, guarded {guarded}");

@@ -17,19 +17,16 @@ struct Memory {
     pressure_over: Option<f64>,
 }
 
-/// Reads a share like `10%`, where it is given; nothing where it is wrong.
-fn percent(fields: &mut Fields<'_>, key: &'static str, reader: &mut Reader) -> Option<Option<f64>> {
-    let Some(node) = fields.optional(key) else {
-        return Some(None);
-    };
+/// Reads a share like `10%`, where it is given.
+fn percent(fields: &mut Fields<'_>, key: &'static str, reader: &mut Reader) -> Option<f64> {
+    let node = fields.optional(key)?;
     let text: String = reader.scalar(node, "share")?;
     let share: Option<f64> = text.strip_suffix('%').and_then(|text| text.parse().ok());
     let share = share.filter(|share| (0.0..=100.0).contains(share));
     if share.is_none() {
         reader.bad_value(node, &text, "share", &"it is written like 10%");
-        return None;
     }
-    Some(share)
+    share
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
@@ -40,8 +37,8 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     fields.finish(reader);
     Some(Box::new(Memory {
         host: host?,
-        available_below: available_below?,
-        pressure_over: pressure_over?,
+        available_below,
+        pressure_over,
     }))
 }
 
