@@ -8,7 +8,7 @@ use super::error::ScenarioProblem;
 use super::probe::Probe;
 use super::step::{ResolvedStep, Steps};
 use crate::diagnostics::{
-    Node, Problem, Reader, Source, Span, Value, nearest, parse as parse_yaml,
+    Fields, Node, Problem, Reader, Source, Span, Value, nearest, parse as parse_yaml,
 };
 use crate::units::Name;
 
@@ -177,6 +177,22 @@ pub(super) fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Dura
         );
     }
     parsed.unwrap_or(otherwise)
+}
+
+/// Reads a share like `10%`, where it is given.
+pub(super) fn percent(
+    fields: &mut Fields<'_>,
+    key: &'static str,
+    reader: &mut Reader,
+) -> Option<f64> {
+    let node = fields.optional(key)?;
+    let text: String = reader.scalar(node, "share")?;
+    let share: Option<f64> = text.strip_suffix('%').and_then(|text| text.parse().ok());
+    let share = share.filter(|share| (0.0..=100.0).contains(share));
+    if share.is_none() {
+        reader.bad_value(node, &text, "share", &"it is written like 10%");
+    }
+    share
 }
 
 fn texts(reader: &mut Reader, node: Option<&Node>, place: &str) -> BTreeMap<String, String> {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::ran::Ran;
 use super::{Action, Verified, host_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction, Target};
 use crate::scenario::{ActionError, World};
-use crate::wire::{NovaStatus, Request};
 
 pub(super) const NAME: &str = "host-power";
 
@@ -47,10 +47,9 @@ struct Captured {
     power: Power,
     /// The boot that it was in; nothing where it did not answer, or has nothing that could.
     boot: Option<String>,
-    /// Services that were meant to run.
-    services: Vec<String>,
-    /// Instances that ran.
-    instances: Vec<String>,
+    /// What ran on it.
+    #[serde(flatten)]
+    ran: Ran,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
@@ -119,22 +118,11 @@ impl Action for HostPower {
             Power::Running => Some(world.state(&self.host).await?),
             _ => None,
         };
-        let services = state.iter().flat_map(|state| &state.services);
-        let instances = state.iter().flat_map(|state| &state.instances);
         let captured = Captured {
             host: self.host.clone(),
             power,
             boot: state.as_ref().map(|state| state.boot_id.clone()),
-            services: services
-                .filter(|service| service.wanted)
-                .map(|service| service.name.clone())
-                .collect(),
-            instances: instances
-                .filter(|instance| {
-                    instance.status() == NovaStatus::Active && instance.process.is_some()
-                })
-                .map(|instance| instance.name.clone())
-                .collect(),
+            ran: state.as_ref().map(Ran::of).unwrap_or_default(),
         };
         Ok(serde_json::to_value(captured)?)
     }
@@ -230,33 +218,9 @@ pub(super) async fn undo(
     if captured.boot.as_ref() == Some(&now) {
         return Ok(format!("{host} runs, in the same boot"));
     }
-    let started = revive(world, &captured).await?;
+    let guest = world.guest(host)?;
+    let started = captured.ran.again(guest.as_ref()).await?;
     Ok(format!(
         "{host} runs, with {started} instances started anew"
     ))
-}
-
-/// Makes what ran before the boot run again.
-async fn revive(world: &World, captured: &Captured) -> Result<usize, ActionError> {
-    let guest = world.guest(&captured.host)?;
-    guest
-        .ask(Request::ServicesRun {
-            names: captured.services.clone(),
-        })
-        .await?;
-    let state = guest.state().await?;
-    let mut started = 0;
-    for name in &captured.instances {
-        let runs = state.instances.iter().any(|instance| {
-            instance.name == *name
-                && instance.process.is_some()
-                && instance.status() == NovaStatus::Active
-        });
-        if !runs {
-            let name = name.clone();
-            guest.ask(Request::InstanceStart { name }).await?;
-            started += 1;
-        }
-    }
-    Ok(started)
 }

@@ -18,6 +18,7 @@ mod pod;
 mod policy_route;
 mod pressure;
 mod process_signal;
+mod ran;
 mod service_run;
 mod service_stop;
 

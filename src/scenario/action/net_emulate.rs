@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Verified, host_of, inside};
-use crate::diagnostics::{Fields, Node, Reader};
+use crate::diagnostics::{Node, Reader};
 use crate::scenario::{ActionError, World, file};
 use crate::units::Name;
 
@@ -30,20 +30,6 @@ struct Captured {
     nic: String,
 }
 
-/// Reads a share in percent; 0 where nothing is said.
-fn percent(fields: &mut Fields<'_>, key: &'static str, reader: &mut Reader) -> Option<f64> {
-    let Some(node) = fields.optional(key) else {
-        return Some(0.0);
-    };
-    let text: String = reader.scalar(node, "share")?;
-    let share = text.strip_suffix('%').and_then(|text| text.parse().ok());
-    let share = share.filter(|share| (0.0..=100.0).contains(share));
-    if share.is_none() {
-        reader.bad_value(node, &text, "share", &"it is written like 10%");
-    }
-    share
-}
-
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = host_of(&mut fields, reader);
@@ -52,15 +38,15 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
         .and_then(|node| reader.scalar(node, "interface name"));
     let delay = fields.optional("delay");
     let delay = file::duration(reader, delay, Duration::ZERO);
-    let loss = percent(&mut fields, "loss", reader);
-    let corrupt = percent(&mut fields, "corrupt", reader);
+    let loss = file::percent(&mut fields, "loss", reader);
+    let corrupt = file::percent(&mut fields, "corrupt", reader);
     fields.finish(reader);
     Some(Box::new(NetEmulate {
         host: host?,
         nic: nic?.to_string(),
         delay,
-        loss: loss?,
-        corrupt: corrupt?,
+        loss: loss.unwrap_or_default(),
+        corrupt: corrupt.unwrap_or_default(),
     }))
 }
 

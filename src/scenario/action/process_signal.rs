@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::ran::Ran;
 use super::{Action, Verified, host_of, inside};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::{ActionError, World};
-use crate::wire::{NovaStatus, Request};
 
 pub(super) const NAME: &str = "process-signal";
 
@@ -33,10 +33,9 @@ struct ProcessSignal {
 struct Captured {
     host: String,
     pids: Vec<u32>,
-    /// Services that were meant to run.
-    services: Vec<String>,
-    /// Instances that ran.
-    instances: Vec<String>,
+    /// What ran on it.
+    #[serde(flatten)]
+    ran: Ran,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
@@ -114,16 +113,10 @@ impl Action for ProcessSignal {
                 self.host, self.process
             )));
         }
-        let state = world.state(&self.host).await?;
-        let services = state.services.iter().filter(|service| service.wanted);
-        let instances = state.instances.iter().filter(|instance| {
-            instance.status() == NovaStatus::Active && instance.process.is_some()
-        });
         Ok(serde_json::to_value(Captured {
             host: self.host.clone(),
             pids,
-            services: services.map(|service| service.name.clone()).collect(),
-            instances: instances.map(|instance| instance.name.clone()).collect(),
+            ran: Ran::of(&world.state(&self.host).await?),
         })?)
     }
 
@@ -177,31 +170,9 @@ pub(super) async fn undo(
     // After a kill or a boot these are nobody's; going on does nothing to what is not stopped.
     send(world, host, "CONT", &captured.pids).await?;
     let guest = world.guest(host)?;
-    let state = guest.state().await?;
-    let down = state
-        .services
-        .iter()
-        .any(|service| captured.services.contains(&service.name) && service.process.is_none());
-    if down {
-        let names = captured.services.clone();
-        guest.ask(Request::ServicesRun { names }).await?;
-    }
-    let mut started = 0;
-    for name in &captured.instances {
-        let runs = state.instances.iter().any(|instance| {
-            instance.name == *name
-                && instance.process.is_some()
-                && instance.status() == NovaStatus::Active
-        });
-        if !runs {
-            let name = name.clone();
-            guest.ask(Request::InstanceStart { name }).await?;
-            started += 1;
-        }
-    }
-    let services = if down { "services started, " } else { "" };
+    let started = captured.ran.again(guest.as_ref()).await?;
     Ok(format!(
-        "{} processes of {host} go on, {services}{started} instances started",
+        "{} processes of {host} go on, the services run, {started} instances started",
         captured.pids.len()
     ))
 }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Fields, Node, Reader};
-use crate::scenario::{ActionError, World, action};
+use crate::diagnostics::{Node, Reader};
+use crate::scenario::{ActionError, World, action, file};
 
 pub(super) const NAME: &str = "memory";
 
@@ -17,23 +17,11 @@ struct Memory {
     pressure_over: Option<f64>,
 }
 
-/// Reads a share like `10%`, where it is given.
-fn percent(fields: &mut Fields<'_>, key: &'static str, reader: &mut Reader) -> Option<f64> {
-    let node = fields.optional(key)?;
-    let text: String = reader.scalar(node, "share")?;
-    let share: Option<f64> = text.strip_suffix('%').and_then(|text| text.parse().ok());
-    let share = share.filter(|share| (0.0..=100.0).contains(share));
-    if share.is_none() {
-        reader.bad_value(node, &text, "share", &"it is written like 10%");
-    }
-    share
-}
-
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = action::host_of(&mut fields, reader);
-    let available_below = percent(&mut fields, "available-below", reader);
-    let pressure_over = percent(&mut fields, "pressure-over", reader);
+    let available_below = file::percent(&mut fields, "available-below", reader);
+    let pressure_over = file::percent(&mut fields, "pressure-over", reader);
     fields.finish(reader);
     Some(Box::new(Memory {
         host: host?,
