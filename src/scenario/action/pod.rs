@@ -19,6 +19,9 @@ pub(super) const NAME: &str = "pod";
 /// The nftables table inside the host.
 pub(in super::super) const TABLE: &str = "twin_pod";
 
+/// Where `ip netns` keeps named namespaces.
+const NAMESPACES: &str = "/run/netns";
+
 /// What is set for forwarding, and to which value.
 const SETTINGS: [(&str, &str); 3] = [
     ("net/ipv4/ip_forward", "1"),
@@ -40,6 +43,8 @@ struct Captured {
     name: String,
     /// Settings as they were, by their path below /proc/sys.
     settings: BTreeMap<String, String>,
+    /// Whether there was a directory of named namespaces before: `ip netns` makes one and mounts it on itself.
+    namespaces: bool,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
@@ -160,10 +165,13 @@ impl Action for Pod {
             let was = inside::run(world, &self.host, &["cat", &file]).await?;
             settings.insert(path.to_owned(), was.trim().to_owned());
         }
+        let look = format!("if [ -d {NAMESPACES} ]; then echo there; fi");
+        let namespaces = inside::script(world, &self.host, &look).await?;
         Ok(serde_json::to_value(Captured {
             host: self.host.clone(),
             name: self.name.clone(),
             settings,
+            namespaces: !namespaces.trim().is_empty(),
         })?)
     }
 
@@ -198,6 +206,13 @@ pub(super) async fn undo(
     );
     for (path, was) in &captured.settings {
         let _ = writeln!(script, "echo {was} > /proc/sys/{path}");
+    }
+    if !captured.namespaces {
+        // Where somebody else keeps one there by now, it stays.
+        let _ = writeln!(
+            script,
+            "if [ -z \"$(ls -A {NAMESPACES} 2>/dev/null)\" ]; then umount {NAMESPACES}; rmdir {NAMESPACES}; fi 2>/dev/null || :"
+        );
     }
     inside::script(world, host, &script).await?;
     let left = traces(world, host, pod).await?;
