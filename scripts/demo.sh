@@ -5,12 +5,13 @@ cd "$(dirname "$0")/.."
 started=$SECONDS
 phases=()
 
-phase() { # NAME COMMAND...
-    local name=$1 from=$SECONDS
+phase() { # NAME COMMAND...: its exit code is the command's
+    local name=$1 from=$SECONDS status=0
     shift
     printf '\n== %s\n' "$name"
-    "$@"
+    "$@" || status=$?
     phases+=("$(printf '%-34s %4d s' "$name" $((SECONDS - from)))")
+    return "$status"
 }
 
 phase "set the machine up" scripts/host-setup.sh --build

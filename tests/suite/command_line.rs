@@ -1,6 +1,9 @@
 //! The command line's manners.
 
-use crate::support::{text, twin};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::support::{root, text, twin};
 
 #[test]
 fn help_names_every_exit_code_and_version_names_the_commit() {
@@ -90,5 +93,48 @@ fn a_hypervisor_that_is_not_there_is_named_with_its_cure() {
         text(&output.stderr).contains("libvirtd"),
         "{}",
         text(&output.stderr)
+    );
+}
+
+/// `make demo` beside programs that say what is asked of them and do nothing; `exits` is what `twin scenario` ends with.
+fn demo(exits: u8) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let program = |path: &str, text: &str| {
+        let path = directory.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("scripts/host-setup.sh", "exit 0");
+    program("bin/make", "exit 0");
+    let scenario = format!("case \"$*\" in *' scenario '*--variant\\ fix) exit {exits};; esac");
+    program("target/release/twin", &scenario);
+    std::fs::copy(
+        root().join("scripts/demo.sh"),
+        directory.path().join("scripts/demo.sh"),
+    )
+    .unwrap();
+    let output = std::process::Command::new("bash")
+        .arg(Path::new("scripts/demo.sh"))
+        .current_dir(directory.path())
+        .env(
+            "PATH",
+            format!("{}/bin:/usr/bin:/bin", directory.path().display()),
+        )
+        .output()
+        .unwrap();
+    (output.status.code(), text(&output.stdout))
+}
+
+#[test]
+fn the_demo_passes_only_where_every_variant_does() {
+    let (code, said) = demo(0);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("verdict: pass\n"), "{said}");
+    let (code, said) = demo(1);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("verdict: not pass (exit 1)") && said.contains("oom-openstack1, control"),
+        "{said}"
     );
 }
