@@ -58,6 +58,10 @@ marker='# twin: memory files on the pool'
 apparmor_file=/etc/apparmor.d/local/abstractions/libvirt-qemu
 pool_image=$state_dir/pool.xfs
 pool_dir=$state_dir/pool
+# What --remove looks for before it removes the state directory.
+mark_file=$state_dir/.made-by-twin-host-setup
+# The pool is mounted at boot, where a systemd boots.
+fstab_line="$pool_image $pool_dir xfs loop,noatime,nofail 0 0"
 
 # --- packages -------------------------------------------------------------------------------------------------------
 packages=(libvirt-daemon-system libvirt-daemon libvirt-clients qemu-system-x86 qemu-utils dnsmasq-base iptables nftables
@@ -167,6 +171,7 @@ make_directory() {
 state_directory() {
     # QEMU's user passes through and lists nothing; files in it are 0600 and libvirt gives each to the guest that uses it.
     make_directory "$state_dir" 711 root:root
+    [ -e "$mark_file" ] || does "mark $state_dir as this script's" touch "$mark_file"
     if [ -f "$pool_image" ]; then
         mounted "$pool_dir" || does "mount the pool on $pool_dir" mount_pool
         if findmnt -n -o OPTIONS "$pool_dir" 2>/dev/null | grep -qw discard; then
@@ -180,6 +185,9 @@ state_directory() {
         else
             make_pool
         fi
+    fi
+    if [ -f "$pool_image" ] && has_systemd && ! grep -qsxF "$fstab_line" /etc/fstab; then
+        does "have the pool mounted at boot (/etc/fstab)" add_to_fstab
     fi
     make_directory "$pool_dir" 711 root:root
     if id libvirt-qemu >/dev/null 2>&1; then
@@ -207,6 +215,8 @@ mount_pool() {
     # gives space back when a lab is destroyed.
     mount -o loop,noatime "$pool_image" "$pool_dir"
 }
+
+add_to_fstab() { printf '%s\n' "$fstab_line" >>/etc/fstab; }
 
 remount_pool() {
     if umount "$pool_dir" 2>/dev/null; then mount_pool; else say "pool: in use; run this again when no lab runs"; fi
@@ -253,12 +263,18 @@ group() {
 
 # --- taking it back -------------------------------------------------------------------------------------------------
 take_back() {
+    if [ -d "$state_dir" ] && [ ! -e "$mark_file" ]; then
+        die "$state_dir was not made by this script (there is no $mark_file); if it is twin's all the same, remove it by hand"
+    fi
     if [ -n "$(ls -A "$pool_dir/labs" 2>/dev/null)" ]; then die "there is a lab in $pool_dir/labs; run twin destroy first"; fi
     if grep -qsF "$marker" "$qemu_conf"; then
         does "take the setting out of $qemu_conf" sed -i "/$marker/d" "$qemu_conf"
         restart_libvirtd
     fi
     if grep -qs '# twin$' "$apparmor_file"; then does "take the rule out of $apparmor_file" sed -i '/# twin$/d' "$apparmor_file"; fi
+    if grep -qsxF "$fstab_line" /etc/fstab; then
+        does "take the pool out of /etc/fstab" sed -i "\\|^$fstab_line\$|d" /etc/fstab
+    fi
     if mounted "$pool_dir"; then
         # Each running QEMU has a mount namespace of its own, which pins the pool for as long as it runs.
         if pgrep -f qemu-system >/dev/null 2>&1; then die "virtual machines run, and each pins the pool's mount; shut them down first"; fi
