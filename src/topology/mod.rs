@@ -10,3 +10,7 @@ mod validate;
 
 pub use error::TopologyError;
 pub use load::{LoadError, Loaded, Lookup, load};
+
+/// The JSON Schema of a topology file, for editors. What it cannot say, such as that addresses lie in their networks, [`load`]
+/// checks.
+pub const SCHEMA: &str = include_str!("schema.json");

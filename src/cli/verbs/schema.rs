@@ -6,7 +6,7 @@ use schemars::{Schema, schema_for};
 use super::DONE;
 use crate::cli::failure::Failure;
 use crate::cli::ui::Ui;
-use crate::report;
+use crate::{report, topology};
 
 /// The schemas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -43,17 +43,21 @@ pub(crate) enum Name {
     Halt,
     /// Of any failure.
     Error,
+    /// Of a topology file, for editors.
+    Topology,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
-    /// The document.
+    /// The document, or kind of file.
     #[arg(value_enum)]
     pub(crate) name: Name,
 }
 
-fn schema(name: Name) -> Schema {
-    match name {
+fn schema(name: Name) -> String {
+    let of = |schema: Schema| serde_json::to_string_pretty(&schema).unwrap_or_default();
+    of(match name {
+        Name::Topology => return topology::SCHEMA.trim_end().to_owned(),
         Name::Status => schema_for!(report::StatusDocument),
         Name::Up => schema_for!(report::UpDocument),
         Name::Change => schema_for!(report::ChangeDocument),
@@ -70,11 +74,10 @@ fn schema(name: Name) -> Schema {
         Name::Recover => schema_for!(report::RecoverDocument),
         Name::Halt => schema_for!(report::HaltDocument),
         Name::Error => schema_for!(report::ErrorDocument),
-    }
+    })
 }
 
 pub(crate) fn run(ui: &Ui, flags: &Flags) -> Result<u8, Failure> {
-    let text = serde_json::to_string_pretty(&schema(flags.name)).unwrap_or_default();
-    ui.bytes(format!("{text}\n").as_bytes());
+    ui.bytes(format!("{}\n", schema(flags.name)).as_bytes());
     DONE
 }
