@@ -81,9 +81,11 @@ impl Failure {
 impl From<LabError> for Failure {
     fn from(error: LabError) -> Self {
         let code = match &error {
-            LabError::Blocked { .. } => code::FAILED,
+            LabError::Blocked { .. } | LabError::Decided { .. } => code::FAILED,
             LabError::WhichLab { known } if !known.is_empty() => code::USAGE,
-            LabError::NoHost { .. } | LabError::OtherTopology { .. } => code::USAGE,
+            LabError::NoHost { .. }
+            | LabError::NoSuchHosts { .. }
+            | LabError::OtherTopology { .. } => code::USAGE,
             LabError::Image(
                 crate::image::ImageError::Unknown { .. }
                 | crate::image::ImageError::Recipe { .. }

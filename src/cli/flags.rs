@@ -12,6 +12,12 @@ const VERSION: &str = match option_env!("TWIN_COMMIT") {
     None => env!("CARGO_PKG_VERSION"),
 };
 
+/// The hypervisor where none is named.
+pub(crate) const DEFAULT_CONNECT: &str = "qemu:///system";
+
+/// The state directory where none is named.
+pub(crate) const DEFAULT_STATE_DIR: &str = "/var/lib/twin";
+
 const EXIT_CODES: &str = "Exit codes:
   0    done, or the verdict is pass
   1    a verdict failed, or a change has to be asked for
@@ -50,7 +56,7 @@ pub(crate) struct Global {
         long,
         global = true,
         value_name = "URI",
-        default_value = "qemu:///system",
+        default_value = DEFAULT_CONNECT,
         env = "TWIN_CONNECT"
     )]
     pub(crate) connect: String,
@@ -62,14 +68,14 @@ pub(crate) struct Global {
         long,
         global = true,
         value_name = "DIR",
-        default_value = "/var/lib/twin",
+        default_value = DEFAULT_STATE_DIR,
         env = "TWIN_STATE_DIR"
     )]
     pub(crate) state_dir: PathBuf,
     /// One JSON document on standard output, and nothing else there.
     #[arg(long, global = true, env = "TWIN_JSON", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, hide_possible_values = true)]
     pub(crate) json: bool,
-    /// More detail; twice for all.
+    /// The debug log on standard error too; twice, with that of all libraries.
     #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "TWIN_VERBOSE")]
     pub(crate) verbose: u8,
     /// Colours.

@@ -23,7 +23,6 @@ pub(crate) struct Ui {
     error_color: bool,
     /// Whether progress bars can be drawn.
     bars: bool,
-    verbose: u8,
 }
 
 impl Ui {
@@ -40,8 +39,8 @@ impl Ui {
             json: global.json,
             color: wanted(std::io::stdout().is_terminal()),
             error_color: wanted(terminal),
-            bars: terminal && !global.json,
-            verbose: global.verbose,
+            // A log would run through them.
+            bars: terminal && !global.json && global.verbose == 0,
         }
     }
 
@@ -256,6 +255,5 @@ impl Watch for Progress {
             Event::Done { .. } => {}
             Event::Note(note) => self.ui.remark(note),
         }
-        let _ = self.ui.verbose;
     }
 }

@@ -30,23 +30,44 @@ pub struct Ssh {
     key: PathBuf,
 }
 
-/// Makes a key pair at `path` (0600) unless there is one; returns the public key's line.
+/// Makes a key pair at `path` (0600) unless there is one; returns the public key's line. Whoever is first with it wins, also
+/// where several make one at once.
 pub async fn make_key(path: &Path) -> std::io::Result<String> {
-    let public = path.with_extension("pub");
     if !path.exists() {
-        let output = Command::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-C", "twin", "-f"])
-            .arg(path)
-            .output()
-            .await?;
-        if !output.status.success() {
-            return Err(std::io::Error::other(
-                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            ));
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let draft = tempfile::TempDir::new_in(directory)?;
+        let made = draft.path().join("key");
+        keygen(
+            &["-q", "-t", "ed25519", "-N", "", "-C", "twin", "-f"],
+            &made,
+        )
+        .await?;
+        std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o600))?;
+        match std::fs::hard_link(&made, path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
         }
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     }
-    Ok(std::fs::read_to_string(public)?.trim().to_owned())
+    // From the private key: it alone says who gets in.
+    let public = keygen(&["-y", "-P", "", "-f"], path).await?;
+    Ok(format!("{} twin", public.trim()))
+}
+
+async fn keygen(arguments: &[&str], file: &Path) -> std::io::Result<String> {
+    let output = Command::new("ssh-keygen")
+        .args(arguments)
+        .arg(file)
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(std::io::Error::other(format!(
+        "ssh-keygen: {}",
+        said.trim()
+    )))
 }
 
 impl Ssh {
@@ -229,5 +250,31 @@ where
         if send(piece[..length].to_vec()).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn several_hosts_at_once_get_the_same_key() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("guest");
+        let all = (0..8).map(|_| {
+            let path = path.clone();
+            tokio::spawn(async move { make_key(&path).await.expect("a key") })
+        });
+        let keys = futures::future::join_all(all).await;
+        let keys: Vec<String> = keys.into_iter().map(|key| key.expect("made")).collect();
+        assert!(keys[0].starts_with("ssh-ed25519 "), "{keys:?}");
+        assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+        let mode = std::fs::metadata(&path)
+            .expect("a file")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let left = std::fs::read_dir(directory.path()).expect("a directory");
+        assert_eq!(left.count(), 1);
     }
 }

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::units::{Cidr, Mac};
 
+/// Where libvirt's helper of dnsmasq writes leases down, a JSON file a bridge.
+const LEASES: &str = "/var/lib/libvirt/dnsmasq";
+
 /// This machine's network through netlink and nft.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinuxNet;
@@ -178,6 +181,27 @@ impl HostNet for LinuxNet {
             handle.link().set(message).execute().await
         })
         .await
+    }
+
+    async fn leases(&self, bridge: &str) -> Result<Vec<(Mac, Ipv4Addr)>, HostNetError> {
+        let file = format!("{LEASES}/{bridge}.status");
+        let text = match tokio::fs::read(&file).await {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(&format!("reading {file}"), &error)),
+        };
+        // Empty before the first lease.
+        let leases: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        let one = |lease: &serde_json::Value| {
+            let mac = lease["mac-address"].as_str()?.parse().ok()?;
+            Some((mac, lease["ip-address"].as_str()?.parse().ok()?))
+        };
+        Ok(leases
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(one)
+            .collect())
     }
 
     async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError> {

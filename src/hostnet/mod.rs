@@ -161,6 +161,9 @@ pub trait HostNet: Send + Sync {
     /// whether there was anything.
     async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError>;
 
+    /// Lists the addresses that the hypervisor's DHCP server handed out on a bridge, by Ethernet address.
+    async fn leases(&self, bridge: &str) -> Result<Vec<(Mac, Ipv4Addr)>, HostNetError>;
+
     /// Opens a TCP connection from this machine and closes it.
     async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection;
 

@@ -66,7 +66,7 @@ impl HypervisorError {
             Self::Unreachable { .. } => "start libvirtd, then run the same command again: `systemctl start libvirtd`, or `virtlogd -d; libvirtd -d` \
                  where no systemd runs; `scripts/host-setup.sh` does either"
                 .into(),
-            Self::Permission { .. } => "run as root, or as a member of the group libvirt: `sudo usermod -aG libvirt $USER`, then log in anew".into(),
+            Self::Permission { .. } => "run as root; to look only, a member of the group libvirt will do: `sudo usermod -aG libvirt $USER`, then log in anew".into(),
             Self::Disconnected { .. } => "run the same command again; it goes on where it stopped".into(),
             Self::Deadline { .. } => "see whether libvirtd hangs (`virsh list` answers?), then run the same command again".into(),
             Self::NotFound { .. } => "`twin status` shows what is there; `twin up` brings back what is missing".into(),

@@ -103,9 +103,13 @@ impl Journal {
             .map(drop)
     }
 
-    /// Forgets a lab that is destroyed: its operations and runs.
+    /// Forgets a lab that is destroyed: its operations, and what its runs would still put back in it. The runs themselves and
+    /// their evidence stay.
     pub fn forget(&self, lab: Uuid) -> Result<(), JournalError> {
         let lab = lab.to_string();
+        let acts = "UPDATE acts SET state = 'undone', note = 'the lab was destroyed'
+            WHERE state != 'undone' AND run IN (SELECT id FROM runs WHERE lab = ?1)";
+        self.write(acts, [&lab])?;
         let steps =
             "DELETE FROM steps WHERE operation IN (SELECT id FROM operations WHERE lab = ?1)";
         self.write(steps, [&lab])?;

@@ -389,6 +389,20 @@ mod tests {
     }
 
     #[test]
+    fn a_destroyed_lab_has_nothing_to_put_back_and_its_runs_stay() {
+        let (_directory, journal) = journal();
+        let (gone, other) = (Uuid::nil(), Uuid::max());
+        for (run, lab) in [("r1", gone), ("r2", other)] {
+            journal.begin_run(run, lab, "s", 1).expect("begun");
+            journal.intend_act(&intent(run, "a")).expect("written");
+        }
+        journal.forget(gone).expect("forgotten");
+        assert_eq!(journal.open_acts(gone).expect("read"), []);
+        assert_eq!(journal.open_acts(other).expect("read").len(), 1);
+        assert_eq!(journal.runs(Some(gone)).expect("read").len(), 1);
+    }
+
+    #[test]
     fn an_act_is_claimed_once_until_its_claimer_is_known_dead() {
         let (_directory, journal) = journal();
         journal.begin_run("r1", Uuid::nil(), "s", 1).expect("begun");

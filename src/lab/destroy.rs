@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::{Drivers, Event, Found, LabError, Layout, Lock, Watch, leftover};
+use super::{Drivers, Event, Found, LabError, Layout, Lock, LockError, Watch, leftover};
 use crate::hypervisor::Target;
 use crate::journal::Journal;
 use crate::plan::{hold_table, table_name};
@@ -88,15 +88,8 @@ pub async fn destroy(
             removed.push(format!("table {family} {name}"));
         }
     }
-    let directory = layout.lab(record.uuid);
-    match std::fs::remove_dir_all(&directory) {
-        Ok(()) => removed.push(directory.display().to_string()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => {
-            return Err(LabError::io(format!("removing {}", directory.display()))(
-                error,
-            ));
-        }
+    if layout.remove_lab(record.uuid)? {
+        removed.push(layout.lab(record.uuid).display().to_string());
     }
     give_back(layout).await;
     if let (Some(journal), Some(operation)) = (journal, operation) {
@@ -108,6 +101,24 @@ pub async fn destroy(
         removed,
         took: drivers.clock.elapsed().saturating_sub(started),
     })
+}
+
+/// Removes what twins that died left of labs' directories while they made or removed them. A lab that somebody is at is left
+/// to them.
+pub async fn sweep(drivers: &Drivers, layout: &Layout) -> Result<Vec<String>, LabError> {
+    let mut swept = Vec::new();
+    for lab in layout.unsettled() {
+        let machine = drivers.hypervisor.machine().await?;
+        match Lock::lab(machine.uuid, lab, &lab.to_string(), "destroy") {
+            Ok(_lock) => swept.extend(layout.sweep(lab)?),
+            Err(LockError::Held { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(swept
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect())
 }
 
 /// Lets the pool's loop file shrink by what was removed; a file system of its own is left to its owner. Where it cannot be

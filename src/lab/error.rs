@@ -74,6 +74,8 @@ pub enum LabError {
         was: String,
         /// The topology named now.
         asked: String,
+        /// The command that makes another lab beside it.
+        instead: String,
     },
     /// Something of somebody else's is in the way.
     #[error("{}", conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
@@ -82,6 +84,36 @@ pub enum LabError {
         conflicts: Vec<Conflict>,
         /// The command that works.
         instead: Option<String>,
+    },
+    /// Something was decided when the lab was made, and is asked for otherwise now.
+    #[error("lab {lab} was made {was}, and {asked} is asked for")]
+    Decided {
+        /// The lab.
+        lab: String,
+        /// What was decided: `at scale 16`.
+        was: String,
+        /// What is asked for.
+        asked: String,
+    },
+    /// There are no such hosts.
+    #[error("{flag} {asked} names no host of {lab}")]
+    NoSuchHosts {
+        /// The flag.
+        flag: &'static str,
+        /// What it was given.
+        asked: String,
+        /// The lab.
+        lab: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The pool is not mounted.
+    #[error("the pool {} is not mounted, and labs are in it", pool.display())]
+    PoolAway {
+        /// Where it belongs.
+        pool: std::path::PathBuf,
+        /// The file that it is in.
+        image: std::path::PathBuf,
     },
     /// A change needs to be asked for.
     #[error("{}", blocked.iter().map(|blocked| format!("{}: {}", blocked.thing, blocked.why)).collect::<Vec<_>>().join("\n"))]
@@ -152,8 +184,22 @@ impl LabError {
             Self::WhichLab { known } if known.is_empty() => vec!["`twin up` makes one".into()],
             Self::WhichLab { .. } => vec!["name one with --lab".into()],
             Self::NoHost { known, .. } => vec![format!("there is: {}", known.join(", "))],
-            Self::OtherTopology { was, .. } => vec![format!(
-                "`twin up {was}` goes on with it; `--lab NAME` makes another lab beside it"
+            Self::OtherTopology {
+                lab, was, instead, ..
+            } => vec![
+                format!(
+                    "`twin --lab {lab} up {was}` goes on with it, where {was} is its file or name"
+                ),
+                format!("`{instead}` makes another lab beside it"),
+            ],
+            Self::Decided { lab, .. } => vec![format!(
+                "it stays as it was made; `twin --lab {lab} destroy`, then `up` again, makes it otherwise"
+            )],
+            Self::NoSuchHosts { known, .. } => vec![format!("there is: {}", known.join(", "))],
+            Self::PoolAway { pool, image } => vec![format!(
+                "`mount -o loop,noatime {} {}` mounts it, and so does scripts/host-setup.sh",
+                image.display(),
+                pool.display()
             )],
             Self::Conflicts { conflicts, instead } => conflict_cures(conflicts, instead.as_deref()),
             Self::Blocked { blocked } => {

@@ -8,14 +8,14 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
 use super::{
-    Drivers, Event, HostFailure, LabError, Layout, Prepared, Watch, Way, leftover, readiness,
+    Drivers, Event, HostFailure, LabError, Layout, Prepared, Signs, Watch, Way, leftover, readiness,
 };
 use crate::guest;
 use crate::hypervisor::{HypervisorError, PowerAction, Target};
 use crate::image::{self, Station};
 use crate::journal::{Journal, OperationId};
-use crate::model::Placed;
 use crate::model::spec::{DomainSpec, Marked};
+use crate::model::{Dhcp, Placed};
 use crate::plan::{Act, Plan, Step, Subject, bridge_mark};
 use crate::wire::Request;
 
@@ -76,6 +76,10 @@ pub async fn apply(
     timeout: Duration,
 ) -> Result<Upped, LabError> {
     let operation = journal.begin(prepared.placed.record.uuid, "up")?;
+    let (lab, directory) = (&prepared.placed.record, &prepared.desired.directory);
+    if directory.exists() && !layout.is_marked(lab.uuid) {
+        layout.make_lab(lab)?;
+    }
     let started = drivers.clock.elapsed();
     let executor = Executor {
         drivers,
@@ -328,6 +332,26 @@ impl Executor<'_> {
             .await?)
     }
 
+    /// What can be seen of a host before it answers.
+    fn signs(&self, name: &str, asks: bool) -> Signs {
+        let Some(host) = self.placed.host(name) else {
+            return Signs::default();
+        };
+        let nics = host.host.nics.iter().filter_map(|nic| {
+            let network = self.placed.network(nic.network.as_str())?;
+            Some((nic, network))
+        });
+        let here = nics
+            .clone()
+            .filter(|(_, network)| network.network.gateway.is_some());
+        Signs {
+            address: here.clone().find_map(|(nic, _)| nic.address),
+            asks_on: nics
+                .filter(|(_, network)| asks && network.network.dhcp == Dhcp::Static)
+                .find_map(|(nic, network)| Some((network.bridge.clone(), nic.mac?))),
+        }
+    }
+
     async fn wait(&self, domain: &Marked<DomainSpec>) -> Result<(), LabError> {
         let name = domain.mark.thing.as_str();
         let way = if domain.spec.config.is_some() {
@@ -357,6 +381,7 @@ impl Executor<'_> {
             target,
             name,
             &domain.spec.serial_log,
+            &self.signs(name, domain.spec.config.is_none()),
             self.timeout,
         )
         .await;

@@ -9,7 +9,7 @@
 //!      ram/           libvirt's memory_backing_dir
 //! ```
 
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -19,6 +19,11 @@ use crate::model::{Baseline, LabRecord};
 
 /// The file in a lab's directory that marks it.
 const RECORD: &str = "lab.json";
+
+/// What a lab's directory is called besides while it is made, and while it is removed: it is there whole, with its mark, or
+/// not at all.
+const MAKING: &str = "making";
+const REMOVING: &str = "removing";
 
 /// The file in a lab's directory with the baselines that its topology expects.
 const EXPECTED: &str = "expected-baselines.json";
@@ -143,23 +148,89 @@ impl Layout {
             .unwrap_or_default()
     }
 
-    /// Makes a lab's directory with its mark.
+    /// Makes a lab's directory with its mark, or puts the mark back into it. Called with the lab's lock held.
     pub(crate) fn make_lab(&self, record: &LabRecord) -> Result<(), LabError> {
         let directory = self.lab(record.uuid);
         if !self.pool().exists() {
             Self::make(&self.pool())?;
         }
         Self::make(&self.pool().join("labs"))?;
-        Self::make(&directory)?;
-        let text = serde_json::to_vec_pretty(record).unwrap_or_default();
-        let (draft, file) = (directory.join("lab.json.draft"), directory.join(RECORD));
-        std::fs::write(&draft, text)
-            .and_then(|()| std::fs::rename(&draft, &file))
-            .map_err(LabError::io(format!("writing {}", file.display())))
+        self.sweep(record.uuid)?;
+        if directory.exists() {
+            return write_record(&directory, record);
+        }
+        let draft = directory.with_extension(MAKING);
+        Self::make(&draft)?;
+        write_record(&draft, record)?;
+        std::fs::rename(&draft, &directory)
+            .map_err(LabError::io(format!("making {}", directory.display())))
     }
 
-    /// Reads the marks of all lab directories. One without a readable mark was being made when its twin was killed; its
-    /// name is its mark.
+    /// Whether a lab's directory has its mark.
+    pub(crate) fn is_marked(&self, lab: Uuid) -> bool {
+        self.lab(lab).join(RECORD).exists()
+    }
+
+    /// Removes a lab's directory; tells whether there was one. Called with the lab's lock held.
+    pub(crate) fn remove_lab(&self, lab: Uuid) -> Result<bool, LabError> {
+        let directory = self.lab(lab);
+        let failed = |error| LabError::io(format!("removing {}", directory.display()))(error);
+        self.sweep(lab)?;
+        let renamed = std::fs::rename(&directory, directory.with_extension(REMOVING));
+        match renamed {
+            Ok(()) => self.sweep(lab).map(|_| true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Removes what a twin that died left of a lab's directory while it made or removed it; returns what there was. Called with
+    /// the lab's lock held.
+    pub(crate) fn sweep(&self, lab: Uuid) -> Result<Vec<PathBuf>, LabError> {
+        let mut swept = Vec::new();
+        for word in [MAKING, REMOVING] {
+            let path = self.lab(lab).with_extension(word);
+            match std::fs::remove_dir_all(&path) {
+                Ok(()) => swept.push(path),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(LabError::io(format!("removing {}", path.display()))(error));
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Labs whose directories are being made or removed, or were when their twin died.
+    pub(crate) fn unsettled(&self) -> Vec<Uuid> {
+        let entries = std::fs::read_dir(self.pool().join("labs"));
+        let names = entries.into_iter().flatten().flatten();
+        let uuid = |entry: std::fs::DirEntry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let (uuid, word) = name.split_once('.')?;
+            ([MAKING, REMOVING].contains(&word)).then(|| Uuid::try_parse(uuid).ok())?
+        };
+        names.filter_map(uuid).collect()
+    }
+
+    /// Whether the pool that host-setup made is mounted; without one there is nothing to mount.
+    pub fn pool_is_there(&self) -> bool {
+        let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
+        !self.pool_image().exists() || device(&self.pool()) != device(&self.state)
+    }
+
+    /// Refuses where the pool is not mounted: labs would look empty, and be made anew below it.
+    pub fn need_pool(&self) -> Result<(), LabError> {
+        if self.pool_is_there() {
+            return Ok(());
+        }
+        Err(LabError::PoolAway {
+            pool: self.pool(),
+            image: self.pool_image(),
+        })
+    }
+
+    /// Reads the marks of all lab directories.
     pub(crate) fn lab_directories(&self) -> Vec<(Uuid, Option<LabRecord>)> {
         let Ok(entries) = std::fs::read_dir(self.pool().join("labs")) else {
             return Vec::new();
@@ -175,4 +246,12 @@ impl Layout {
             })
             .collect()
     }
+}
+
+fn write_record(directory: &Path, record: &LabRecord) -> Result<(), LabError> {
+    let text = serde_json::to_vec_pretty(record).unwrap_or_default();
+    let (draft, file) = (directory.join("lab.json.draft"), directory.join(RECORD));
+    std::fs::write(&draft, text)
+        .and_then(|()| std::fs::rename(&draft, &file))
+        .map_err(LabError::io(format!("writing {}", file.display())))
 }

@@ -26,7 +26,7 @@ mod space;
 mod status;
 mod watch;
 
-pub use destroy::{Destroyed, destroy};
+pub use destroy::{Destroyed, destroy, sweep};
 pub use drivers::{Drivers, GuestWays, Way};
 pub use error::{HostFailure, LabError};
 pub use execute::{StepReport, Upped, apply};
@@ -38,7 +38,7 @@ pub(crate) use observe::available_memory;
 pub use observe::observe;
 pub use power::{down, power, release};
 pub use prepare::{AcceleratorProbe, Prepared, Request, prepare};
-pub use readiness::answer;
+pub use readiness::{Signs, answer};
 pub use space::Space;
 pub(crate) use space::{MORE_SPACE, allocated, free_disk, together, unshared};
 pub use status::{HostStatus, LabStatus, NetworkStatus, status};

@@ -45,6 +45,8 @@ pub struct Request<'r> {
     pub time_scale: u32,
     /// Whether images may be built: not for a dry run.
     pub build: bool,
+    /// The command that asks, with another lab's name: what to say where that would work.
+    pub command: &'r (dyn Fn(&str) -> String + Sync),
     /// Where recipes come from.
     pub recipes: &'r (dyn RecipeLookup + Sync),
     /// The accelerator probe.
@@ -79,6 +81,7 @@ pub async fn prepare(
     layout: &Layout,
     watch: &dyn Watch,
 ) -> Result<Prepared, LabError> {
+    layout.need_pool()?;
     let machine = drivers.hypervisor.machine().await?;
     let name = request
         .lab
@@ -105,7 +108,11 @@ pub async fn prepare(
             lab: name.to_string(),
             was: record.topology.to_string(),
             asked: request.topology.name.to_string(),
+            instead: (request.command)("NAME"),
         });
+    }
+    if let Some(record) = &existing {
+        decided_already(&request, record)?;
     }
     let accelerator = match (
         existing.as_ref().map(|record| record.accelerator),
@@ -135,11 +142,12 @@ pub async fn prepare(
             layout,
         )?,
     };
+    let only = chosen(&request, &record, &observed)?;
     let no_addresses = || LabError::NoAddresses {
         lab: record.name.to_string(),
     };
     let placed = Placed::new(request.topology.clone(), record.clone()).ok_or_else(no_addresses)?;
-    let desired = desire(&placed, &images, &machine, &request, directory);
+    let desired = desire(&placed, &images, &machine, &request, only, directory);
     let conflicts = plan::conflicts(&desired, &observed);
     if !conflicts.is_empty() {
         let instead = other_lab(drivers, layout, &request, &observed).await?;
@@ -308,6 +316,7 @@ fn desire(
     images: &BTreeMap<Name, BuiltImage>,
     machine: &Machine,
     request: &Request<'_>,
+    only: Option<BTreeSet<Name>>,
     directory: std::path::PathBuf,
 ) -> Desired {
     let wanted = placed.hosts.iter().filter_map(|host| {
@@ -321,14 +330,6 @@ fn desire(
             answers: image.has_twin_guest || image.takes_seed,
         })
     });
-    let only = request.only.as_deref().map(|pattern| {
-        placed
-            .hosts
-            .iter()
-            .map(|host| host.host.name.clone())
-            .filter(|name| glob(pattern, name.as_str()))
-            .collect::<BTreeSet<Name>>()
-    });
     Desired {
         lab: placed.record.uuid,
         networks: placed
@@ -338,9 +339,75 @@ fn desire(
             .collect(),
         domains: wanted.collect(),
         replace: request.replace.clone(),
-        only: only.unwrap_or_default(),
+        only,
         directory,
     }
+}
+
+/// Refuses what is asked for otherwise than it was decided when the lab was made.
+fn decided_already(request: &Request<'_>, record: &LabRecord) -> Result<(), LabError> {
+    let decided = |was: String, asked: String| LabError::Decided {
+        lab: record.name.to_string(),
+        was,
+        asked,
+    };
+    if let Some(scale) = request.scale.filter(|scale| *scale != record.scale) {
+        let at = |scale: Scale| format!("at scale {scale}");
+        return Err(decided(at(record.scale), format!("scale {scale}")));
+    }
+    match request.accelerator {
+        Some(asked) if asked != record.accelerator => Err(decided(
+            format!("to run under {}", record.accelerator.as_str()),
+            asked.as_str().to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The hosts that `--only` names; nothing where it was not given. Refuses patterns and names of `--only` and `--replace` that
+/// match no host: they are mistyped.
+fn chosen(
+    request: &Request<'_>,
+    record: &LabRecord,
+    observed: &Observed,
+) -> Result<Option<BTreeSet<Name>>, LabError> {
+    let hosts: BTreeSet<Name> = request
+        .topology
+        .hosts
+        .iter()
+        .map(|host| host.name.clone())
+        .collect();
+    let nothing = |flag: &'static str, asked: &str| LabError::NoSuchHosts {
+        flag,
+        asked: asked.to_owned(),
+        lab: record.name.to_string(),
+        known: hosts.iter().map(ToString::to_string).collect(),
+    };
+    // One that the topology does not have any more is removed by replacing it.
+    let present = observed
+        .domains
+        .iter()
+        .filter_map(|domain| domain.mark.as_ref());
+    let there: BTreeSet<&Name> = present
+        .filter(|mark| mark.lab.uuid == record.uuid)
+        .map(|mark| &mark.thing)
+        .collect();
+    let unknown = |name: &&Name| !hosts.contains(*name) && !there.contains(name);
+    if let Some(name) = request.replace.iter().find(unknown) {
+        return Err(nothing("--replace", name.as_str()));
+    }
+    let Some(pattern) = request.only.as_deref() else {
+        return Ok(None);
+    };
+    let only: BTreeSet<Name> = hosts
+        .iter()
+        .filter(|name| glob(pattern, name.as_str()))
+        .cloned()
+        .collect();
+    if only.is_empty() {
+        return Err(nothing("--only", pattern));
+    }
+    Ok(Some(only))
 }
 
 /// Matches `*` and `?`.
@@ -383,7 +450,7 @@ async fn other_lab(
         .into_iter()
         .map(|lab| lab.record.name.to_string())
         .collect();
-    let base = request.topology.name.as_str();
+    let base = request.lab.as_ref().unwrap_or(&request.topology.name);
     let starts = |name: &str| format!("{name}-");
     let free = (2..TRIES)
         .map(|number| format!("{base}-{number}"))
@@ -398,7 +465,7 @@ async fn other_lab(
                     .iter()
                     .any(|network| network.name.starts_with(&starts(name)))
         });
-    Ok(free.map(|name| format!("twin --lab {name} up {base}")))
+    Ok(free.map(|name| (request.command)(&name)))
 }
 
 #[cfg(test)]

@@ -1,17 +1,65 @@
 //! Waiting until a guest answers, and saying what was last seen when it does not.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
 use super::{Drivers, HostFailure};
 use crate::guest::{Greeting, Guest};
+use crate::hostnet::Connection;
 use crate::hypervisor::{Power, Target};
+use crate::units::Mac;
 
 /// How often the domain's power is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How much of a serial log's end is searched.
 const TAIL_BYTES: u64 = 64 * 1024;
+
+/// A port that every kernel answers for, if only by refusing.
+const KNOCK_PORT: u16 = 22;
+
+/// Longer than the kernel asks for an Ethernet address before it gives up.
+const KNOCK: Duration = Duration::from_secs(4);
+
+/// The first line of each boot of Linux.
+const BOOT: &str = "Linux version";
+
+/// What can be seen of a guest from outside, before it answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// Its address on a network that this machine is on.
+    pub address: Option<Ipv4Addr>,
+    /// The bridge on which it asks for an address, and with which Ethernet address, where it asks.
+    pub asks_on: Option<(String, Mac)>,
+}
+
+impl Signs {
+    /// Looks at them, in words.
+    async fn seen(&self, drivers: &Drivers) -> Vec<String> {
+        let mut seen = Vec::new();
+        if let Some((bridge, mac)) = &self.asks_on {
+            match drivers.hostnet.leases(bridge).await {
+                Ok(leases) => match leases.iter().find(|(of, _)| of == mac) {
+                    Some((_, address)) => seen.push(format!("it has the lease of {address}")),
+                    None => seen.push(format!("no lease: {mac} has none on {bridge}")),
+                },
+                Err(error) => seen.push(format!("whether it has a lease is not known: {error}")),
+            }
+        }
+        if let Some(address) = self.address {
+            let knock = drivers.hostnet.connect(address, KNOCK_PORT, KNOCK).await;
+            seen.push(match knock {
+                Connection::Open | Connection::Refused => {
+                    format!("its network answers at {address}")
+                }
+                Connection::TimedOut => format!("nothing comes back from {address}"),
+                Connection::Unreachable { .. } => format!("no ARP: nobody is at {address}"),
+            });
+        }
+        seen
+    }
+}
 
 /// Waits until the guest answers. Ends early when its domain is no longer running.
 pub async fn answer(
@@ -20,6 +68,7 @@ pub async fn answer(
     target: Target,
     name: &str,
     serial_log: &Path,
+    signs: &Signs,
     deadline: Duration,
 ) -> Result<Greeting, HostFailure> {
     let failure = |why: String, cure: String| HostFailure {
@@ -44,7 +93,9 @@ pub async fn answer(
                 format!("look at it with `twin console {name}`; `twin up --replace {name}` makes it anew"),
             )),
             Err(error) => {
-                let seen = last_seen(serial_log);
+                let mut seen = signs.seen(drivers).await;
+                seen.push(last_seen(serial_log));
+                let seen = seen.join("; ");
                 let cure = format!("`twin console {name}` shows more; then `twin up` again, or `twin up --replace {name}`");
                 Err(failure(format!("{error}; {seen}"), cure))
             }
@@ -72,11 +123,40 @@ fn last_seen(serial_log: &Path) -> String {
         return format!("there is no serial log {}", serial_log.display());
     };
     let text = String::from_utf8_lossy(&tail);
+    // A log goes on over boots: what an earlier one ended with is over.
+    let text = text.rfind(BOOT).map_or(&*text, |at| &text[at..]);
     if let Some(panic) = text.lines().find(|line| line.contains("Kernel panic")) {
         return format!("its console says: {}", panic.trim());
     }
     match text.lines().rev().find(|line| !line.trim().is_empty()) {
         Some(line) => format!("its console ends with: {}", line.trim()),
         None => "its console is empty: it has not come as far as its kernel's first line".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(log: &str) -> String {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), log).expect("written");
+        last_seen(file.path())
+    }
+
+    #[test]
+    fn a_panic_of_this_boot_is_told_and_one_of_an_earlier_boot_is_not() {
+        let panic = "[    0.0] Linux version 6.1\n[    2.0] Kernel panic - not syncing: first\n";
+        assert_eq!(
+            seen(panic),
+            "its console says: [    2.0] Kernel panic - not syncing: first"
+        );
+        let again =
+            format!("{panic}[    0.0] Linux version 6.1\n[    1.0] random: crng init done\n");
+        assert_eq!(
+            seen(&again),
+            "its console ends with: [    1.0] random: crng init done"
+        );
+        assert!(seen("").contains("empty"));
     }
 }

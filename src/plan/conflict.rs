@@ -200,7 +200,7 @@ fn subnet_holder(desired: &Desired, observed: &Observed, cidr: Cidr) -> Option<S
 
 /// Memory and disk for the hosts that are not there yet.
 fn space(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
-    let fresh = desired.domains.iter().filter(|wanted| {
+    let fresh = desired.chosen().filter(|wanted| {
         !observed.domains.iter().any(|present| {
             present.uuid == wanted.domain.spec.uuid && present.state == super::Running::Yes
         })
@@ -212,8 +212,7 @@ fn space(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
         found.push(Conflict::Memory { needed, available });
     }
     let growth: Mib = desired
-        .domains
-        .iter()
+        .chosen()
         .filter(|wanted| {
             !wanted
                 .domain

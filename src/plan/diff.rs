@@ -22,10 +22,8 @@ pub fn make(desired: &Desired, observed: &Observed) -> Plan {
     for network in &desired.networks {
         plan_network(desired, observed, network, &mut plan);
     }
-    for wanted in &desired.domains {
-        if desired.only.is_empty() || desired.only.contains(&wanted.domain.mark.thing) {
-            plan_host(desired, observed, wanted, &mut plan);
-        }
+    for wanted in desired.chosen() {
+        plan_host(desired, observed, wanted, &mut plan);
     }
     for present in &observed.domains {
         let Some(mark) = present

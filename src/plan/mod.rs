@@ -34,8 +34,18 @@ pub struct Desired {
     pub domains: Vec<Wanted>,
     /// Hosts to make anew, disks included.
     pub replace: BTreeSet<Name>,
-    /// The hosts that this plan is about; all when empty.
-    pub only: BTreeSet<Name>,
+    /// The hosts that this plan is about; all where none are named.
+    pub only: Option<BTreeSet<Name>>,
+}
+
+impl Desired {
+    /// The domains that this plan is about.
+    pub fn chosen(&self) -> impl Iterator<Item = &Wanted> {
+        self.domains.iter().filter(|wanted| {
+            let name = &wanted.domain.mark.thing;
+            self.only.as_ref().is_none_or(|only| only.contains(name))
+        })
+    }
 }
 
 /// A domain that is wanted.

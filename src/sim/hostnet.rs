@@ -1,5 +1,6 @@
 //! The simulated machine's network.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -7,7 +8,10 @@ use async_trait::async_trait;
 
 use super::SimWorld;
 use crate::hostnet::{Connection, Cut, HostNet, HostNetError, Link, Network, Route};
-use crate::units::Cidr;
+use crate::units::{Cidr, Mac};
+
+/// The families in which the tables of a cut are.
+const CUT_FAMILIES: [&str; 2] = ["bridge", "inet"];
 
 /// The network of a simulated machine.
 #[derive(Clone, Debug)]
@@ -40,13 +44,26 @@ impl HostNet for SimNet {
         Ok(())
     }
 
+    /// Simulated guests have the addresses that they were told, and ask for none.
+    async fn leases(&self, _: &str) -> Result<Vec<(Mac, Ipv4Addr)>, HostNetError> {
+        Ok(Vec::new())
+    }
+
     async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError> {
-        Ok(self.0.lock().tables.clone())
+        let state = self.0.lock();
+        let cut: BTreeSet<&str> = state.cuts.keys().map(|(table, _)| table.as_str()).collect();
+        let of_cuts = cut
+            .iter()
+            .flat_map(|table| CUT_FAMILIES.map(|family| (family.to_owned(), (*table).to_owned())));
+        Ok(state.tables.iter().cloned().chain(of_cuts).collect())
     }
 
     async fn hold(&self, table: &str, _: &[String]) -> Result<(), HostNetError> {
         let held = ("bridge".to_owned(), table.to_owned());
-        self.0.lock().tables.push(held);
+        let tables = &mut self.0.lock().tables;
+        if !tables.contains(&held) {
+            tables.push(held);
+        }
         Ok(())
     }
 
@@ -66,17 +83,20 @@ impl HostNet for SimNet {
         Ok(ours)
     }
 
-    async fn cut(&self, _: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError> {
-        self.0.lock().cuts.insert(chain.to_owned(), cut.clone());
+    async fn cut(&self, table: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError> {
+        let cuts = &mut self.0.lock().cuts;
+        cuts.insert((table.to_owned(), chain.to_owned()), cut.clone());
         Ok(())
     }
 
-    async fn dropped(&self, _: &str, chain: &str) -> Result<Option<u64>, HostNetError> {
-        Ok(self.0.lock().cuts.get(chain).map(|_| 0))
+    async fn dropped(&self, table: &str, chain: &str) -> Result<Option<u64>, HostNetError> {
+        let cut = (table.to_owned(), chain.to_owned());
+        Ok(self.0.lock().cuts.get(&cut).map(|_| 0))
     }
 
-    async fn mend(&self, _: &str, chain: &str) -> Result<(), HostNetError> {
-        self.0.lock().cuts.remove(chain);
+    async fn mend(&self, table: &str, chain: &str) -> Result<(), HostNetError> {
+        let cut = (table.to_owned(), chain.to_owned());
+        self.0.lock().cuts.remove(&cut);
         Ok(())
     }
 
@@ -97,9 +117,13 @@ impl HostNet for SimNet {
     }
 
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
-        self.0.lock().tables.retain(|(its_family, its_name)| {
+        let mut state = self.0.lock();
+        state.tables.retain(|(its_family, its_name)| {
             (its_family.as_str(), its_name.as_str()) != (family, name)
         });
+        if CUT_FAMILIES.contains(&family) {
+            state.cuts.retain(|(table, _), _| table != name);
+        }
         Ok(())
     }
 }

@@ -75,7 +75,7 @@ pub(super) struct State {
     pub(super) domains: BTreeMap<Uuid, SimDomain>,
     pub(super) links: BTreeMap<String, Link>,
     pub(super) tables: Vec<(String, String)>,
-    pub(super) cuts: BTreeMap<String, Cut>,
+    pub(super) cuts: BTreeMap<(String, String), Cut>,
     pub(super) sabotage: Vec<Sabotage>,
 }
 

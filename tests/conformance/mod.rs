@@ -1,6 +1,7 @@
 //! What every hypervisor driver has to do. The claims are checked one after the other on one network and one domain.
 
 mod captures;
+pub(crate) mod seams;
 
 use std::path::Path;
 use std::process::Command;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use twin::units::{Random, Seed};
 
-use crate::support::{Strangers, TestLab, full};
+use crate::support::{Strangers, TestLab, full, tool};
 
 /// A topology and how it is killed.
 struct Rehearsal {
@@ -65,6 +65,8 @@ fn rehearse(rehearsal: &Rehearsal) {
     let mut random = Random::new(seed);
     lab.done(&up);
     lab.done(&["destroy"]);
+    // With libvirt's own chains there, which stay.
+    let clean = remains(&lab);
     let (mut ups, mut destroys) = (0, 0);
     for round in 0..rehearsal.kills {
         let after = Duration::from_millis(random.below(rehearsal.up_ms));
@@ -94,6 +96,11 @@ fn rehearse(rehearsal: &Rehearsal) {
             others,
             "seed {seed}, round {round}, destroy killed after {after:?}"
         );
+        assert_eq!(
+            remains(&lab),
+            clean,
+            "seed {seed}, round {round}, destroy killed after {after:?}"
+        );
     }
     println!(
         "kills: {}, seed {seed}: {} each, {ups} of up and {destroys} of destroy hit it at work",
@@ -108,4 +115,38 @@ fn forget(lab: &TestLab) {
     for name in ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"] {
         let _ = std::fs::remove_file(lab.state.join(name));
     }
+}
+
+/// What a lab can leave on this machine: links, rules, DHCP servers with their files, and files of its own. Counters of rules
+/// go on counting, and are left out.
+fn remains(lab: &TestLab) -> Vec<String> {
+    let mut remains: Vec<String> = tool("ip", &["-o", "link"])
+        .lines()
+        .filter_map(|line| line.split(": ").nth(1))
+        .map(|link| format!("link {link}"))
+        .collect();
+    for list in ["iptables-save", "ip6tables-save"] {
+        let rules = tool(list, &[]);
+        let rules = rules.lines().filter(|line| line.starts_with("-A"));
+        remains.extend(rules.map(|rule| format!("{list} {rule}")));
+    }
+    remains.push(tool("nft", &["list", "tables"]));
+    let below = |directory: &std::path::Path| -> Vec<String> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.path().display().to_string())
+            .collect()
+    };
+    let pool = lab.state.join("pool");
+    let places = [
+        pool.join("labs"),
+        pool.join("ram/libvirt/qemu"),
+        "/var/lib/libvirt/dnsmasq".into(),
+        "/run/libvirt/network".into(),
+        "/var/lib/libvirt/qemu/nvram".into(),
+        "/var/lib/libvirt/qemu/save".into(),
+    ];
+    remains.extend(places.iter().flat_map(|place| below(place)));
+    remains.sort();
+    remains
 }

@@ -1,8 +1,8 @@
 //! Beside others: strangers' things, a second lab, a second twin.
 
-use std::time::Duration;
+use std::path::Path;
 
-use crate::support::{Strangers, TestLab, qemu_directory, text, tool};
+use crate::support::{Strangers, TestLab, full, qemu_directory, root, text, tool};
 
 #[test]
 fn strangers_things_are_byte_identical_after_a_labs_whole_life() {
@@ -61,79 +61,113 @@ fn two_twins_at_one_lab_make_one_lab_and_one_clear_message() {
 }
 
 #[test]
-fn a_second_lab_gets_bridges_and_subnets_of_its_own_and_a_taken_one_is_refused_with_what_works() {
-    let first = TestLab::new();
-    let second = TestLab::new();
-    first.done(&["up", "tiny"]);
-    second.done(&["up", "tiny"]);
+fn a_second_lab_gets_bridges_and_subnets_of_its_own() {
+    side_by_side("tiny", &[]);
+}
+
+/// Two of the whole testcloud, at full size only.
+#[test]
+fn two_testclouds_run_side_by_side() {
+    if full() {
+        side_by_side("testcloud", &["--scale", "32"]);
+    }
+}
+
+fn side_by_side(topology: &str, flags: &[&str]) {
+    let up = [&["up", topology][..], flags].concat();
+    let (first, second) = (TestLab::new(), TestLab::new());
+    first.done(&up);
+    second.done(&up);
     let subnets = |lab: &TestLab| {
         let status = lab.json(&["status"]);
         let networks = status["networks"].as_array().unwrap().clone();
         networks
             .iter()
-            .map(|network| format!("{} {}", network["bridge"], network["cidr"]))
+            .flat_map(|network| [network["bridge"].to_string(), network["cidr"].to_string()])
             .collect::<Vec<_>>()
     };
     let (one, two) = (subnets(&first), subnets(&second));
     assert!(
-        one.iter().all(|network| !two.contains(network)),
+        one.iter().all(|thing| !two.contains(thing)),
         "{one:?} {two:?}"
     );
-    for lab in [&first, &second] {
-        assert_eq!(
-            lab.run(&["exec", "--all", "--", "true"]).status.code(),
-            Some(0)
-        );
-    }
+    first.done(&["exec", "--all", "--", "true"]);
+    second.done(&["exec", "--all", "--", "true"]);
     second.done(&["destroy"]);
-    assert_eq!(
-        first.run(&["exec", "--all", "--", "true"]).status.code(),
-        Some(0),
-        "the other lab goes on"
-    );
-    first.done(&["destroy"]);
-    a_taken_subnet();
+    // The other lab goes on.
+    first.done(&["exec", "--all", "--", "true"]);
 }
 
 /// Removes the stranger's bridge.
-struct Taken;
+struct Taken(&'static str);
 impl Drop for Taken {
     fn drop(&mut self) {
         let _ = std::process::Command::new("ip")
-            .args(["link", "del", "twtaken0"])
+            .args(["link", "del", self.0])
             .output();
     }
 }
 
-/// A stranger holds the subnet of tiny's provider network: the default lab is refused, and the command it prints works.
-fn a_taken_subnet() {
-    tool("ip", &["link", "add", "twtaken0", "type", "bridge"]);
-    let _taken = Taken;
-    tool("ip", &["address", "add", "10.77.4.1/24", "dev", "twtaken0"]);
-    tool("ip", &["link", "set", "twtaken0", "up"]);
+/// A stranger holds tiny's subnet, then its bridge: the default lab is refused, and the command that is printed works, to the
+/// letter, also for a topology in a file of another name.
+#[test]
+fn a_taken_subnet_or_bridge_is_refused_with_the_command_that_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a copy.yaml");
+    std::fs::copy(root().join("topologies/tiny.yaml"), &file).unwrap();
+    let topology = file.display().to_string();
+    {
+        let _taken = bridge("twtaken0");
+        tool("ip", &["address", "add", "10.77.4.1/24", "dev", "twtaken0"]);
+        tool("ip", &["link", "set", "twtaken0", "up"]);
+        let said = refused(&topology);
+        assert!(
+            said.contains("10.77.4.0/24 is taken by link twtaken0"),
+            "{said}"
+        );
+        works(&said, &topology);
+    }
+    let _taken = bridge("twtiny1");
+    let said = refused(&topology);
+    assert!(said.contains("bridge twtiny1 is taken"), "{said}");
+    works(&said, &topology);
+}
+
+fn bridge(name: &'static str) -> Taken {
+    tool("ip", &["link", "add", name, "type", "bridge"]);
+    Taken(name)
+}
+
+fn refused(topology: &str) -> String {
     let mut lab = TestLab::new();
     lab.name = "tiny".into();
-    let refused = lab.run(&["up", "tiny"]);
+    let refused = lab.run(&["up", topology]);
     let said = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(4), "{said}");
-    assert!(
-        said.contains("10.77.4.0/24 is taken by link twtaken0"),
-        "{said}"
+    assert_eq!(lab.traces(), Vec::<String>::new());
+    said
+}
+
+/// Runs what was printed, as a shell does.
+fn works(said: &str, topology: &str) {
+    let command = said.split('`').find(|part| part.starts_with("twin --lab "));
+    let command = command.unwrap_or_else(|| panic!("no command in {said}"));
+    assert!(command.contains(&format!("'{topology}'")), "{command}");
+    let mut lab = TestLab::new();
+    let name = command.split(' ').nth(2).unwrap();
+    name.clone_into(&mut lab.name);
+    let binaries = Path::new(env!("CARGO_BIN_EXE_twin")).parent().unwrap();
+    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
+    let output = std::process::Command::new("sh")
+        .args(["-c", command])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{command}: {}",
+        text(&output.stderr)
     );
-    let command = said
-        .split('`')
-        .find(|part| part.starts_with("twin --lab "))
-        .unwrap_or_else(|| panic!("no command in {said}"));
-    let words: Vec<&str> = command.split(' ').collect();
-    let mut instead = TestLab::new();
-    words[2].clone_into(&mut instead.name);
-    let dry = instead.run(&["up", words[4], "--dry-run"]);
-    assert_eq!(dry.status.code(), Some(0), "{}", text(&dry.stderr));
-    instead.done(&[
-        "up",
-        words[4],
-        "--timeout",
-        &format!("{}s", Duration::from_secs(120).as_secs()),
-    ]);
-    instead.done(&["destroy"]);
+    lab.done(&["exec", "--all", "--", "true"]);
 }

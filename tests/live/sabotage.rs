@@ -21,7 +21,7 @@ use twin::lab::{Drivers, Event, GuestWays, Layout, Nobody, Watch, Way, find_all}
 use twin::model::spec::{DomainSpec, Marked, NetworkSpec};
 use twin::report::{Outcome, ScenarioDocument, Verdict};
 use twin::scenario::{self, Choice, World};
-use twin::units::{Cidr, Seed};
+use twin::units::{Cidr, Mac, Seed};
 use twin::wire::{GuestState, KernelLine, Request};
 
 use crate::support::{TestLab, full, qemu_directory, tool, wait_for};
@@ -259,6 +259,10 @@ impl HostNet for DeafNet {
 
     async fn set_alias(&self, link: &str, alias: &str) -> Result<(), HostNetError> {
         self.0.set_alias(link, alias).await
+    }
+
+    async fn leases(&self, bridge: &str) -> Result<Vec<(Mac, Ipv4Addr)>, HostNetError> {
+        self.0.leases(bridge).await
     }
 
     async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError> {

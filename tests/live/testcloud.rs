@@ -24,9 +24,21 @@ fn probe<'d>(variant: &'d serde_json::Value, id: &str) -> &'d serde_json::Value 
 #[test]
 fn oom_openstack1_shows_the_incident_its_cure_and_its_cause() {
     let lab = TestLab::new();
-    lab.done(&["up", "testcloud", "--scale", "32", "--wait", "services"]);
+    let up = ["up", "testcloud", "--scale", "32", "--wait", "services"];
+    lab.done(&up);
+    let started = Instant::now();
+    assert_eq!(lab.json(&up[..4])["changed"], 0);
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(1), "nothing to do took {took:?}");
     let all = lab.json(&["exec", "--all", "--", "uname", "-r"]);
-    assert_eq!(all["hosts"].as_array().unwrap().len(), 5, "{all}");
+    let hosts = all["hosts"].as_array().unwrap();
+    assert_eq!(hosts.len(), 5, "{all}");
+    assert!(
+        hosts
+            .iter()
+            .all(|host| host["exit"] == 0 && host["stdout"].as_str().unwrap().contains("cloud")),
+        "{all}"
+    );
     let started = Instant::now();
     lab.done(&["status"]);
     assert!(
@@ -200,7 +212,7 @@ fn a_cure_that_does_not_cure_fails(lab: &TestLab) {
 
 fn an_interrupted_run_is_undone(lab: &TestLab) {
     let child = lab.spawn(&["scenario", "oom-openstack1", "--variant", "bug"]);
-    std::thread::sleep(Duration::from_secs(4));
+    it_fills(lab);
     crate::support::tool("kill", &["-INT", &child.id().to_string()]);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
@@ -232,12 +244,17 @@ fn kill_in_the_middle(lab: &TestLab, command: &mut std::process::Command) {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
+    it_fills(lab);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Waits until a run boots instances.
+fn it_fills(lab: &TestLab) {
     crate::support::wait_for("its first act", Duration::from_secs(60), || {
         let listed = lab.json(&["status"])["hosts"].to_string();
         listed.contains("\"fill-").then_some(())
     });
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 fn well_again(lab: &TestLab) {

@@ -4,6 +4,9 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use twin::lab::{Layout, Way, choose, find_all};
+
+use crate::suite::seams as conformance;
 use crate::support::{TestLab, text, tool, valid, wait_for};
 
 fn power_of<'s>(status: &'s serde_json::Value, host: &str) -> &'s str {
@@ -32,6 +35,7 @@ fn a_lab_through_every_verb() {
         started.elapsed()
     );
 
+    seams(&lab);
     status(&lab);
     exec(&lab);
     copy(&lab);
@@ -42,6 +46,47 @@ fn a_lab_through_every_verb() {
     release(&lab);
     valid(&lab, "change", &lab.json(&["destroy"]));
     assert_eq!(lab.traces(), Vec::<String>::new());
+}
+
+/// The real drivers of clock, guests and network do what the simulated ones do.
+fn seams(lab: &TestLab) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let drivers = twin::cli::drivers("qemu:///system", &lab.state);
+    let layout = Layout::new(lab.state.clone());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let open = listener.local_addr().unwrap().port();
+    // A port that was given out a moment ago, and is free again.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = closed.local_addr().unwrap().port();
+    tool("ip", &["link", "add", "twconf1", "type", "bridge"]);
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            let here = std::net::Ipv4Addr::LOCALHOST;
+            let (clock, net) = (drivers.clock.as_ref(), drivers.hostnet.as_ref());
+            conformance::a_network_keeps_the_contract(net, "twconf1", (here, open), (here, closed))
+                .await;
+            let labs = find_all(&drivers, &layout).await.unwrap();
+            let found = choose(labs, Some(&lab.name)).unwrap();
+            let host = found.host("a").unwrap();
+            let guest = drivers
+                .guests
+                .open(&host.way(&layout, &found.networks).unwrap());
+            conformance::a_guest_keeps_the_contract(guest.as_ref(), clock, "a", "vm-0").await;
+            let nobody = Way::Channel {
+                domain: host.domain.uuid,
+                socket: "/nowhere/guest.sock".into(),
+            };
+            let nobody = drivers.guests.open(&nobody);
+            conformance::a_silent_guest_is_told_in_time(nobody.as_ref(), clock).await;
+        });
+    }));
+    tool("ip", &["link", "del", "twconf1"]);
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 fn dry_run_changes_nothing(lab: &TestLab) {

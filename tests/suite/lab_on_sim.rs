@@ -83,7 +83,7 @@ fn desired(placed: &Placed, layout: &Layout) -> Desired {
             .collect(),
         domains: wanted.collect(),
         replace: BTreeSet::new(),
-        only: BTreeSet::new(),
+        only: None,
         directory: directory.clone(),
     }
 }

@@ -14,8 +14,11 @@ use crate::guest::{Output, Program};
 use crate::lab::Found;
 use crate::wire::CHUNK_BYTES;
 
-/// Writes a file beside its place and renames it, so that a copy that was cut off leaves the old file.
-const RECEIVE: &str = r#"set -e; d="$1.twin-cp.$$"; trap 'rm -f "$d"' EXIT; cat > "$d"; chmod "$2" "$d"; mv "$d" "$1"; trap - EXIT"#;
+/// Writes a file beside its place and renames it once it has all of its bytes, so that a copy that was cut off, which looks
+/// like one that has ended, leaves the old file. Its arguments: the path, the mode, the length.
+const RECEIVE: &str = r#"set -e; d="$1.twin-cp.$$"; trap 'rm -f "$d"' EXIT; cat > "$d"
+n=$(wc -c < "$d"); if [ "$n" -ne "$3" ]; then echo "cut off: $n of $3 bytes came" >&2; exit 1; fi
+chmod "$2" "$d"; mv "$d" "$1"; trap - EXIT"#;
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
@@ -123,8 +126,17 @@ async fn put(
             vec!["name a file that can be read".into()],
         )
     };
-    let mut file = tokio::fs::File::open(from).await.map_err(wrong)?;
+    let file = tokio::fs::File::open(from).await.map_err(wrong)?;
     let metadata = file.metadata().await.map_err(wrong)?;
+    if !metadata.is_dir() && !metadata.is_file() {
+        return Err(Failure::usage(
+            format!("{} is no regular file, and has no length", from.display()),
+            vec![format!(
+                "twin exec {host} -- sh -c 'cat > {to}' < {}",
+                from.display()
+            )],
+        ));
+    }
     if metadata.is_dir() {
         return Err(Failure::usage(
             format!("{} is a directory", from.display()),
@@ -143,6 +155,8 @@ async fn put(
         to.to_owned()
     };
     let mode = format!("{:o}", metadata.permissions().mode() & 0o7777);
+    // One that grows meanwhile is copied as long as it was.
+    let mut file = file.take(metadata.len());
     let (sender, receiver) = mpsc::channel(4);
     let read = async move {
         let mut piece = vec![0u8; CHUNK_BYTES];
@@ -154,7 +168,8 @@ async fn put(
             }
         }
     };
-    let argv = ["sh", "-c", RECEIVE, "sh", &to, &mode]
+    let length = metadata.len().to_string();
+    let argv = ["sh", "-c", RECEIVE, "sh", &to, &mode, &length]
         .map(str::to_owned)
         .to_vec();
     let (ran, read) = tokio::join!(

@@ -1,10 +1,12 @@
 //! `twin destroy`.
 
+use std::time::Duration;
+
 use clap::Args;
 use tracing::instrument;
 
-use super::{Context, DONE, interruptible, milliseconds};
-use crate::cli::failure::Failure;
+use super::{Context, interruptible, milliseconds};
+use crate::cli::failure::{Failure, code};
 use crate::lab;
 use crate::report::ChangeDocument;
 
@@ -13,7 +15,13 @@ pub(crate) struct Flags {}
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
-    let found = context.lab().await?;
+    context.layout.need_pool()?;
+    let swept = lab::sweep(context.drivers(), &context.layout).await?;
+    let found = match context.lab().await {
+        // What a killed `destroy` has left is gone now, and that was all.
+        Err(_) if !swept.is_empty() => return Ok(told(context, "", swept, Duration::ZERO)),
+        found => found?,
+    };
     let watch = context.ui.watch();
     // A lab whose journal is lost, or cannot be read, is destroyed all the same.
     let journal = context.journal_if_there();
@@ -32,20 +40,27 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
         Failure::interrupted("interrupted; something of the lab is left", vec![again])
     })
     .await?;
-    for removed in &destroyed.removed {
+    let name = found.record.name.to_string();
+    let removed = swept.into_iter().chain(destroyed.removed).collect();
+    Ok(told(context, &name, removed, destroyed.took))
+}
+
+fn told(context: &Context<'_>, lab: &str, removed: Vec<String>, took: Duration) -> u8 {
+    for removed in &removed {
         context.ui.text(&format!("removed {removed}\n"));
     }
-    context.ui.text(&format!(
-        "lab {} is gone, in {:.1} s\n",
-        found.record.name,
-        destroyed.took.as_secs_f64()
-    ));
+    if !lab.is_empty() {
+        let seconds = took.as_secs_f64();
+        context
+            .ui
+            .text(&format!("lab {lab} is gone, in {seconds:.1} s\n"));
+    }
     context.ui.document(&ChangeDocument {
         schema: "twin/change/v1".into(),
-        lab: found.record.name.to_string(),
+        lab: lab.to_owned(),
         verb: "destroy".into(),
-        changed: destroyed.removed,
-        took_ms: milliseconds(destroyed.took),
+        changed: removed,
+        took_ms: milliseconds(took),
     });
-    DONE
+    code::DONE
 }

@@ -21,13 +21,14 @@ pub(crate) mod snapshots;
 pub(crate) mod status;
 pub(crate) mod up;
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::failure::{Failure, code};
-use super::flags::{Cli, Global, Verb};
+use super::flags::{Cli, DEFAULT_CONNECT, DEFAULT_STATE_DIR, Global, Verb};
 use super::ui::Ui;
 use super::{logging, wiring};
 use crate::journal::Journal;
@@ -69,8 +70,23 @@ impl Context<'_> {
         Journal::open(self.layout.state()).ok()
     }
 
+    /// The command line that does something with a lab, to be told where it would work: with the global flags of this one.
+    pub(crate) fn command(&self, lab: &str, rest: &[String]) -> String {
+        let mut words = vec!["twin".to_owned(), "--lab".into(), lab.into()];
+        if self.global.state_dir != Path::new(DEFAULT_STATE_DIR) {
+            let directory = self.global.state_dir.display().to_string();
+            words.extend(["--state-dir".into(), directory]);
+        }
+        if self.global.connect != DEFAULT_CONNECT {
+            words.extend(["--connect".into(), self.global.connect.clone()]);
+        }
+        let all = words.iter().chain(rest);
+        all.map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    }
+
     /// Finds the lab that the verb is about.
     pub(crate) async fn lab(&self) -> Result<Found, Failure> {
+        self.layout.need_pool()?;
         let labs = find_all(self.drivers(), &self.layout).await?;
         Ok(choose(labs, self.global.lab.as_deref())?)
     }
@@ -131,6 +147,15 @@ impl Context<'_> {
     }
 }
 
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@+,%".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// Refuses `--json` for a verb that has no document.
 pub(crate) fn no_document(ui: &Ui, verb: &str) -> Result<(), Failure> {
     if ui.json {
@@ -150,9 +175,14 @@ pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
         layout: Layout::new(cli.global.state_dir.clone()),
         drivers: std::sync::OnceLock::new(),
     };
-    if let Some(name) = logged(&cli.verb) {
-        logging::start(context.layout.state(), name);
+    if let Some(failure) = needs_root(&cli.verb) {
+        return ui.failure(&failure);
     }
+    logging::start(
+        context.layout.state(),
+        logged(&cli.verb),
+        cli.global.verbose,
+    );
     let outcome = match &cli.verb {
         Verb::Doctor(flags) => doctor::run(&context, flags).await,
         Verb::Up(flags) => up::run(&context, flags).await,
@@ -199,6 +229,21 @@ fn logged(verb: &Verb) -> Option<&'static str> {
         Verb::Recover(_) => Some("recover"),
         _ => None,
     }
+}
+
+/// Refuses what only root can do, before anything is done: bridges are marked and rules made, disks are QEMU's to open, and
+/// the guests' sockets and consoles are root's. Members of the group libvirt can look.
+fn needs_root(verb: &Verb) -> Option<Failure> {
+    let into_guests = matches!(verb, Verb::Exec(_) | Verb::Cp(_) | Verb::Console(_));
+    let acts = logged(verb).is_some() || into_guests;
+    if !acts || nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let asked: Vec<String> = std::env::args().map(|word| quoted(&word)).collect();
+    Some(Failure::machine(
+        "no permission: this changes bridges, rules, disks and guests, which only root may",
+        vec![format!("run as root: `sudo {}`", asked.join(" "))],
+    ))
 }
 
 /// Runs `work` until it ends or the user interrupts.

@@ -73,6 +73,28 @@ pub(crate) struct Flags {
     pub(crate) replace: Vec<Name>,
 }
 
+impl Flags {
+    /// The words that ask for the same lab again.
+    fn words(&self) -> Vec<String> {
+        let mut words = vec!["up".to_owned(), self.topology.clone()];
+        let mut add = |flag: &str, value: Option<String>| {
+            words.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
+        };
+        add("--image", self.image.as_ref().map(ToString::to_string));
+        add(
+            "--scale",
+            (self.scale != "auto").then(|| self.scale.clone()),
+        );
+        let accel = self.accel.map(|accel| match accel {
+            Accel::Kvm => "kvm".to_owned(),
+            Accel::Tcg => "tcg".to_owned(),
+        });
+        add("--accel", accel);
+        add("--only", self.only.clone());
+        words
+    }
+}
+
 /// Reads a duration like 90s, 5m or 1h30m.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let signed: jiff::SignedDuration = text
@@ -105,6 +127,8 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let probe = TimedProbe::new(context.layout.accelerator_cache(), !flags.dry_run);
     let recipes = files::images();
     let name = lab.clone().unwrap_or_else(|| loaded.topology.name.clone());
+    let rest = flags.words();
+    let command = |lab: &str| context.command(lab, &rest);
     let request = Request {
         topology: loaded.topology,
         lab,
@@ -118,12 +142,14 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         replace: flags.replace.iter().cloned().collect::<BTreeSet<_>>(),
         time_scale: TIME_SCALE,
         build: !flags.dry_run,
+        command: &command,
         recipes: &recipes,
         probe: &probe,
     };
     let again = format!(
-        "`twin --lab {name} up {}` goes on where this stopped; `twin --lab {name} destroy` removes what there is",
-        flags.topology
+        "`{}` goes on where this stopped; `{}` removes what there is",
+        command(name.as_str()),
+        context.command(name.as_str(), &["destroy".to_owned()])
     );
     interruptible(up(context, flags, request), || {
         Failure::interrupted("interrupted; what was made stays", vec![again])
@@ -246,7 +272,15 @@ fn report(context: &Context<'_>, prepared: &Prepared, upped: &Upped, notes: &[St
     for note in notes {
         context.ui.remark(&format!("note: {note}"));
     }
-    let hosts = prepared.placed.hosts.len();
+    let (hosts, all) = (
+        prepared.desired.chosen().count(),
+        prepared.placed.hosts.len(),
+    );
+    let hosts = if hosts == all {
+        hosts.to_string()
+    } else {
+        format!("{hosts} of {all}")
+    };
     context.ui.text(&format!(
         "lab {} is up: {hosts} hosts at scale {}, {}; {changed} change{} in {seconds:.1} s\n",
         record.name,

@@ -1,4 +1,5 @@
-//! `vm-counter`: a counter of a guest's /proc/vmstat rises.
+//! `vm-counter`: a counter of a guest's /proc/vmstat rises. Looked at `after` everything with `exactly`, it tells that the
+//! counter rose no further.
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ struct VmCounter {
     host: String,
     counter: String,
     rises_by: u64,
+    exactly: bool,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
@@ -30,11 +32,16 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     let rises_by = fields
         .required("rises-by", reader)
         .and_then(|node| reader.scalar(node, "number"));
+    let exactly = match fields.optional("exactly") {
+        Some(node) => reader.scalar(node, "true or false"),
+        None => Some(false),
+    };
     fields.finish(reader);
     Some(Box::new(VmCounter {
         host: host?,
         counter: counter?,
         rises_by: rises_by?,
+        exactly: exactly?,
     }))
 }
 
@@ -75,7 +82,8 @@ impl Probe for VmCounter {
         _: &Seen,
     ) -> Result<Finding, ActionError> {
         let (before, now) = (begun.as_u64().unwrap_or_default(), self.read(world).await?);
-        if now < before + self.rises_by {
+        let rose = now.saturating_sub(before);
+        if rose < self.rises_by || (self.exactly && rose > self.rises_by) {
             return Ok(Finding::Quiet);
         }
         Ok(Finding::Fired(vec![evidence(
