@@ -35,6 +35,7 @@ fn a_lab_through_every_verb() {
         started.elapsed()
     );
 
+    what_is_asked_for_otherwise_is_refused(&lab);
     seams(&lab);
     status(&lab);
     exec(&lab);
@@ -48,6 +49,33 @@ fn a_lab_through_every_verb() {
     assert_eq!(lab.traces(), Vec::<String>::new());
 }
 
+/// Names that match nothing are mistyped, and what was decided when the lab was made stays.
+fn what_is_asked_for_otherwise_is_refused(lab: &TestLab) {
+    let status = lab.json(&["status"]);
+    let other = if status["accel"] == "tcg" {
+        "kvm"
+    } else {
+        "tcg"
+    };
+    let cases: [(&[&str], i32, &str); 4] = [
+        (&["--only", "aa*"], 2, "--only aa* names no host"),
+        (&["--replace", "bb"], 2, "--replace bb names no host"),
+        (&["--scale", "64"], 1, "was made at scale"),
+        (&["--accel", other], 1, "was made to run under"),
+    ];
+    for (flags, code, why) in cases {
+        let output = lab.run(&[&["up", "tiny"][..], flags].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{flags:?}: {said}");
+        assert!(
+            said.contains(why) && said.contains("cure"),
+            "{flags:?}: {said}"
+        );
+    }
+    let one = lab.done(&["up", "tiny", "--only", "b"]);
+    assert!(one.contains("1 of 2 hosts"), "{one}");
+}
+
 /// The real drivers of clock, guests and network do what the simulated ones do.
 fn seams(lab: &TestLab) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -59,13 +87,16 @@ fn seams(lab: &TestLab) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let open = listener.local_addr().unwrap().port();
     // A port that was given out a moment ago, and is free again.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = closed.local_addr().unwrap().port();
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
     tool("ip", &["link", "add", "twconf1", "type", "bridge"]);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         runtime.block_on(async {
             let here = std::net::Ipv4Addr::LOCALHOST;
             let (clock, net) = (drivers.clock.as_ref(), drivers.hostnet.as_ref());
+            conformance::a_clock_keeps_the_contract(clock).await;
             conformance::a_network_keeps_the_contract(net, "twconf1", (here, open), (here, closed))
                 .await;
             let labs = find_all(&drivers, &layout).await.unwrap();

@@ -6,7 +6,6 @@ mod suite;
 
 use std::sync::Arc;
 
-use twin::clock::SystemClock;
 use twin::hypervisor::libvirt::Libvirt;
 use twin::hypervisor::{Hypervisor, PowerAction};
 use twin::sim::SimWorld;
@@ -55,9 +54,4 @@ async fn the_simulated_clock_guests_and_network_keep_the_contract() {
         .await
         .unwrap();
     suite::seams::a_silent_guest_is_told_in_time(way("b").as_ref(), clock).await;
-}
-
-#[tokio::test]
-async fn this_machines_clock_keeps_the_contract() {
-    suite::seams::a_clock_keeps_the_contract(&SystemClock::default()).await;
 }

@@ -288,3 +288,55 @@ fn testcloud_fits_this_kind_of_machine_at_scale_16() {
         Some(16)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_destroy_left_of_a_directory_is_swept_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, _, found) = up(TOPOLOGY, &drivers, directory.path()).await;
+    let lab = layout.lab(found.record.uuid);
+    let labs = lab.parent().unwrap();
+    let gone = labs.join(format!("{}.removing", Uuid::new_v4()));
+    let half = labs.join(format!("{}.making", Uuid::new_v4()));
+    let strange = labs.join("a stranger's.removing");
+    for left in [&gone, &half, &strange] {
+        std::fs::create_dir(left).unwrap();
+        std::fs::write(left.join("disk0.qcow2"), "left").unwrap();
+    }
+    let mut swept = lab::sweep(&drivers, &layout).await.unwrap();
+    swept.sort();
+    let mut expected = [&gone, &half].map(|path| path.display().to_string());
+    expected.sort();
+    assert_eq!(swept, expected);
+    assert!(!gone.exists() && !half.exists());
+    assert!(strange.exists() && lab.join("lab.json").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lab_whose_mark_was_lost_gets_it_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, journal, found) = up(TOPOLOGY, &drivers, directory.path()).await;
+    let mark = layout.lab(found.record.uuid).join("lab.json");
+    let text = std::fs::read_to_string(&mark).unwrap();
+    std::fs::remove_file(&mark).unwrap();
+    drop(journal);
+    up(TOPOLOGY, &drivers, directory.path()).await;
+    assert_eq!(std::fs::read_to_string(&mark).unwrap(), text);
+}
+
+#[test]
+fn labs_are_not_looked_for_below_a_pool_that_is_not_mounted() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::new(directory.path().to_owned());
+    std::fs::create_dir(layout.pool()).unwrap();
+    assert!(layout.need_pool().is_ok(), "there is no pool of its own");
+    std::fs::write(layout.pool_image(), "a file system").unwrap();
+    let refused = layout.need_pool().unwrap_err();
+    assert!(refused.to_string().contains("not mounted"), "{refused}");
+    assert!(
+        refused.cures()[0].contains("mount -o loop"),
+        "{:?}",
+        refused.cures()
+    );
+}

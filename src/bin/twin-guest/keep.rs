@@ -12,6 +12,9 @@ use nix::unistd::Pid;
 /// A killed process is gone within this: the kernel only has to free its memory.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
+/// A process has its name, its score and its ports within this, also on a busy machine.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+
 /// What a holder process is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Holding {
@@ -79,7 +82,7 @@ impl Holder {
             progress: Arc::clone(&progress),
         };
         std::thread::spawn(move || {
-            follow(&mut child, &progress.said);
+            follow(&mut child, &progress);
             // The process has closed its output; waiting for it is short and leaves no zombie.
             let _ = child.wait();
             locked(&progress.said).gone = true;
@@ -87,6 +90,24 @@ impl Holder {
             ended(child.id());
         });
         Ok(holder)
+    }
+
+    /// Waits until the process is what it stands for: before that it has another name, and twin-guest's own score.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        let said = locked(&self.progress.said);
+        let waiting = |said: &mut Said| !said.listening && !said.gone;
+        let waited = self
+            .progress
+            .changed
+            .wait_timeout_while(said, READY_DEADLINE, waiting);
+        let (said, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match (said.listening, said.gone) {
+            (_, true) => Err("its process ended at once".into()),
+            (false, false) => Err(format!(
+                "its process is not ready within {READY_DEADLINE:?}"
+            )),
+            (true, false) => Ok(()),
+        }
     }
 
     /// Asks the process to write to all of its memory.
@@ -121,17 +142,18 @@ impl Holder {
     }
 }
 
-fn follow(child: &mut Child, said: &Mutex<Said>) {
+fn follow(child: &mut Child, progress: &Progress) {
     let Some(stdout) = child.stdout.take() else {
         return;
     };
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        let mut said = locked(said);
+        let mut said = locked(&progress.said);
         match line.as_str() {
             "listening" => said.listening = true,
             "touched" => said.touched = true,
             _ => {}
         }
+        progress.changed.notify_all();
     }
 }
 

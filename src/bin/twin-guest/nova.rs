@@ -227,6 +227,11 @@ impl Nova {
         };
         let (nova, ended) = (self.clone(), name.to_owned());
         let holder = Holder::start(&holding, move |pid| nova.process_ended(&ended, pid))?;
+        if let Err(why) = holder.ready() {
+            // Its end is noticed by nobody: it is not among those that run yet.
+            holder.kill();
+            return Err(format!("instance {name}: {why}"));
+        }
         let pid = holder.pid;
         state.running.insert(name.to_owned(), (holder, false));
         state.stopped_at.remove(name);
