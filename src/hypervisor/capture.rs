@@ -94,6 +94,10 @@ pub trait Capture: Send + Sync {
     /// Replaces a domain's definition by one that it had before.
     async fn redefine(&self, target: Target, definition: &str) -> Result<(), HypervisorError>;
 
+    /// Writes memory that is in a file back to it while the domain runs, and sees to it that what the guest changes from
+    /// now on is written in pages. Where there is no such file nothing is done.
+    async fn write_back(&self, target: Target) -> Result<(), HypervisorError>;
+
     /// Captures a domain that stands still under `state`.
     async fn capture(
         &self,

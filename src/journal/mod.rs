@@ -160,6 +160,12 @@ impl Journal {
         Ok(())
     }
 
+    /// A point between two writes at which tests have twin die as well: for a moment in which the hosts stand still, and a
+    /// write would keep them so.
+    pub fn pass(&self) -> Result<(), JournalError> {
+        self.point()
+    }
+
     /// From the `point`-th point on, this journal does nothing any more, as if the process had died there. There is a point
     /// before and after each write. In release builds it does nothing.
     pub fn die_at(&self, point: u64) {

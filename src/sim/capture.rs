@@ -98,6 +98,11 @@ impl Capture for SimHypervisor {
         Ok(())
     }
 
+    async fn write_back(&self, target: Target) -> Result<(), HypervisorError> {
+        our_domain(&mut self.0.lock(), target)?;
+        Ok(())
+    }
+
     async fn capture(
         &self,
         target: Target,

@@ -196,15 +196,14 @@ async fn attempt(
     })
     .await?;
     step("write-back", "write memory and disks back")?;
-    let files = live_files(&preflight.parts);
-    set.timed("write back", "", set.write_back(&files)).await?;
+    set.timed("write back", "", set.write_back()).await?;
     stop_here()?;
     let before = grown(preflight);
     step("capture", "stand still, capture, go on")?;
     let pause = if request.without_barrier {
         one_by_one(set, preflight, plan).await?
     } else {
-        together(set, preflight, plan, operation).await?
+        together(set, preflight, plan).await?
     };
     step("hash", "hash what was captured")?;
     stop_here()?;
@@ -245,14 +244,6 @@ pub(super) fn capturable(part: &Anatomy) -> Vec<PathBuf> {
         .iter()
         .filter(|disk| disk.holds_state())
         .filter_map(|disk| disk.path.clone())
-        .collect()
-}
-
-/// Files of memory that running hosts write to. Their disks are flushed by QEMU when it stops the CPUs.
-fn live_files(parts: &[(String, Anatomy)]) -> Vec<PathBuf> {
-    let alive = parts.iter().filter(|(_, part)| part.process);
-    alive
-        .filter_map(|(_, part)| part.ram_file.clone())
         .collect()
 }
 
@@ -309,7 +300,6 @@ async fn together(
     set: &Set<'_>,
     preflight: &Preflight,
     plan: &Plan,
-    operation: OperationId,
 ) -> Result<Duration, SnapshotError> {
     let clock = &set.drivers.clock;
     let hosts = running(set, plan);
@@ -323,7 +313,7 @@ async fn together(
         .map(|host| one(set, preflight, plan, host));
     let outcomes: Result<Vec<()>, _> = join_all(captures).await.into_iter().collect();
     outcomes?;
-    set.journal.intend(operation, "captured", "go on", None)?;
+    set.journal.pass()?;
     set.timed("go on", "", set.power(&hosts, PowerAction::Resume))
         .await?;
     Ok(clock.elapsed().saturating_sub(from))

@@ -255,7 +255,7 @@ async fn carry_out(
     let put = tasks.iter().map(|task| put_back(set, manifest, task));
     let outcomes: Result<Vec<()>, _> = join_all(put).await.into_iter().collect();
     outcomes?;
-    set.journal.intend(operation, "loaded", "go on", None)?;
+    set.journal.pass()?;
     let hosts = |power: Power| -> Vec<&FoundHost> {
         tasks
             .iter()

@@ -138,12 +138,21 @@ impl Set<'_> {
         join_all(read).await.into_iter().collect()
     }
 
-    /// Writes files back again and again until little is left.
-    pub(super) async fn write_back(&self, files: &[PathBuf]) -> Result<(), SnapshotError> {
+    /// Writes memory of hosts back again and again until little is left.
+    pub(super) async fn write_back(&self) -> Result<(), SnapshotError> {
         let mut before = Duration::MAX;
         for _ in 0..ROUNDS {
             let from = self.drivers.clock.elapsed();
-            flush(files).await?;
+            let hypervisor = &self.drivers.hypervisor;
+            let writes = self.found.hosts.iter().map(|host| {
+                self.timed(
+                    "write back",
+                    host.name.as_str(),
+                    hypervisor.write_back(self.target(host)),
+                )
+            });
+            let outcomes: Result<Vec<()>, _> = join_all(writes).await.into_iter().collect();
+            outcomes?;
             let took = self.drivers.clock.elapsed().saturating_sub(from);
             if took < RESIDUE || took > before.mul_f32(WORTHWHILE) {
                 break;

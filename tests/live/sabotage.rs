@@ -139,6 +139,10 @@ impl Capture for DeafHypervisor {
         self.0.redefine(target, definition).await
     }
 
+    async fn write_back(&self, target: Target) -> Result<(), HypervisorError> {
+        self.0.write_back(target).await
+    }
+
     async fn capture(
         &self,
         target: Target,

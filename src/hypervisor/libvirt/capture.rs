@@ -5,9 +5,11 @@
 //! turned off again on every way out. The disks are named one by one: a firmware's variable store takes no snapshots, and
 //! its content is in the device state anyway.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid as RustixPid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -120,6 +122,51 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
         nvram: parts.nvram,
         obstacles,
     })
+}
+
+/// Folios of more bytes than this are split, so that one changed page is not written with its neighbours.
+const COARSE: usize = 64 << 10;
+
+const PAGE: usize = 4096;
+
+/// The first page of each piece of a file that a process maps: address and length.
+fn pages(maps: &str, file: &Path) -> Vec<(usize, usize)> {
+    let hex = |text: &str| usize::from_str_radix(text, 16).ok();
+    let mapped = maps.lines().filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        // Permissions, offset, device, inode, and the path behind some space.
+        let path = rest.splitn(5, ' ').nth(4)?.trim_start();
+        let (from, to) = range.split_once('-')?;
+        (Path::new(path) == file).then_some((hex(from)?, hex(to)?))
+    });
+    mapped
+        .flat_map(|(from, to)| (from..to).step_by(COARSE).map(|at| (at, PAGE)))
+        .collect()
+}
+
+/// QEMU advises huge pages for all memory, so a file system with large folios reads memory in pieces of up to 2 MiB, and
+/// one byte that the guest changes marks the whole piece dirty (Linux `iomap_page_mkwrite`). Clean ones are split here.
+pub(super) fn write_back(connection: &Connect, target: Target) -> Result<(), Failure> {
+    let domain = ours(connection, target)?;
+    let live = domain.is_active()?;
+    let Some(file) = live.then(|| ram_file(&domain)).flatten() else {
+        return Ok(());
+    };
+    let failed = |error: std::io::Error| refused("writing memory back", error.to_string());
+    std::fs::File::open(&file)
+        .and_then(|memory| memory.sync_data())
+        .map_err(failed)?;
+    // What follows saves writing and is not needed: an old kernel cannot, and a process may have just ended.
+    let split = || -> Option<()> {
+        let pid = super::domains::process(target).ok()?;
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+        let process = pidfd_open(RustixPid::from_raw(pid.as_raw())?, PidfdFlags::empty()).ok()?;
+        super::ffi::cool(process.as_fd(), &pages(&maps, &file)).ok()
+    };
+    if split().is_none() {
+        tracing::debug!(file = %file.display(), "large folios of memory stay");
+    }
+    Ok(())
 }
 
 pub(super) fn start_paused(connection: &Connect, target: Target) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::unistd::Pid;
 use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -127,8 +128,8 @@ pub(super) fn power(
     Ok(())
 }
 
-/// Kills the process of a domain, which is known by the UUID on its command line.
-fn kill_process(target: Target) -> Result<(), Failure> {
+/// Finds the process of a domain, which is known by the UUID on its command line.
+pub(super) fn process(target: Target) -> Result<Pid, Failure> {
     let uuid = target.uuid.to_string();
     let is_ours = |pid: &str| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -152,12 +153,16 @@ fn kill_process(target: Target) -> Result<(), Failure> {
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
         .find(|pid| is_ours(pid))
         .and_then(|pid| pid.parse().ok());
-    let Some(pid) = pid else {
+    pid.map(Pid::from_raw).ok_or_else(|| {
         let what = format!("a process of domain {uuid} on this machine");
-        return Err(HypervisorError::NotFound { what }.into());
-    };
+        HypervisorError::NotFound { what }.into()
+    })
+}
+
+fn kill_process(target: Target) -> Result<(), Failure> {
+    let pid = process(target)?;
     let signal = nix::sys::signal::Signal::SIGKILL;
-    match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal) {
+    match nix::sys::signal::kill(pid, signal) {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
         Err(error) => Err(HypervisorError::Refused {
             what: format!("killing process {pid}"),

@@ -7,6 +7,7 @@
 mod capture;
 mod domains;
 mod failure;
+mod ffi;
 mod networks;
 mod worker;
 mod xml;
@@ -269,6 +270,14 @@ impl Capture for Libvirt {
         self.long
             .call("defining a domain", LONG, move |connection| {
                 capture::redefine(connection, target, &definition)
+            })
+            .await
+    }
+
+    async fn write_back(&self, target: Target) -> Result<(), HypervisorError> {
+        self.long
+            .call("writing a domain's memory back", STATE, move |connection| {
+                capture::write_back(connection, target)
             })
             .await
     }
