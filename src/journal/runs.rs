@@ -65,6 +65,8 @@ pub struct OpenAct {
     pub undo: String,
     /// When it is to be put back at the latest, where it lasts for a time only.
     pub lift_at: Option<jiff::Timestamp>,
+    /// Whether it was done to this machine rather than inside a host.
+    pub outside: bool,
 }
 
 /// An act that is about to be done.
@@ -82,6 +84,8 @@ pub struct Intent<'i> {
     pub undo: &'i str,
     /// When it is to be put back at the latest.
     pub lift_at: Option<jiff::Timestamp>,
+    /// Whether it is done to this machine rather than inside a host.
+    pub outside: bool,
 }
 
 fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
@@ -122,8 +126,9 @@ impl Journal {
 
     /// Writes an act down before it is done; returns its place in the run.
     pub fn intend_act(&self, act: &Intent<'_>) -> Result<i64, JournalError> {
-        let sql = "INSERT INTO acts (run, sequence, variant, step, action, undo, state, lift_at)
-            VALUES (?1, (SELECT coalesce(max(sequence), 0) + 1 FROM acts WHERE run = ?1), ?2, ?3, ?4, ?5, 'intended', ?6) RETURNING sequence";
+        let sql = "INSERT INTO acts (run, sequence, variant, step, action, undo, state, lift_at, outside)
+            VALUES (?1, (SELECT coalesce(max(sequence), 0) + 1 FROM acts WHERE run = ?1), ?2, ?3, ?4, ?5, 'intended', ?6, ?7)
+            RETURNING sequence";
         let lift_at = act.lift_at.map(|at| at.to_string());
         let values = params![
             act.run,
@@ -131,7 +136,8 @@ impl Journal {
             act.step,
             act.action,
             act.undo,
-            lift_at
+            lift_at,
+            act.outside
         ];
         self.point()?;
         let sequence = self
@@ -216,7 +222,7 @@ impl Journal {
         let connection = self.connection();
         let list = || -> rusqlite::Result<Vec<OpenAct>> {
             let mut statement = connection.prepare(&format!(
-                "SELECT run, sequence, step, action, undo, lift_at FROM acts JOIN runs ON runs.id = acts.run
+                "SELECT run, sequence, step, action, undo, lift_at, outside FROM acts JOIN runs ON runs.id = acts.run
                  WHERE (?1 IS NULL OR runs.lab = ?1) AND state IN ('intended', 'acted', 'left') {further}
                  ORDER BY runs.started_at DESC, run, sequence DESC",
             ))?;
@@ -230,6 +236,7 @@ impl Journal {
                     lift_at: row
                         .get::<_, Option<String>>(5)?
                         .and_then(|text| text.parse().ok()),
+                    outside: row.get(6)?,
                 })
             })?;
             rows.collect()
@@ -237,8 +244,8 @@ impl Journal {
         list().map_err(|error| self.fail(error))
     }
 
-    /// Closes the open acts of runs that began after `since`, and of `run`: the hosts that they were done to are what they
-    /// were then.
+    /// Closes the open acts inside hosts of runs that began after `since`, and of `run`: the hosts are what they were then.
+    /// What was done to this machine is still to be put back.
     pub fn supersede_acts(
         &self,
         lab: Uuid,
@@ -246,7 +253,8 @@ impl Journal {
         run: Option<&str>,
         note: &str,
     ) -> Result<(), JournalError> {
-        let sql = "UPDATE acts SET state = 'undone', note = ?3 WHERE state != 'undone'
+        let sql =
+            "UPDATE acts SET state = 'undone', note = ?3 WHERE state != 'undone' AND NOT outside
             AND run IN (SELECT id FROM runs WHERE lab = ?1 AND (started_at > ?2 OR id = ?4))";
         self.write(sql, params![lab.to_string(), since, note, run])
             .map(drop)
@@ -308,6 +316,7 @@ mod tests {
             action: "b",
             undo: "{}",
             lift_at: None,
+            outside: false,
         }
     }
 
@@ -365,13 +374,18 @@ mod tests {
     }
 
     #[test]
-    fn a_restore_closes_acts_of_later_runs_and_of_the_run_whose_baseline_it_is() {
+    fn a_restore_closes_acts_inside_hosts_of_later_runs_and_of_the_run_whose_baseline_it_is() {
         let (_directory, journal) = journal();
         let lab = Uuid::nil();
         for run in ["older", "own", "later"] {
             journal.begin_run(run, lab, "s", 1).expect("begun");
             journal.intend_act(&intent(run, "a")).expect("written");
         }
+        let outside = Intent {
+            outside: true,
+            ..intent("later", "partition")
+        };
+        journal.intend_act(&outside).expect("written");
         let started = |id: &str| journal.run(id).expect("read").expect("there").started_at;
         let since = started("own");
         let open = || -> Vec<String> {
@@ -381,11 +395,8 @@ mod tests {
         journal
             .supersede_acts(lab, &since, Some("own"), "restored")
             .expect("written");
-        assert_eq!(open(), ["older"]);
-        journal
-            .supersede_acts(lab, &since, None, "restored")
-            .expect("written");
-        assert_eq!(open(), ["older"]);
+        assert_eq!(open(), ["later", "older"]);
+        assert!(journal.open_acts(lab).expect("read")[0].outside);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 /// The version that this twin writes.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// How long a write waits for another twin's.
 const BUSY: Duration = Duration::from_secs(10);
@@ -69,6 +69,10 @@ ALTER TABLE operations ADD COLUMN plan TEXT;
     "
 -- When an act that lasts for a time only is to be put back at the latest.
 ALTER TABLE acts ADD COLUMN lift_at TEXT;
+",
+    "
+-- Whether an act was done to this machine rather than inside a host: putting the hosts back does not put it back.
+ALTER TABLE acts ADD COLUMN outside INTEGER NOT NULL DEFAULT 0;
 ",
 ];
 

@@ -125,9 +125,17 @@ impl Engine<'_> {
             },
             Err(error) => ("left", error.to_string()),
         };
-        let whole = result == "undone";
+        // What was done to this machine is in no baseline, and is left where its undo failed.
+        let mut whole = result == "undone";
         if whole {
-            left.clear();
+            let open = self.journal.open_acts(self.world.found.record.uuid);
+            let outside: Result<Vec<String>, _> = open.map(|open| {
+                let own = open.into_iter().filter(|act| act.run == self.world.run);
+                own.map(|act| format!("{} is not put back", act.step))
+                    .collect()
+            });
+            *left = outside.unwrap_or_else(|error| vec![error.to_string()]);
+            whole = left.is_empty();
         }
         steps.push(ScenarioStepDocument {
             id: format!("restore {name}"),

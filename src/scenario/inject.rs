@@ -164,6 +164,7 @@ impl Engine<'_> {
             action: action.name(),
             undo: &captured.to_string(),
             lift_at,
+            outside: action.outside(),
         })?;
         let mut interrupt = self.interrupt.clone();
         self.watch.tell(Event::Acting(&step.id));

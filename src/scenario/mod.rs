@@ -29,5 +29,5 @@ pub use engine::{Choice, run};
 pub use error::{ActionError, ScenarioError, ScenarioProblem};
 pub use file::{Expect, Phase, Resolved, ResolvedProbe, Scenario, parse};
 pub use step::{ResolvedStep, Work};
-pub use undo::{Recovered, lift_overdue, recover};
+pub use undo::{Recovered, lift_overdue, recover, recover_outside};
 pub use world::World;

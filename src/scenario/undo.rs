@@ -59,9 +59,28 @@ pub(super) async fn undo_one(
 /// Puts back what runs of the lab have left. Called with the lab's lock held, so whoever made a claim is dead.
 pub async fn recover(world: &World, journal: &Journal) -> Result<Vec<Recovered>, JournalError> {
     let open = journal.open_acts(world.found.record.uuid)?;
+    put_back(world, journal, &open).await
+}
+
+/// Puts back what runs have left on this machine, outside the hosts: what a restore of the hosts does not. Called with the
+/// lab's lock held.
+pub async fn recover_outside(
+    world: &World,
+    journal: &Journal,
+) -> Result<Vec<Recovered>, JournalError> {
+    let mut open = journal.open_acts(world.found.record.uuid)?;
+    open.retain(|act| act.outside);
+    put_back(world, journal, &open).await
+}
+
+async fn put_back(
+    world: &World,
+    journal: &Journal,
+    open: &[OpenAct],
+) -> Result<Vec<Recovered>, JournalError> {
     let claimer = format!("recover {}", std::process::id());
     let mut runs: Vec<Recovered> = Vec::new();
-    for act in &open {
+    for act in open {
         if runs.last().is_none_or(|last| last.run != act.run) {
             journal.release_claims(&act.run)?;
             runs.push(Recovered {

@@ -4,8 +4,9 @@ use futures::future::join_all;
 use uuid::Uuid;
 
 use super::SnapshotError;
-use super::manifest::Manifest;
-use super::set::{Set, remove_directory};
+use super::manifest::{self, Manifest, state_name};
+use super::recover::REMOVE;
+use super::set::{Plan, Set, remove_directory};
 use crate::lab::{Layout, allocated, together, unshared};
 
 /// A baseline in a list.
@@ -106,26 +107,47 @@ pub fn show(set: &Set<'_>, name: &str) -> Result<Manifest, SnapshotError> {
     }
 }
 
-/// Removes a baseline; nothing that another one needs goes with it.
+/// Removes a baseline; nothing that another one needs goes with it. Killed in the middle, `twin recover` goes on.
 pub async fn remove(set: Set<'_>, name: &str) -> Result<(), SnapshotError> {
     let directory = set.baselines().join(name);
-    let read = Manifest::read(&directory);
-    if matches!(read, Ok(None)) {
-        show(&set, name)?;
-    }
+    let id = match Manifest::read(&directory) {
+        Ok(None) => return show(&set, name).map(drop),
+        Ok(Some(manifest)) => manifest.id,
+        // A damaged one may still tell which it was.
+        Err(_) => manifest::id_of(&directory).unwrap_or_default(),
+    };
+    let plan = Plan {
+        name: name.to_owned(),
+        id,
+        running: Vec::new(),
+    };
+    let text = serde_json::to_string(&plan).unwrap_or_default();
+    let _on_duty = set.stand_by();
+    let operation = set.journal.begin_planned(set.lab(), REMOVE, &text)?;
+    finish_removal(&set, &plan).await?;
+    Ok(set.journal.end(operation, "done")?)
+}
+
+/// Does what is left of a removal.
+pub(super) async fn finish_removal(set: &Set<'_>, plan: &Plan) -> Result<(), SnapshotError> {
+    let directory = set.baselines().join(&plan.name);
     // From here on it is none, whatever happens.
-    let file = directory.join(super::manifest::FILE);
-    std::fs::remove_file(&file)
-        .map_err(SnapshotError::io(format!("removing {}", file.display())))?;
-    if let Ok(Some(manifest)) = read {
-        let state = manifest.state();
-        let discards = set
-            .found
-            .hosts
-            .iter()
-            .map(|host| set.drivers.hypervisor.discard(set.target(host), &state));
-        let outcomes: Result<Vec<()>, _> = join_all(discards).await.into_iter().collect();
-        outcomes?;
+    let file = directory.join(manifest::FILE);
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(SnapshotError::io(format!("removing {}", file.display()))(
+                error,
+            ));
+        }
+        _ => {}
     }
+    let state = state_name(plan.id);
+    let discards = set
+        .found
+        .hosts
+        .iter()
+        .map(|host| set.drivers.hypervisor.discard(set.target(host), &state));
+    let outcomes: Result<Vec<()>, _> = join_all(discards).await.into_iter().collect();
+    outcomes?;
     remove_directory(&directory)
 }

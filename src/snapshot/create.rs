@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::files::{self, Way};
 use super::manifest::{self, DiskRecord, FileRecord, HostRecord, Manifest, state_name};
 use super::preflight::{Preflight, RESERVE, preflight};
+use super::recover::SNAPSHOT;
 use super::set::{LetGo, Plan, Set, blocking, flush, remove_directory};
 use super::{Rung, SelfTest, SnapshotError};
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
@@ -78,7 +79,7 @@ pub async fn create(
     };
     let text = serde_json::to_string(&plan).unwrap_or_default();
     let _on_duty = set.stand_by();
-    let operation = set.journal.begin_planned(set.lab(), "snapshot", &text)?;
+    let operation = set.journal.begin_planned(set.lab(), SNAPSHOT, &text)?;
     let attempt = attempt(&set, request, &preflight, &plan, operation, interrupted).await;
     match attempt {
         Ok((manifest, set_pause, bytes_written)) => {
@@ -189,6 +190,7 @@ async fn attempt(
     // What a twin that was killed has left of the same name.
     remove_directory(directory)?;
     crate::lab::Layout::make(directory)?;
+    manifest::write_id(directory, plan.id)?;
     let ballast = directory.join(BALLAST);
     blocking("keeping", ballast.clone(), {
         let ballast = ballast.clone();
@@ -211,10 +213,13 @@ async fn attempt(
     step("commit", "commit")?;
     // A guest whose disk is scratch does not flush it, and memory that was shared is on the disk already.
     let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
-    let own = manifest.hosts.iter().filter_map(|host| host.ram.as_ref());
+    let own = manifest.hosts.iter().flat_map(|host| {
+        let nvram = host.nvram.iter().map(|(file, _)| file);
+        host.ram.iter().chain(nvram)
+    });
     let files = disks
         .map(|disk| disk.state.path.clone())
-        .chain(own.map(|ram| directory.join(&ram.path)));
+        .chain(own.map(|file| directory.join(&file.path)));
     flush(&files.collect::<Vec<_>>()).await?;
     std::fs::remove_file(&ballast).map_err(SnapshotError::io("giving space back"))?;
     manifest.commit(directory)?;

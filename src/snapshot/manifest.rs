@@ -188,6 +188,22 @@ impl Manifest {
     }
 }
 
+/// The file with a baseline's id: what removes the states of one that has no manifest yet, or a damaged one.
+const ID: &str = "id";
+
+/// Writes down in a baseline's directory which one it is.
+pub(super) fn write_id(directory: &Path, id: Uuid) -> Result<(), SnapshotError> {
+    let file = directory.join(ID);
+    std::fs::write(&file, format!("{id}\n"))
+        .map_err(SnapshotError::io(format!("writing {}", file.display())))
+}
+
+/// Reads which baseline a directory is of, without its manifest.
+pub(super) fn id_of(directory: &Path) -> Option<Uuid> {
+    let text = std::fs::read_to_string(directory.join(ID)).ok()?;
+    text.trim().parse().ok()
+}
+
 /// The name of a baseline's state in the disks.
 pub(super) fn state_name(id: Uuid) -> String {
     format!("twin-{id}")

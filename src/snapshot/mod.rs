@@ -30,7 +30,7 @@ pub use compare::differences;
 pub use create::{Created, Request, create};
 pub use error::SnapshotError;
 pub use manifest::{DiskRecord, FileRecord, HostRecord, Manifest};
-pub use recover::{Finished, recover, unfinished};
+pub use recover::{Finished, recover, unfinished, unfinished_but_restores};
 pub use restore::{Clocks, Restored, RestoredHost, restore};
 pub use rung::{Rung, best_rung};
 pub use self_test::{SelfTest, self_test};

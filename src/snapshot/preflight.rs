@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::create::Request;
+use super::create::{Request, capturable};
 use super::manifest::Manifest;
 use super::rung::{Choice, choose};
-use super::set::Set;
+use super::set::{Set, blocking};
 use super::{Rung, SelfTest, SnapshotError, gates, nested};
 use crate::hypervisor::{Anatomy, Machine, Power};
+use crate::image::qcow2;
 use crate::lab::{MORE_SPACE, allocated, free_disk};
 use crate::units::Mib;
 use crate::wire::GuestState;
@@ -56,6 +57,7 @@ pub(super) async fn preflight(
                 .map(move |why| format!("{name}: {why}"))
         })
         .collect();
+    findings.extend(unreadable(&parts).await);
     let mut cures = Vec::new();
     if !inner.is_empty() {
         findings.extend(inner);
@@ -92,6 +94,21 @@ pub(super) async fn preflight(
         choice,
         directory: directory.join(&request.name),
     })
+}
+
+/// Disks that hold state, or files below them, that this reader cannot read: what is captured in them could not be hashed.
+async fn unreadable(parts: &[(String, Anatomy)]) -> Vec<String> {
+    let disks = parts.iter().flat_map(|(name, part)| {
+        let disks = capturable(part).into_iter();
+        disks.map(move |disk| (name, disk))
+    });
+    let reads = disks.map(|(name, disk)| async move {
+        let read = blocking("reading", disk.clone(), move || {
+            qcow2::chain(&disk).map(drop).map_err(std::io::Error::other)
+        });
+        read.await.err().map(|error| format!("{name}: {error}"))
+    });
+    join_all(reads).await.into_iter().flatten().collect()
 }
 
 /// Asks each guest that runs for its state, which also shows that no call to it is under way.

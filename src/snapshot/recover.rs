@@ -3,10 +3,16 @@
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::catalog::finish_removal;
 use super::create::{abandon, half_made};
-use super::set::{Plan, Set, remove_directory};
-use super::{Clocks, SnapshotError};
+use super::set::{Plan, Set};
+use super::{Clocks, SnapshotError, manifest};
 use crate::journal::{Journal, UnfinishedOperation};
+
+/// What the journal calls the operations on baselines.
+pub(super) const SNAPSHOT: &str = "snapshot";
+pub(super) const RESTORE: &str = "restore";
+pub(super) const REMOVE: &str = "remove";
 
 /// What was finished, and what could not be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,9 +25,23 @@ pub struct Finished {
 
 /// What is unfinished in a lab whose lock nobody holds, in words.
 pub fn unfinished(journal: &Journal, lab: Uuid) -> Result<Vec<String>, SnapshotError> {
+    told(journal, lab, |_| true)
+}
+
+/// The same without restores: another restore takes their place.
+pub fn unfinished_but_restores(journal: &Journal, lab: Uuid) -> Result<Vec<String>, SnapshotError> {
+    told(journal, lab, |verb| verb != RESTORE)
+}
+
+fn told(
+    journal: &Journal,
+    lab: Uuid,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, SnapshotError> {
     let operations = journal.unfinished(lab)?;
     Ok(operations
         .iter()
+        .filter(|operation| wanted(&operation.verb))
         .filter_map(|operation| Some((operation, plan(operation)?)))
         .map(|(operation, plan)| format!("{} {} was broken off", operation.verb, plan.name))
         .collect())
@@ -42,11 +62,11 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
         };
         let name = &plan.name;
         match operation.verb.as_str() {
-            "snapshot" if committed(&set, &plan) => {
+            SNAPSHOT if committed(&set, &plan) => {
                 set.journal.end(operation.id, "done")?;
                 finished.done.push(format!("baseline {name} is complete"));
             }
-            "snapshot" => {
+            SNAPSHOT => {
                 let abandoned = abandon(&set, &plan).await;
                 if abandoned.left.is_empty() {
                     set.journal.end(operation.id, "abandoned")?;
@@ -62,12 +82,22 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
                 finished.left.extend(abandoned.left);
             }
             // The lab is at a baseline that was asked for later.
-            "restore" if restored => set.journal.end(operation.id, "superseded")?,
-            "restore" => {
+            RESTORE if restored => set.journal.end(operation.id, "superseded")?,
+            REMOVE => match finish_removal(&set, &plan).await {
+                Ok(()) => {
+                    set.journal.end(operation.id, "done")?;
+                    finished
+                        .done
+                        .push(format!("removed baseline {name}, which was broken off"));
+                }
+                Err(error) => finished
+                    .left
+                    .push(format!("removing baseline {name}: {error}")),
+            },
+            RESTORE => {
                 let (_never, interrupt) = watch::channel(false);
                 match super::restore(set, name, Clocks::Keep, &interrupt).await {
                     Ok(_) => {
-                        set.journal.end(operation.id, "done")?;
                         restored = true;
                         finished
                             .done
@@ -79,7 +109,7 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
             _ => {}
         }
     }
-    finished.done.extend(sweep(&set)?);
+    finished.done.extend(sweep(&set).await?);
     Ok(finished)
 }
 
@@ -87,21 +117,22 @@ fn committed(set: &Set<'_>, plan: &Plan) -> bool {
     super::show(set, &plan.name).is_ok_and(|manifest| manifest.id == plan.id)
 }
 
-/// Removes directories of baselines that were never committed and that no journal knows of.
-fn sweep(set: &Set<'_>) -> Result<Vec<String>, SnapshotError> {
+/// Removes baselines that were never committed and that no journal knows of, with what they left in the disks.
+async fn sweep(set: &Set<'_>) -> Result<Vec<String>, SnapshotError> {
     let mut swept = Vec::new();
-    for entry in std::fs::read_dir(set.baselines())
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        if half_made(&entry.path()) {
-            remove_directory(&entry.path())?;
-            swept.push(format!(
-                "removed half a baseline, {}",
-                entry.path().display()
-            ));
+    let entries = std::fs::read_dir(set.baselines());
+    for entry in entries.into_iter().flatten().flatten() {
+        let directory = entry.path();
+        if !half_made(&directory) {
+            continue;
         }
+        let plan = Plan {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            id: manifest::id_of(&directory).unwrap_or_default(),
+            running: Vec::new(),
+        };
+        finish_removal(set, &plan).await?;
+        swept.push(format!("removed half a baseline, {}", directory.display()));
     }
     Ok(swept)
 }

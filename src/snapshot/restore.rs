@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::create::way;
 use super::files;
 use super::manifest::{HostRecord, Manifest};
+use super::recover::RESTORE;
 use super::set::{Plan, Set, blocking, flush};
 use super::{SnapshotError, verify};
 use crate::hostnet::HostNetError;
@@ -113,7 +114,8 @@ pub async fn restore(
     }
     let text = serde_json::to_string(&journalled).unwrap_or_default();
     let _on_duty = set.stand_by();
-    let operation = set.journal.begin_planned(set.lab(), "restore", &text)?;
+    let broken_off = set.journal.unfinished(set.lab())?;
+    let operation = set.journal.begin_planned(set.lab(), RESTORE, &text)?;
     let outcome = carry_out(&set, &manifest, &tasks, operation).await;
     if let Err(error) = outcome {
         return Err(SnapshotError::Dirty {
@@ -134,6 +136,10 @@ pub async fn restore(
     // A run's own baseline is older than all that the run did.
     let run = manifest.run.as_deref();
     set.journal.supersede_acts(set.lab(), since, run, &note)?;
+    // Restores that were broken off have no more to do: the lab is at this baseline.
+    for earlier in broken_off.iter().filter(|earlier| earlier.verb == RESTORE) {
+        set.journal.end(earlier.id, "superseded")?;
+    }
     set.journal.end(operation, "done")?;
     let hosts = hosts?;
     Ok(Restored {
@@ -298,15 +304,17 @@ async fn put_back(
         hypervisor.redefine(target, &task.record.definition).await?;
     }
     let mut live = task.now.ram_file.clone();
+    // A process that lives on has the variables' content in its device state, and writes it back itself.
+    let lives_on = task.wants_process() && task.restart.is_none();
+    if let Some((golden, place)) = task.record.nvram.as_ref().filter(|_| !lives_on) {
+        let (golden, place) = (directory.join(&golden.path), place.clone());
+        blocking("putting back", place.clone(), move || {
+            // It keeps its owner: the process has to write to it.
+            std::fs::write(&place, std::fs::read(golden)?)
+        })
+        .await?;
+    }
     if task.wants_process() && task.restart.is_some() {
-        if let Some((golden, place)) = &task.record.nvram {
-            let (golden, place) = (directory.join(&golden.path), place.clone());
-            blocking("putting back", place.clone(), move || {
-                // It keeps its owner: the process has to write to it.
-                std::fs::write(&place, std::fs::read(golden)?)
-            })
-            .await?;
-        }
         hypervisor.start_paused(target).await?;
         live = hypervisor.anatomy(target).await?.ram_file;
     }

@@ -20,6 +20,9 @@ use crate::model::spec::{Boot, DiskSpec, DomainSpec, Marked};
 use crate::model::{AcceleratorChoice, LabRecord, Mark, RamBacking, Scale};
 use crate::units::Mib;
 
+/// libvirt's settings of QEMU: where memory files are, and which security driver there is.
+const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
+
 /// The name of the lab that the VM belongs to.
 const NAME: &str = "twin-self-test";
 
@@ -46,7 +49,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// What the self-test found, and for which machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelfTest {
-    /// Kernel, QEMU, libvirt, accelerator and file system.
+    /// Kernel, QEMU, libvirt, accelerator, file system, and when libvirt's settings were changed.
     key: String,
     /// Why memory in a file cannot be put back; nothing where it can.
     pub failure: Option<String>,
@@ -64,8 +67,15 @@ pub async fn self_test(
     let file_system = nix::sys::statfs::statfs(&layout.pool())
         .map(|found| format!("{:?}", found.filesystem_type()))
         .unwrap_or_default();
+    // What is mended in libvirt's settings, or in those of its security driver, is tested anew.
+    let settings = std::fs::metadata(QEMU_CONF)
+        .and_then(|found| found.modified())
+        .map_or(0, |at| {
+            at.duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs())
+        });
     let key = format!(
-        "{} {} {} {} {file_system}",
+        "{} {} {} {} {file_system} {settings}",
         kernel.trim(),
         machine.hypervisor,
         machine.library,
@@ -96,8 +106,14 @@ pub async fn self_test(
     trial.clear().await?;
     let failure = match outcome {
         Ok(()) => None,
-        // A machine on which nothing can be started has other troubles than this.
-        Err(Fault::Lab(error)) => Some(error.to_string()),
+        // A machine on which nothing can be started has other troubles than this, and perhaps not for long: it is not
+        // remembered.
+        Err(Fault::Lab(error)) => {
+            return Ok(Some(SelfTest {
+                key,
+                failure: Some(error.to_string()),
+            }));
+        }
         Err(Fault::Test(why)) => Some(why),
     };
     let found = SelfTest { key, failure };

@@ -37,6 +37,12 @@ impl Bench {
         }
     }
 
+    /// The same lab in the hands of another process.
+    fn reborn(mut self) -> Self {
+        self.journal = Journal::open(self.layout.state()).unwrap();
+        self
+    }
+
     async fn found(&self) -> Found {
         let labs = find_all(&self.drivers, &self.layout).await.unwrap();
         choose(labs, None).unwrap()
@@ -174,6 +180,65 @@ async fn an_interrupt_leaves_nothing() {
     assert_eq!(entries(&directory), 0);
     assert_eq!(bench.powers().await, [Power::Running; 3]);
     drop(bench.world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_restore_takes_the_place_of_one_that_was_broken_off() {
+    let bench = Bench::new().await;
+    for name in ["one", "two"] {
+        bench.create(named(name)).await.unwrap();
+    }
+    let lab = bench.found().await.record.uuid;
+    // Dies once it has begun.
+    bench.journal.die_at(3);
+    bench.restore("one").await.unwrap_err();
+    let bench = bench.reborn();
+    let unfinished = snapshot::unfinished(&bench.journal, lab).unwrap();
+    assert_eq!(unfinished, ["restore one was broken off"]);
+    assert!(
+        snapshot::unfinished_but_restores(&bench.journal, lab)
+            .unwrap()
+            .is_empty()
+    );
+    bench.restore("two").await.unwrap();
+    assert!(
+        snapshot::unfinished(&bench.journal, lab)
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(bench.powers().await, [Power::Running; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_dies_anywhere_is_finished_or_was_never_begun() {
+    let mut deaths = 0;
+    for point in 1.. {
+        let bench = Bench::new().await;
+        bench.create(named("one")).await.unwrap();
+        bench.create(named("two")).await.unwrap();
+        bench.journal.die_at(point);
+        let found = bench.found().await;
+        let died = snapshot::remove(bench.set(&found), "one").await.is_err();
+        let bench = bench.reborn();
+        let set = bench.set(&found);
+        let begun = !snapshot::unfinished(&bench.journal, set.found.record.uuid)
+            .unwrap()
+            .is_empty();
+        let finished = snapshot::recover(set).await.unwrap();
+        assert_eq!(finished.left, Vec::<String>::new(), "point {point}");
+        let left = snapshot::names(&bench.layout, found.record.uuid).unwrap();
+        // Dead before it was begun, or once it was done.
+        let untouched = died && !begun && left == ["one", "two"];
+        assert!(untouched || left == ["two"], "point {point}: {left:?}");
+        let directory = bench.layout.baselines(found.record.uuid);
+        assert_eq!(entries(&directory), left.len(), "point {point}");
+        bench.restore("two").await.unwrap();
+        if !died {
+            break;
+        }
+        deaths += 1;
+    }
+    assert!(deaths >= 4, "{deaths}");
 }
 
 fn entries(directory: &Path) -> usize {

@@ -239,6 +239,7 @@ async fn what_a_dead_run_left_blocks_the_next_until_it_is_recovered() {
             action: "compute-reserve",
             undo: captured,
             lift_at: None,
+            outside: false,
         })
         .unwrap();
     let world = World {

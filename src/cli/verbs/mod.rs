@@ -33,7 +33,9 @@ use super::ui::Ui;
 use super::{logging, wiring};
 use crate::journal::Journal;
 use crate::lab::{Drivers, Found, LabError, Layout, Lock, LockError, Watch, choose, find_all};
+use crate::scenario::World;
 use crate::snapshot::{self as baselines, Set, SnapshotError};
+use crate::units::Seed;
 
 /// How long `recover` waits for whoever has the lab's lock, and between two tries.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
@@ -116,6 +118,17 @@ impl Context<'_> {
             }
         };
         Ok((self.lab().await?, lock))
+    }
+
+    /// Joins up what putting acts back takes.
+    pub(crate) fn world(&self, found: Found) -> World {
+        World {
+            drivers: self.drivers().clone(),
+            layout: self.layout.clone(),
+            found,
+            seed: Seed(0),
+            run: String::new(),
+        }
     }
 
     /// Joins up what acting on baselines takes.
@@ -329,9 +342,18 @@ pub(crate) fn dirty(set: &Set<'_>) -> Result<Vec<String>, Failure> {
     Ok(dirty)
 }
 
-/// Refuses where a baseline or a restore was broken off.
+/// Refuses where something about baselines was broken off.
 pub(crate) fn refuse_unfinished(set: &Set<'_>) -> Result<(), Failure> {
-    let unfinished = baselines::unfinished(set.journal, set.found.record.uuid)?;
+    refuse(&baselines::unfinished(set.journal, set.found.record.uuid)?)
+}
+
+/// The same before a restore, which takes the place of one that was broken off.
+pub(crate) fn refuse_unfinished_but_restores(set: &Set<'_>) -> Result<(), Failure> {
+    let unfinished = baselines::unfinished_but_restores(set.journal, set.found.record.uuid)?;
+    refuse(&unfinished)
+}
+
+fn refuse(unfinished: &[String]) -> Result<(), Failure> {
     if unfinished.is_empty() {
         return Ok(());
     }

@@ -9,11 +9,10 @@ use tracing::instrument;
 use super::{Context, DONE};
 use crate::cli::failure::{Failure, code};
 use crate::cli::guard::other_died;
-use crate::lab::{Found, Silent};
+use crate::lab::Silent;
 use crate::report::{RecoverDocument, RecoveredRun};
-use crate::scenario::{self, Recovered, World};
+use crate::scenario::{self, Recovered};
 use crate::snapshot;
-use crate::units::Seed;
 
 /// How often the one who stands by looks for faults that are overdue.
 const LOOK: Duration = Duration::from_secs(1);
@@ -35,7 +34,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     }
     let (found, _lock) = context.locked_lab_in_time("recover").await?;
     let journal = context.journal()?;
-    let world = world(context, found);
+    let world = context.world(found);
     let watch = context.ui.watch();
     let set = context.set(&world.found, &journal, watch.as_ref());
     // What was done to the hosts is put back in hosts that are whole.
@@ -108,7 +107,7 @@ async fn stand_by(context: &Context<'_>) -> Result<u8, Failure> {
     }
     let (found, _lock) = context.locked_lab_in_time("recover").await?;
     let journal = context.journal()?;
-    let world = world(context, found);
+    let world = context.world(found);
     let finished = snapshot::recover(context.set(&world.found, &journal, &Silent)).await?;
     for done in &finished.done {
         tracing::info!(done, "finished for a twin that died");
@@ -148,20 +147,10 @@ async fn lift_overdue(context: &Context<'_>) {
     let Ok(found) = context.lab().await else {
         return;
     };
-    let world = world(context, found);
+    let world = context.world(found);
     match scenario::lift_overdue(&world, &journal, GRACE).await {
         Ok(lifted) if lifted == Recovered::default() => {}
         Ok(lifted) => tracing::warn!(?lifted, "put back for a twin that hangs"),
         Err(error) => tracing::error!(%error, "nothing can be put back for a twin that hangs"),
-    }
-}
-
-fn world(context: &Context<'_>, found: Found) -> World {
-    World {
-        drivers: context.drivers().clone(),
-        layout: context.layout.clone(),
-        found,
-        seed: Seed(0),
-        run: String::new(),
     }
 }

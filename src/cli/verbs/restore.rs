@@ -6,6 +6,7 @@ use tracing::instrument;
 use super::{Context, DONE, Interrupt, milliseconds};
 use crate::cli::failure::Failure;
 use crate::report::{RestoreDocument, RestoredHostDocument};
+use crate::scenario;
 use crate::snapshot::{self, Clocks};
 use crate::units::Name;
 
@@ -33,7 +34,25 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let journal = context.journal()?;
     let watch = context.ui.watch();
     let set = context.set(&found, &journal, watch.as_ref());
-    super::refuse_unfinished(&set)?;
+    super::refuse_unfinished_but_restores(&set)?;
+    // The hosts are put back by the baseline; what was done to this machine is not in it.
+    let world = context.world(found.clone());
+    for run in scenario::recover_outside(&world, &journal).await? {
+        for (step, done) in &run.undone {
+            context
+                .ui
+                .remark(&format!("run {}: {step}: {done}", run.run));
+        }
+        if let Some((step, why)) = run.left.first() {
+            return Err(Failure::dirty(
+                format!(
+                    "{step} of run {} is not put back: {why}; nothing was stopped",
+                    run.run
+                ),
+                vec!["`twin recover` tries again".into()],
+            ));
+        }
+    }
     let clocks = match flags.clock {
         ClockChoice::Keep => Clocks::Keep,
         ClockChoice::Host => Clocks::Host,

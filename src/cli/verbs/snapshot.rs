@@ -73,6 +73,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         return verify(context, &set, name).await;
     }
     if flags.remove {
+        super::refuse_unfinished(&set)?;
         let started = context.drivers().clock.elapsed();
         snapshot::remove(set, name).await?;
         context.ui.text(&format!("baseline {name} is gone\n"));

@@ -94,6 +94,12 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
     let live = process.then(|| domain.get_xml_desc(0)).transpose()?;
     let parts = xml::parts(live.as_deref().unwrap_or(&definition));
     let mut obstacles = parts.obstacles;
+    if domain.has_managed_save(0)? {
+        let name = domain.get_name()?;
+        obstacles.push(format!(
+            "libvirt holds its memory in a managed save, which a baseline does not; switching it on goes on with that, `virsh managedsave-remove {name}` gives it up"
+        ));
+    }
     let mut ram = None;
     if process {
         match monitor(&domain, &json!({"execute": "query-status"})) {
@@ -172,7 +178,9 @@ pub(super) fn write_back(connection: &Connect, target: Target) -> Result<(), Fai
 pub(super) fn start_paused(connection: &Connect, target: Target) -> Result<(), Failure> {
     let domain = ours(connection, target)?;
     if !domain.is_active()? {
-        domain.create_with_flags(sys::VIR_DOMAIN_START_PAUSED)?;
+        // A managed save is of other disks than those that are put back.
+        let flags = sys::VIR_DOMAIN_START_PAUSED | sys::VIR_DOMAIN_START_FORCE_BOOT;
+        domain.create_with_flags(flags)?;
     }
     Ok(())
 }
@@ -365,6 +373,11 @@ pub(super) fn load(
     state: &str,
     memory: Memory,
 ) -> Result<(), Failure> {
+    let domain = ours(connection, target)?;
+    // Of disks that are about to be others.
+    if domain.has_managed_save(0)? {
+        domain.managed_save_remove(0)?;
+    }
     transfer(connection, target, state, memory, &LOAD)
 }
 

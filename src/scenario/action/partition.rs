@@ -78,6 +78,10 @@ impl Action for Partition {
         )
     }
 
+    fn outside(&self) -> bool {
+        true
+    }
+
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         for name in self.between.iter().chain(&self.and) {
             world.host(name)?;
