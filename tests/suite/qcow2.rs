@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use twin::image::qcow2::{Qcow2, Qcow2Error, chain};
+use twin::image::qcow2::{MAX_DEPTH, Qcow2, Qcow2Error, chain};
 
 fn qemu_img(arguments: &[&str]) -> String {
     let output = Command::new("qemu-img").args(arguments).output().unwrap();
@@ -162,14 +162,34 @@ fn a_count_that_is_too_low_is_found() {
         open.read_exact_at(&mut bytes, at).unwrap();
         u64::from_be_bytes(bytes)
     };
-    // The reference count table's place, its first block, and in it the count of the first cluster that is counted twice.
+    // The reference count table's place, its first block, and in it the counts.
     let block = number(number(48));
-    let twice = (0..100u64)
-        .find(|index| number(block + index * 2) >> 48 == 2)
-        .expect("a shared cluster");
-    open.write_all_at(&[0, 0], block + twice * 2).unwrap();
-    let low = Qcow2::open(&file).unwrap().undercounted().unwrap();
-    assert_eq!(low, [twice << 16]);
+    let shared: Vec<u64> = (0..100u64)
+        .filter(|index| number(block + index * 2) >> 48 == 2)
+        .collect();
+    assert!(shared.len() >= 2, "an L2 table, and data: {shared:?}");
+    let low = || Qcow2::open(&file).unwrap().undercounted().unwrap();
+    assert_eq!(low(), Vec::<u64>::new());
+    for index in shared {
+        // One less: the snapshot's, or the active disk's, is not counted.
+        open.write_all_at(&[0, 1], block + index * 2).unwrap();
+        assert_eq!(low(), [index << 16]);
+        open.write_all_at(&[0, 2], block + index * 2).unwrap();
+    }
+}
+
+#[test]
+fn a_chain_of_too_many_files_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |number: usize| directory.path().join(format!("{number}.qcow2"));
+    image(directory.path(), "0.qcow2", "compat=v3");
+    for number in 1..=MAX_DEPTH {
+        let (below, top) = (file(number - 1), file(number));
+        let words = ["create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b"];
+        qemu_img(&[&words[..], &[path(&below), path(&top), "64M"]].concat());
+    }
+    assert_eq!(chain(&file(MAX_DEPTH - 1)).unwrap().len(), MAX_DEPTH);
+    assert!(matches!(chain(&file(MAX_DEPTH)), Err(Qcow2Error::TooDeep)));
 }
 
 #[test]

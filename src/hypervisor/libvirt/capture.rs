@@ -5,6 +5,7 @@
 //! turned off again on every way out. The disks are named one by one: a firmware's variable store takes no snapshots, and
 //! its content is in the device state anyway.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,13 +20,16 @@ use super::domains::{ours, power_of};
 use super::failure::Failure;
 use super::xml;
 use crate::hypervisor::{Anatomy, DiskState, DomainDisk, HypervisorError, Memory, Power, Target};
-use crate::image::qcow2::Qcow2;
+use crate::image::qcow2::{Qcow2, Qcow2Error};
 
 /// A job of QEMU's that takes longer is given up.
 const JOB_DEADLINE: Duration = Duration::from_secs(600);
 
 /// Between two looks at a job.
 const JOB_LOOK: Duration = Duration::from_millis(8);
+
+/// How often counts that are too low are looked at again.
+const LOOKS_AT_COUNTS: u32 = 2;
 
 /// The port of the device by which a guest tells that it has panicked, and what it writes there.
 const PANIC_WRITE: &str = "o /b 0x505 1";
@@ -159,7 +163,7 @@ pub(super) fn write_back(connection: &Connect, target: Target) -> Result<(), Fai
         return Ok(());
     };
     let failed = |error: std::io::Error| refused("writing memory back", error.to_string());
-    std::fs::File::open(&file)
+    File::open(&file)
         .and_then(|memory| memory.sync_data())
         .map_err(failed)?;
     // What follows saves writing and is not needed: an old kernel cannot, and a process may have just ended.
@@ -436,9 +440,22 @@ pub(super) fn discard(connection: &Connect, target: Target, state: &str) -> Resu
     Ok(())
 }
 
+/// Clusters that are counted too low each time that is looked: what a guest writes meanwhile is so once at most.
+fn undercounted(disk: &Path, image: &Qcow2<File>) -> Result<Vec<u64>, Qcow2Error> {
+    let mut low = image.undercounted()?;
+    for _ in 0..LOOKS_AT_COUNTS {
+        if low.is_empty() {
+            break;
+        }
+        let again = Qcow2::open(disk)?.undercounted()?;
+        low.retain(|cluster| again.contains(cluster));
+    }
+    Ok(low)
+}
+
 /// Reads one disk's captured state.
 pub(super) fn examine(disk: &Path, state: &str, content: bool) -> Result<DiskState, String> {
-    let said = |error: crate::image::qcow2::Qcow2Error| format!("{}: {error}", disk.display());
+    let said = |error: Qcow2Error| format!("{}: {error}", disk.display());
     let image = Qcow2::open(disk).map_err(said)?;
     let snapshots = image.snapshots().map_err(said)?;
     let snapshot = snapshots
@@ -456,10 +473,16 @@ pub(super) fn examine(disk: &Path, state: &str, content: bool) -> Result<DiskSta
         });
     }
     let found = image.checksums(snapshot).map_err(said)?;
-    let low = image.undercounted().map_err(said)?;
+    if image.header().incompatible.corrupt() {
+        return Err(format!(
+            "{}: QEMU has marked it as corrupt, and writes to it no more",
+            disk.display()
+        ));
+    }
+    let low = undercounted(disk, &image).map_err(said)?;
     if let Some(first) = low.first() {
         return Err(format!(
-            "{}: {} clusters of captured states are counted too low, the first at {first}",
+            "{}: {} clusters are counted too low, the first at {first}",
             disk.display(),
             low.len()
         ));

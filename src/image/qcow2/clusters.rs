@@ -262,12 +262,14 @@ pub(super) fn vm_state(
     })
 }
 
-/// Counts what all snapshots and the active disk refer to, and compares with the counts in the file.
+/// Counts what all snapshots and the active disk refer to, and compares with the counts in the file. The counts are read
+/// first: QEMU writes a table that lets go of a cluster before it counts the cluster lower.
 pub(super) fn undercounted(
     source: &impl ReadAt,
     header: &Header,
     snapshots: &[Snapshot],
 ) -> Result<Vec<u64>, Qcow2Error> {
+    let counts = Counts::read(source, header)?;
     let cluster = header.cluster_bytes();
     let mut references: HashMap<u64, u64> = HashMap::new();
     let span = |offset: u64, length: u64, references: &mut HashMap<u64, u64>| {
@@ -279,36 +281,36 @@ pub(super) fn undercounted(
             *references.entry(index).or_default() += 1;
         }
     };
-    for snapshot in snapshots {
-        let l1 = snapshot_l1(source, header, snapshot)?;
-        span(
-            snapshot.l1_offset,
-            u64::from(snapshot.l1_entries) * 8,
-            &mut references,
-        );
+    let active = (header.l1_offset, u64::from(header.l1_entries));
+    let kept = snapshots.iter().map(|snapshot| {
+        let l1 = snapshot_l1(source, header, snapshot);
+        (snapshot.l1_offset, u64::from(snapshot.l1_entries), l1)
+    });
+    let l1 = table(source, "the L1 table", active.0, active.1);
+    for (offset, entries, l1) in kept.chain([(active.0, active.1, l1)]) {
+        span(offset, entries * 8, &mut references);
         let mut tables = Vec::new();
-        let mut entries = Vec::new();
+        let mut clusters = Vec::new();
         walk(
             source,
             header,
-            &l1,
+            &l1?,
             |offset| tables.push(offset),
             |entry| {
-                entries.extend(entry.bytes(header));
+                clusters.extend(entry.bytes(header));
                 Ok(())
             },
         )?;
         for offset in tables {
             span(offset, cluster, &mut references);
         }
-        for (offset, length) in entries {
+        for (offset, length) in clusters {
             span(offset, length, &mut references);
         }
     }
-    let counts = Counts::read(source, header)?;
     let mut low = Vec::new();
     for (index, wanted) in references {
-        if counts.of(source, header, index)? < wanted {
+        if counts.of(header, index) < wanted {
             low.push(index << header.cluster_bits);
         }
     }
@@ -316,50 +318,57 @@ pub(super) fn undercounted(
     Ok(low)
 }
 
-/// The reference counts in the file.
+/// The reference counts in the file, block by block; nothing where a block is not there.
 struct Counts {
-    blocks: Vec<u64>,
+    blocks: Vec<Option<Vec<u8>>>,
 }
 
 impl Counts {
     fn read(source: &impl ReadAt, header: &Header) -> Result<Self, Qcow2Error> {
         let entries = (u64::from(header.refcount_table_clusters) << header.cluster_bits) / 8;
-        let blocks = table(
+        let table = table(
             source,
             "the reference count table",
             header.refcount_table_offset,
             entries,
         )?;
+        // No file has more blocks than clusters.
+        let file = source.length().map_err(|source| Qcow2Error::Io {
+            what: "the file's length".into(),
+            source,
+        })?;
+        let mut left = file.div_ceil(header.cluster_bytes());
+        let mut blocks = Vec::new();
+        for entry in table {
+            let offset = placed(header, "a reference count block", entry)?;
+            if offset == 0 {
+                blocks.push(None);
+                continue;
+            }
+            left = left
+                .checked_sub(1)
+                .ok_or_else(|| damaged("it has more reference count blocks than clusters"))?;
+            let length = header.cluster_bytes();
+            let block = read_bytes(source, "a reference count block", offset, length, length)?;
+            blocks.push(Some(block));
+        }
         Ok(Self { blocks })
     }
 
-    fn of(&self, source: &impl ReadAt, header: &Header, index: u64) -> Result<u64, Qcow2Error> {
+    fn of(&self, header: &Header, index: u64) -> u64 {
         let per_block = (header.cluster_bytes() * 8) >> header.refcount_order;
         let block = usize::try_from(index / per_block)
             .ok()
-            .and_then(|block| self.blocks.get(block));
-        let offset = placed(
-            header,
-            "a reference count block",
-            block.copied().unwrap_or(0),
-        )?;
-        if offset == 0 {
-            return Ok(0);
-        }
+            .and_then(|block| self.blocks.get(block)?.as_ref());
+        let Some(block) = block else { return 0 };
         let bit = (index % per_block) << header.refcount_order;
         let width = 1u64 << header.refcount_order;
-        let bytes = read_bytes(
-            source,
-            "a reference count",
-            offset + bit / 8,
-            width.div_ceil(8),
-            8,
-        )?;
-        let value = number(&bytes, 0, bytes.len());
-        Ok(if width >= 8 {
+        let at = usize::try_from(bit / 8).unwrap_or(usize::MAX);
+        let value = number(block, at, usize::try_from(width.div_ceil(8)).unwrap_or(8));
+        if width >= 8 {
             value
         } else {
             value >> (bit % 8) & ((1 << width) - 1)
-        })
+        }
     }
 }

@@ -140,8 +140,8 @@ impl<R: ReadAt> Qcow2<R> {
         clusters::vm_state(&self.source, &self.header, snapshot)
     }
 
-    /// Compares the reference counts with what the snapshots refer to; returns what is counted too low. Such a cluster
-    /// would be given away while a snapshot still needs it. While a guest writes, what it frees may be in between: look
+    /// Compares the reference counts with what the snapshots and the active disk refer to; returns what is counted too low.
+    /// Such a cluster would be given away while it is still needed. While a guest writes, what it frees may be in between: look
     /// again before believing.
     pub fn undercounted(&self) -> Result<Vec<u64>, Qcow2Error> {
         clusters::undercounted(&self.source, &self.header, &self.snapshots()?)
