@@ -25,6 +25,8 @@ pub(crate) struct Figures {
     mine: &'static str,
     rows: Vec<Row>,
     notes: Vec<String>,
+    /// Bounds that do not hold.
+    broken: Vec<String>,
 }
 
 /// The median; 0 of nothing.
@@ -34,9 +36,16 @@ fn median(samples: &[u64]) -> u64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "milliseconds and MiB are small")]
-fn ratio(mine: u64, theirs: u64) -> f64 {
-    mine as f64 / theirs.max(1) as f64
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds, KiB and MiB are small"
+)]
+pub(crate) fn number(small: u64) -> f64 {
+    small as f64
+}
+
+pub(crate) fn ratio(mine: u64, theirs: u64) -> f64 {
+    number(mine) / number(theirs.max(1))
 }
 
 impl Figures {
@@ -46,6 +55,7 @@ impl Figures {
             mine,
             rows: Vec::new(),
             notes: Vec::new(),
+            broken: Vec::new(),
         }
     }
 
@@ -77,6 +87,49 @@ impl Figures {
         self.notes.push(line);
     }
 
+    /// Holds a figure against its bound; a bound that is not `hard` is told of only.
+    pub(crate) fn hold(&mut self, what: &str, figure: f64, most: f64, hard: bool) {
+        let holds = figure <= most;
+        let word = if holds { "holds" } else { "DOES NOT HOLD" };
+        let line = format!("bound: {what}: {figure:.3}, at most {most}: {word}");
+        if hard && !holds {
+            self.broken.push(line.clone());
+        }
+        self.note(line);
+    }
+
+    /// Holds the median of this bench's own way against milliseconds.
+    pub(crate) fn hold_median(&mut self, cell: &Cell, measure: &str, most: Millis, hard: bool) {
+        if let Some(own) = self.median(cell, measure, self.mine) {
+            let what = format!("{} {measure}, ms", cell.name());
+            self.hold(&what, number(own), number(most), hard);
+        }
+    }
+
+    /// Holds the ratio of this bench's own way to another's against a number.
+    pub(crate) fn hold_ratio(&mut self, cell: &Cell, measure: &str, way: &str, most: f64) {
+        let both = (
+            self.median(cell, measure, self.mine),
+            self.median(cell, measure, way),
+        );
+        if let (Some(own), Some(other)) = both {
+            let what = format!("{} {measure}, of {way}", cell.name());
+            self.hold(&what, ratio(own, other), most, true);
+        }
+    }
+
+    /// Holds the growth of a median from one cell to another against a number.
+    pub(crate) fn hold_growth(&mut self, from: &Cell, to: &Cell, measure: &str, most: f64) {
+        let both = (
+            self.median(from, measure, self.mine),
+            self.median(to, measure, self.mine),
+        );
+        if let (Some(before), Some(after)) = both {
+            let what = format!("{measure}, {} to {}", from.name(), to.name());
+            self.hold(&what, ratio(after, before), most, true);
+        }
+    }
+
     /// The median of one way in one cell.
     fn median(&self, cell: &Cell, measure: &str, way: &str) -> Option<Millis> {
         let row = self
@@ -86,11 +139,12 @@ impl Figures {
         Some(median(&row.samples))
     }
 
-    /// Hands all to criterion, prints it, and keeps it in `target/bench/NAME.json`.
+    /// Hands all to criterion, prints it, and keeps it in `target/bench/NAME.json`. Fails where a bound does not hold.
     pub(crate) fn finish(&self, name: &str) {
         self.hand_over(&mut Criterion::default());
         self.print();
         self.write(name);
+        assert!(self.broken.is_empty(), "{:#?}", self.broken);
     }
 
     /// Prints medians, each with twin's ratio to it.

@@ -7,7 +7,7 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
-mod figures;
+pub(crate) mod figures;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -51,6 +51,10 @@ pub(crate) const BASE: Cell = Cell {
     kept: 1,
     dirty: 0,
 };
+
+/// The same with 2 GiB in use, and with guests that write.
+pub(crate) const LARGE: Cell = Cell { used: 2048, ..BASE };
+pub(crate) const WRITING: Cell = Cell { dirty: 20, ..BASE };
 
 impl Cell {
     /// All cells: the base, then each thing varied by itself.

@@ -16,9 +16,9 @@ pub struct Listed {
     pub name: String,
     /// What it is, or why that cannot be read.
     pub manifest: Result<Manifest, String>,
-    /// Bytes that its own files take, those shared with other files included.
+    /// Bytes that its own files and its states in the disks take, those shared with other files included.
     pub files_bytes: u64,
-    /// Bytes that would be free without it: blocks of its files that nothing else has.
+    /// Bytes that would be free without it: its states, and blocks of its files that nothing else has.
     pub own_bytes: Option<u64>,
 }
 
@@ -73,17 +73,25 @@ pub fn list(layout: &Layout, lab: Uuid) -> Result<Vec<Listed>, SnapshotError> {
             .flatten()
             .map(|file| file.path())
             .collect();
+        // Device state, and memory where it is a stream, is in the disks' files, for this baseline alone.
+        let states = manifest.as_ref().map_or(0, state_bytes);
+        let files: u64 = paths.iter().filter_map(|path| allocated(path).ok()).sum();
         Listed {
             name,
             manifest,
-            files_bytes: paths.iter().filter_map(|path| allocated(path).ok()).sum(),
-            own_bytes: unshared(&paths),
+            files_bytes: files + states,
+            own_bytes: unshared(&paths).map(|bytes| bytes + states),
         }
     });
     Ok(listed.collect())
 }
 
-/// Bytes that all baselines' files take together, shared blocks counted once; nothing where the file system does not tell.
+fn state_bytes(manifest: &Manifest) -> u64 {
+    let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
+    disks.map(|disk| disk.state.state_bytes).sum()
+}
+
+/// Bytes that all baselines' files and states take together, shared blocks counted once; nothing where the file system does not tell.
 pub fn total(layout: &Layout, lab: Uuid) -> Option<u64> {
     let directories = std::fs::read_dir(layout.baselines(lab)).ok()?.flatten();
     let files = directories.flat_map(|entry| {
@@ -93,7 +101,12 @@ pub fn total(layout: &Layout, lab: Uuid) -> Option<u64> {
             .flatten()
     });
     let paths: Vec<_> = files.map(|file| file.path()).collect();
-    together(&paths)
+    let manifests = manifests(layout, lab).ok()?;
+    let states = manifests
+        .iter()
+        .filter_map(|(_, manifest)| manifest.as_ref().ok());
+    let states: u64 = states.map(state_bytes).sum();
+    Some(together(&paths)? + states)
 }
 
 /// Reads one baseline.

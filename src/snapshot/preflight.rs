@@ -154,14 +154,20 @@ fn space(set: &Set<'_>, parts: &[(String, Anatomy)], rung: Rung) -> Option<(Stri
         .filter(|_| rung == Rung::Stream)
         .map(|host| host.spec.memory.0 << 20)
         .sum();
+    // What the disks hold now is kept when the guests write it anew.
+    let disks: u64 = parts
+        .iter()
+        .flat_map(|(_, part)| capturable(part))
+        .filter_map(|disk| allocated(&disk).ok())
+        .sum();
     let (needed, free) = (
-        Mib::from_bytes_ceil(bytes + streamed).0 + RESERVE.0,
+        Mib::from_bytes_ceil(bytes + streamed + disks).0 + RESERVE.0,
         free_disk(set.layout).0,
     );
     (needed > free).then(|| {
         (
             format!(
-                "it may come to take {} when all memory has changed, and {} is free on the state disk",
+                "it may come to take {} when all memory and disks have changed, and {} is free on the state disk",
                 Mib(needed),
                 Mib(free)
             ),

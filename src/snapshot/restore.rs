@@ -16,6 +16,7 @@ use crate::hostnet::HostNetError;
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::journal::OperationId;
 use crate::lab::{Event, FoundHost, LabError};
+use crate::model::spec::NetworkSpec;
 use crate::plan::hold_table;
 
 /// How long a guest may take to answer after it was put back.
@@ -170,6 +171,7 @@ async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, S
         });
     }
     let (mut refusals, parts) = (refusals?, parts?);
+    refusals.extend(networks(set, manifest));
     let mut tasks = Vec::new();
     for record in &manifest.hosts {
         let host = set.found.host(&record.name).ok();
@@ -202,6 +204,35 @@ async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, S
             "`twin up` brings back what is missing; a baseline of another QEMU or CPU is of no use here: take it anew".into(),
         ],
     })
+}
+
+/// Networks of the baseline that are not there as they were: the hosts would come back without them.
+fn networks(set: &Set<'_>, manifest: &Manifest) -> Vec<String> {
+    let recorded = manifest
+        .networks
+        .iter()
+        .filter_map(|spec| serde_json::from_value::<NetworkSpec>(spec.clone()).ok());
+    let differs = |recorded: NetworkSpec| {
+        let name = &recorded.name;
+        let found = set
+            .found
+            .networks
+            .iter()
+            .find(|(_, spec)| spec.uuid == recorded.uuid);
+        match found {
+            None => Some(format!("network {name} is gone")),
+            Some((network, _)) if !network.active => Some(format!("network {name} is not up")),
+            // Leases are for hosts that ask.
+            Some((_, spec)) => {
+                let same = NetworkSpec {
+                    leases: spec.leases.clone(),
+                    ..recorded.clone()
+                };
+                (same != *spec).then(|| format!("network {name} is another one now"))
+            }
+        }
+    };
+    recorded.filter_map(differs).collect()
 }
 
 /// Why a host's process has to be started anew, where it has to.

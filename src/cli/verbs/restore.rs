@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use tracing::instrument;
 
-use super::{Context, DONE, Interrupt, milliseconds};
+use super::{Context, DONE, Interrupt, milliseconds, since_given};
 use crate::cli::failure::Failure;
 use crate::report::{RestoreDocument, RestoredHostDocument};
 use crate::scenario;
@@ -58,8 +58,11 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         ClockChoice::Host => Clocks::Host,
     };
     let interrupt = Interrupt::listen(None);
+    // People wait from the moment that they have asked.
+    let before = since_given();
     let restored =
         snapshot::restore(set, flags.name.as_str(), clocks, interrupt.receiver()).await?;
+    let (running, ready) = (before + restored.running, before + restored.ready);
     for host in &restored.hosts {
         if let Some(why) = &host.restarted {
             context
@@ -78,8 +81,8 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         "{} is at {} again: all ran after {} ms, all answered after {} ms{lag}\n",
         found.record.name,
         flags.name,
-        restored.running.as_millis(),
-        restored.ready.as_millis(),
+        running.as_millis(),
+        ready.as_millis(),
     ));
     let hosts = restored.hosts.into_iter().map(|host| RestoredHostDocument {
         name: host.name,
@@ -91,8 +94,8 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         schema: "twin/restore/v1".into(),
         name: flags.name.to_string(),
         rung: restored.manifest.rung.to_string(),
-        running_ms: milliseconds(restored.running),
-        ready_ms: milliseconds(restored.ready),
+        running_ms: milliseconds(running),
+        ready_ms: milliseconds(ready),
         clock_lag_ms: restored.clock_lag_ms,
         hosts: hosts.collect(),
     });

@@ -3,7 +3,7 @@
 use clap::Args;
 use tracing::instrument;
 
-use super::{Context, DONE, Interrupt, dirty, milliseconds};
+use super::{Context, DONE, Interrupt, dirty, milliseconds, since_given};
 use crate::cli::failure::{Failure, code};
 use crate::lab::Found;
 use crate::report::{
@@ -120,7 +120,9 @@ async fn create(
     let drivers = context.drivers();
     let tested = snapshot::self_test(drivers, &context.layout, accelerator, any_runs).await?;
     let interrupt = Interrupt::listen(None);
+    let before = since_given();
     let created = snapshot::create(*set, &request, tested.as_ref(), interrupt.receiver()).await?;
+    let wall = before + created.wall;
     let manifest = &created.manifest;
     for reason in &manifest.reasons {
         context.ui.remark(&format!("{}: {reason}", manifest.rung));
@@ -132,7 +134,7 @@ async fn create(
         manifest.hosts.len(),
         manifest.rung,
         created.set_pause.as_millis(),
-        created.wall.as_secs_f64(),
+        wall.as_secs_f64(),
         size(created.bytes_written),
     ));
     context.ui.document(&SnapshotDocument {
@@ -141,7 +143,7 @@ async fn create(
         rung: manifest.rung.to_string(),
         reasons: manifest.reasons.clone(),
         set_pause_ms: milliseconds(created.set_pause),
-        wall_ms: milliseconds(created.wall),
+        wall_ms: milliseconds(wall),
         bytes_written: created.bytes_written,
         hosts: manifest.hosts.iter().map(host_document).collect(),
     });
