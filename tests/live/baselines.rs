@@ -198,7 +198,7 @@ fn without_barrier(lab: &TestLab, name: &str) {
 
 #[test]
 fn a_restore_brings_back_memory_files_and_processes_of_the_cut() {
-    let (lab, _directory) = five();
+    let (lab, directory) = five();
     let root = baselines(&lab);
     for host in HOSTS {
         sh(&lab, host, "mkdir -p /run/t; echo before > /run/t/memory");
@@ -279,7 +279,7 @@ fn a_restore_brings_back_memory_files_and_processes_of_the_cut() {
     assert_eq!(verified["findings"].as_array().unwrap().len(), 0);
     damage_is_found(&lab, &root.join("cut"));
     the_clock_can_be_set(&lab);
-    the_domains_stay_ordinary(&lab);
+    the_domains_stay_ordinary(&lab, &directory.path().join("five.yaml"));
     a_gate_refuses(&lab);
 }
 
@@ -386,7 +386,7 @@ fn the_clock_can_be_set(lab: &TestLab) {
 }
 
 /// After a restore the domains do all that libvirt's domains do.
-fn the_domains_stay_ordinary(lab: &TestLab) {
+fn the_domains_stay_ordinary(lab: &TestLab, topology: &Path) {
     lab.done(&["restore", "cut"]);
     let domain = |host: &str| format!("{}-{host}", lab.name);
     let answers = |host: &str| {
@@ -403,11 +403,28 @@ fn the_domains_stay_ordinary(lab: &TestLab) {
     tool("virsh", &["restore", &saved]);
     answers("h0");
     assert_eq!(sh(lab, "h0", "cat /run/t/memory").trim(), "before");
+    let boot = |host: &str| {
+        let output = lab.run(&["exec", host, "--", "cat", "/proc/sys/kernel/random/boot_id"]);
+        (output.status.code() == Some(0)).then(|| text(&output.stdout))
+    };
+    let boots = || Some([boot("h1")?, boot("h2")?]);
+    let before = boots().expect("both answer");
     tool("virsh", &["reboot", &domain("h1")]);
-    tool("virsh", &["destroy", &domain("h2")]);
+    tool("virsh", &["shutdown", &domain("h2")]);
+    wait_for("h2 is off", Duration::from_secs(90), || {
+        (tool("virsh", &["domstate", &domain("h2")]).trim() == "shut off").then_some(())
+    });
     tool("virsh", &["start", &domain("h2")]);
-    answers("h1");
-    answers("h2");
+    wait_for("both have booted anew", Duration::from_secs(90), || {
+        let now = boots()?;
+        now.iter()
+            .zip(&before)
+            .all(|(now, then)| now != then)
+            .then_some(())
+    });
+    // And twin finds nothing to mend in them.
+    let again = lab.json(&["up", &topology.display().to_string()]);
+    assert_eq!(again["changed"], 0, "{again}");
     // Three hosts have other processes now, or none of the baseline's: each is put back all the same.
     let restored = lab.json(&["restore", "cut"]);
     assert_eq!(restored["hosts"].as_array().unwrap().len(), 5);

@@ -11,6 +11,10 @@ use crate::support::{TestLab, full, restart_libvirtd, text, tool, wait_for};
 /// In debug builds twin dies at this point; there is one before and one after each write of the journal.
 const DIE_AT: &str = "TWIN_DIE_AT";
 
+/// The points at which all hosts stand still: captured, and put back.
+const CAPTURED: u64 = 9;
+const LOADED: u64 = 5;
+
 /// More points than any verb has.
 const MOST: u64 = 60;
 
@@ -134,14 +138,18 @@ fn a_death_at_any_write_leaves_nothing_half_made() {
     let deaths = (
         deaths_of_a_snapshot(&lab, &directory),
         deaths_of_a_restore(&lab, &directory),
+        deaths_of_a_removal(&lab, &directory),
     );
-    disturbed(&lab, &directory);
     println!(
-        "deaths: {} of a snapshot, {} of a restore",
-        deaths.0, deaths.1
+        "deaths: {} of a snapshot, {} of a restore, {} of a removal",
+        deaths.0, deaths.1, deaths.2
     );
-    let least = if full() { (12, 8) } else { (6, 4) };
-    assert!(deaths.0 >= least.0 && deaths.1 >= least.1, "{deaths:?}");
+    let least = if full() { (24, 16, 8) } else { (6, 4, 2) };
+    assert!(
+        deaths.0 >= least.0 && deaths.1 >= least.1 && deaths.2 >= least.2,
+        "{deaths:?}"
+    );
+    disturbed(&lab, &directory, (deaths.0 / 2, deaths.1 / 2));
     a_process_that_dies(&lab);
 }
 
@@ -211,10 +219,38 @@ fn deaths_of_a_restore(lab: &TestLab, directory: &Path) -> u32 {
     deaths
 }
 
+/// A removal that dies is finished by `recover`, or was never begun; no state of it is left in the disks.
+fn deaths_of_a_removal(lab: &TestLab, directory: &Path) -> u32 {
+    let mut deaths = 0;
+    for point in (1..MOST).filter(|point| chosen(*point)) {
+        let mut died = false;
+        for guarded in guards(point) {
+            let what = format!("removal, point {point}, guarded {guarded}");
+            lab.done(&["snapshot", "y"]);
+            died = dies(lab, &["snapshot", "y", "--remove"], point, *guarded);
+            deaths += u32::from(died);
+            if died && !guarded {
+                lab.done(&["recover"]);
+            }
+            all_is_whole(lab, directory, &what);
+            let again = lab.done(&["recover"]);
+            assert!(again.contains("nothing is open"), "{what}: {again}");
+            let listed = lab.json(&["snapshots"]);
+            if listed["baselines"].as_array().unwrap().len() == 2 {
+                lab.done(&["snapshot", "y", "--remove"]);
+            }
+        }
+        if !died {
+            break;
+        }
+    }
+    deaths
+}
+
 /// Points at which the disk fills up or libvirtd is restarted: all of them at full size.
-fn points(all: u64, some: [u64; 3]) -> Vec<u64> {
+fn points(all: u32, some: [u64; 3]) -> Vec<u64> {
     if full() {
-        (1..=all).collect()
+        (1..=u64::from(all)).collect()
     } else {
         some.to_vec()
     }
@@ -222,10 +258,10 @@ fn points(all: u64, some: [u64; 3]) -> Vec<u64> {
 
 /// Fills the pool, or kills libvirtd and starts it again, while twin stands at a point of the journal. Afterwards the lab
 /// runs on, or twin says DIRTY and `recover` finishes it; the baseline that there was is whole.
-fn disturbed(lab: &TestLab, directory: &Path) {
+fn disturbed(lab: &TestLab, directory: &Path, points_of: (u32, u32)) {
     for (verb, name, all, some) in [
-        ("snapshot", "y", 16, [5, 8, 12]),
-        ("restore", "x", 10, [3, 5, 7]),
+        ("snapshot", "y", points_of.0, [5, CAPTURED, 12]),
+        ("restore", "x", points_of.1, [3, LOADED, 7]),
     ] {
         for point in points(all, some) {
             for disk_full in [true, false] {
@@ -270,26 +306,27 @@ fn a_process_that_dies(lab: &TestLab) {
         let file = format!("/run/libvirt/qemu/{}-{host}.pid", lab.name);
         std::fs::read_to_string(file).unwrap().trim().to_owned()
     };
-    let mut restore = lab.spawn(&["restore", "x"]);
-    tool("kill", &["-9", &pid("b")]);
-    let output = restore.wait().unwrap();
-    // It may have been too late to matter; whatever it says, it is finished by one more.
-    if !output.success() {
-        lab.run(&["recover"]);
+    for (point, host) in [(LOADED - 1, "b"), (LOADED, "a")] {
+        let twin = stopped_at(lab, &["restore", "x"], point);
+        tool("kill", &["-9", &pid(host)]);
+        let (code, said) = go_on(twin);
+        assert!(matches!(code, Some(0 | 5)), "{point}: {code:?}: {said}");
+        lab.done(&["recover"]);
+        // Where it was too late to matter the host is gone afterwards, and one more restore brings it back.
+        lab.done(&["restore", "x"]);
+        let words = lab.done(&["exec", "--all", "--", "cat", "/run/word"]);
+        assert_eq!(words.matches("cut").count(), 2, "{point}: {words}");
     }
-    wait_for("the lab is at x", Duration::from_secs(60), || {
-        lab.run(&["restore", "x"]).status.success().then_some(())
-    });
-    assert_eq!(lab.done(&["exec", "b", "--", "cat", "/run/word"]), "cut\n");
-    let mut create = lab.spawn(&["snapshot", "y"]);
+    let twin = stopped_at(lab, &["snapshot", "y"], CAPTURED);
     tool("kill", &["-9", &pid("a")]);
-    let created = create.wait().unwrap().success();
+    let (code, said) = go_on(twin);
+    assert!(matches!(code, Some(0 | 4 | 5)), "{code:?}: {said}");
     lab.done(&["recover"]);
     let there = lab.json(&["snapshots"])["baselines"]
         .as_array()
         .unwrap()
         .len();
-    assert_eq!(there, if created { 2 } else { 1 });
+    assert_eq!(there, if code == Some(0) { 2 } else { 1 }, "{said}");
     lab.done(&["restore", "x"]);
     assert_eq!(
         lab.done(&["exec", "--all", "--", "cat", "/run/word"])
