@@ -151,6 +151,27 @@ fn a_death_at_any_write_leaves_nothing_half_made() {
     );
     disturbed(&lab, &directory, (deaths.0 / 2, deaths.1 / 2));
     a_process_that_dies(&lab);
+    what_was_done_to_this_machine_is_put_back_before_a_restore(&lab);
+}
+
+/// A partition is made of rules of this machine, by the hosts' ports; no baseline has them.
+fn what_was_done_to_this_machine_is_put_back_before_a_restore(lab: &TestLab) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("apart.yaml");
+    let scenario = "schema: twin/scenario/v1\nname: apart\ntitle: t\nabout: a\n\
+        variants: {bug: {expect: {}}}\nsafety: {baseline: none}\n\
+        steps:\n  - {id: apart, do: {partition: {between: [a], and: [b]}}}\n\
+        observe: 0s\nrecover: {services: healthy, instances: as-before, within: 2m}\n";
+    std::fs::write(&file, scenario).unwrap();
+    lab.done(&["scenario", &file.display().to_string(), "--keep"]);
+    let uuid = lab.json(&["status"])["uuid"].as_str().unwrap().parse();
+    let table = twin::plan::table_name(uuid.unwrap());
+    let ours = || tool("nft", &["list", "tables"]).matches(&table).count();
+    assert!(ours() > 0, "{}", tool("nft", &["list", "tables"]));
+    lab.done(&["restore", "x"]);
+    assert_eq!(ours(), 0, "{}", tool("nft", &["list", "tables"]));
+    let nothing = lab.done(&["recover"]);
+    assert!(nothing.contains("nothing is open"), "{nothing}");
 }
 
 fn deaths_of_a_snapshot(lab: &TestLab, directory: &Path) -> u32 {
