@@ -243,6 +243,10 @@ fn restart(record: &HostRecord, now: &Anatomy) -> Option<String> {
     if !now.process {
         return Some("it had no process".into());
     }
+    // libvirt takes a process whose guest has panicked for crashed until its CPUs run again.
+    if (now.power, record.power) == (Power::Crashed, Power::Paused) {
+        return Some("it has crashed, and stood still then".into());
+    }
     if now.definition != record.definition {
         return Some("its definition has changed".into());
     }

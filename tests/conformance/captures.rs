@@ -55,6 +55,7 @@ pub(super) async fn all(hypervisor: &dyn Hypervisor, host: Target, foreign: Targ
             through(hypervisor, host, disk, from, at).await;
         }
     }
+    writing_back_changes_nothing(hypervisor, host).await;
     running_is_refused(hypervisor, host).await;
     memory_has_to_fit(hypervisor, host).await;
     definitions(hypervisor, host, foreign).await;
@@ -134,6 +135,18 @@ async fn holds(hypervisor: &dyn Hypervisor, disk: &Path, state: &str, there: boo
     }
 }
 
+/// Memory is written back in any state, and the domain is what it was.
+async fn writing_back_changes_nothing(hypervisor: &dyn Hypervisor, host: Target) {
+    for state in [Power::Running, Power::Paused, Power::ShutOff] {
+        bring(hypervisor, host, state).await;
+        let before = hypervisor.anatomy(host).await.expect("an anatomy");
+        let written = hypervisor.write_back(host).await;
+        written.unwrap_or_else(|error| panic!("{state:?}: {error}"));
+        let after = hypervisor.anatomy(host).await.expect("an anatomy");
+        assert_eq!(after, before, "{state:?}");
+    }
+}
+
 async fn running_is_refused(hypervisor: &dyn Hypervisor, host: Target) {
     bring(hypervisor, host, Power::Paused).await;
     let captured = hypervisor.capture(host, "still", Memory::Stream).await;
@@ -192,6 +205,7 @@ async fn strangers(hypervisor: &dyn Hypervisor, foreign: Target) {
         );
     };
     not_ours(hypervisor.anatomy(foreign).await.map(drop), "anatomy");
+    not_ours(hypervisor.write_back(foreign).await, "write_back");
     not_ours(hypervisor.start_paused(foreign).await, "start_paused");
     not_ours(hypervisor.redefine(foreign, "").await, "redefine");
     not_ours(

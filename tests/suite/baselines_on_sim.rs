@@ -90,15 +90,26 @@ fn named(name: &str) -> Request {
 #[tokio::test(start_paused = true)]
 async fn each_power_state_comes_back_from_each_other_one() {
     let bench = Bench::new().await;
-    let states = [Power::Running, Power::Paused, Power::ShutOff];
+    let states = [
+        Power::Running,
+        Power::Paused,
+        Power::ShutOff,
+        Power::Crashed,
+    ];
     let reach = async |host: &str, state: Power| {
         let actions: &[PowerAction] = match state {
-            Power::Running => &[PowerAction::Start, PowerAction::Resume],
+            Power::Running => &[PowerAction::Start],
             Power::Paused => &[PowerAction::Start, PowerAction::Suspend],
-            Power::ShutOff | Power::Crashed => &[PowerAction::Destroy],
+            Power::ShutOff => &[],
+            Power::Crashed => &[PowerAction::Start, PowerAction::Suspend],
         };
-        for action in actions {
+        for action in [PowerAction::Destroy].iter().chain(actions) {
             bench.power(host, *action).await;
+        }
+        if state == Power::Crashed {
+            let found = bench.found().await;
+            let target = found.host(host).unwrap().target(found.record.uuid);
+            bench.drivers.hypervisor.mark_crashed(target).await.unwrap();
         }
     };
     for (index, cut) in states.into_iter().enumerate() {
