@@ -7,7 +7,7 @@ mod reader;
 mod render;
 mod tree;
 
-pub use reader::{Fields, FormatError, Reader};
+pub use reader::{Fields, FormatError, Keys, Reader, keys_of};
 pub use render::{Place, place, render};
 pub use tree::{Key, Node, Value, parse};
 

@@ -112,6 +112,28 @@ impl FormatError {
 pub struct Reader {
     /// What was wrong so far.
     pub problems: Vec<Problem>,
+    /// The keys of each mapping that was read, in the order in which they ended.
+    keys: Vec<Keys>,
+}
+
+/// The keys that a mapping can have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// All of them.
+    pub known: Vec<&'static str>,
+    /// Those that have to be there.
+    pub required: Vec<&'static str>,
+}
+
+/// Finds out which keys `read` takes, by having it read an empty mapping.
+pub fn keys_of(read: impl FnOnce(&Node, &mut Reader)) -> Keys {
+    let empty = Node {
+        span: Span::default(),
+        value: Value::Map(Vec::new()),
+    };
+    let mut reader = Reader::default();
+    read(&empty, &mut reader);
+    reader.keys.into_iter().next().unwrap_or_default()
 }
 
 impl Reader {
@@ -127,7 +149,7 @@ impl Reader {
             entries,
             span: node.span,
             place: place.to_string(),
-            known: Vec::new(),
+            keys: Keys::default(),
         })
     }
 
@@ -255,13 +277,13 @@ pub struct Fields<'n> {
     /// Where the mapping stands.
     pub span: Span,
     place: String,
-    known: Vec<&'static str>,
+    keys: Keys,
 }
 
 impl<'n> Fields<'n> {
     /// Takes a key that may be missing. One that is there with nothing after it counts as missing.
     pub fn optional(&mut self, key: &'static str) -> Option<&'n Node> {
-        self.known.push(key);
+        self.keys.known.push(key);
         let at = self
             .entries
             .iter()
@@ -273,6 +295,7 @@ impl<'n> Fields<'n> {
     /// Takes a key that has to be there.
     pub fn required(&mut self, key: &'static str, reader: &mut Reader) -> Option<&'n Node> {
         let found = self.optional(key);
+        self.keys.required.push(key);
         if found.is_none() {
             reader.wrong(
                 FormatError::MissingKey {
@@ -291,9 +314,10 @@ impl<'n> Fields<'n> {
             let error = FormatError::UnknownKey {
                 key: key.text.clone(),
                 place: self.place.clone(),
-                allowed: self.known.clone(),
+                allowed: self.keys.known.clone(),
             };
             reader.wrong(error.at(key.span));
         }
+        reader.keys.push(self.keys);
     }
 }

@@ -57,9 +57,9 @@ fn json_of(node: &Node) -> Json {
     }
 }
 
-fn of_topologies() -> jsonschema::Validator {
+fn validator_of(kind: &str) -> jsonschema::Validator {
     let directory = tempfile::tempdir().unwrap();
-    let printed = twin(directory.path(), &["schema", "topology"]).stdout;
+    let printed = twin(directory.path(), &["schema", kind]).stdout;
     jsonschema::validator_for(&serde_json::from_slice(&printed).unwrap()).unwrap()
 }
 
@@ -76,13 +76,17 @@ fn yaml_files(folder: &str) -> Vec<(String, Json)> {
 }
 
 #[test]
-fn the_topologies_validate_against_their_schema() {
-    let validator = of_topologies();
-    let files = yaml_files("topologies");
-    assert!(files.len() >= 3);
+fn topologies_and_scenarios_validate_against_their_schemas() {
+    all_validate("topology", &yaml_files("topologies"), 3);
+    all_validate("scenario", &yaml_files("scenarios"), 5);
+}
+
+fn all_validate(kind: &str, files: &[(String, Json)], least: usize) {
+    let validator = validator_of(kind);
+    assert!(files.len() >= least, "{kind}");
     for (name, document) in files {
         let errors: Vec<String> = validator
-            .iter_errors(&document)
+            .iter_errors(document)
             .map(|error| error.to_string())
             .collect();
         assert!(errors.is_empty(), "{name}: {errors:?}");
@@ -91,7 +95,7 @@ fn the_topologies_validate_against_their_schema() {
 
 #[test]
 fn mistakes_of_form_do_not_validate() {
-    let validator = of_topologies();
+    let validator = validator_of("topology");
     let of_form = [
         "unknown-key",
         "missing-key",
@@ -109,6 +113,44 @@ fn mistakes_of_form_do_not_validate() {
         }
     }
     assert!(tried >= of_form.len(), "{tried}");
+}
+
+#[test]
+fn mistakes_of_form_in_scenarios_do_not_validate() {
+    let validator = validator_of("scenario");
+    let files = yaml_files("scenarios");
+    let (_, good) = files
+        .iter()
+        .find(|(name, _)| name == "oom-openstack1")
+        .unwrap();
+    assert!(validator.is_valid(good));
+    let wrong = |path: &str, value: Json| {
+        let mut document = good.clone();
+        *document
+            .pointer_mut(path)
+            .unwrap_or_else(|| panic!("{path}")) = value;
+        assert!(!validator.is_valid(&document), "{path}");
+    };
+    wrong("/schema", json!("twin/scenario/v2"));
+    wrong(
+        "/steps/1/do",
+        json!({"compute-reserv": {"host": "a", "memory": "1GiB"}}),
+    );
+    wrong("/steps/1/do", json!({"compute-reserve": {"host": "a"}}));
+    wrong(
+        "/steps/1/do/compute-reserve",
+        json!({"host": "a", "memory": "1GiB", "memroy": 1}),
+    );
+    wrong(
+        "/steps/1",
+        json!({"id": "two", "pause": "1s", "wait": "oom-kill"}),
+    );
+    wrong("/probes/0", json!({"id": "none"}));
+    wrong(
+        "/probes/0",
+        json!({"id": "two", "exec": {"host": "a", "command": "true"}, "process": {"host": "a", "name": "b", "is": "runs"}}),
+    );
+    wrong("/variants/bug/expect/oom-kill", json!("fired"));
 }
 
 /// Every key that the parser takes is in the schema.

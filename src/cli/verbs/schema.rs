@@ -6,7 +6,7 @@ use schemars::{Schema, schema_for};
 use super::DONE;
 use crate::cli::failure::Failure;
 use crate::cli::ui::Ui;
-use crate::{report, topology};
+use crate::{report, scenario, topology};
 
 /// The schemas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,6 +45,8 @@ pub(crate) enum Name {
     Error,
     /// Of a topology file, for editors.
     Topology,
+    /// Of a scenario file, for editors.
+    Scenario,
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +60,9 @@ fn schema(name: Name) -> String {
     let of = |schema: Schema| serde_json::to_string_pretty(&schema).unwrap_or_default();
     of(match name {
         Name::Topology => return topology::SCHEMA.trim_end().to_owned(),
+        Name::Scenario => {
+            return serde_json::to_string_pretty(&scenario::schema()).unwrap_or_default();
+        }
         Name::Status => schema_for!(report::StatusDocument),
         Name::Up => schema_for!(report::UpDocument),
         Name::Change => schema_for!(report::ChangeDocument),

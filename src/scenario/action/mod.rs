@@ -33,7 +33,7 @@ use async_trait::async_trait;
 
 use super::error::ScenarioProblem;
 use super::{ActionError, World};
-use crate::diagnostics::{Key, Node, Reader, nearest};
+use crate::diagnostics::{Key, Keys, Node, Reader, keys_of, nearest};
 
 /// How an action went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,6 +185,14 @@ pub fn names() -> Vec<&'static str> {
     let mut names: Vec<&'static str> = ALL.iter().map(|(name, _, _)| *name).collect();
     names.sort_unstable();
     names
+}
+
+/// The arguments of all actions, by name.
+pub(super) fn arguments() -> Vec<(&'static str, Keys)> {
+    let of = |parse: &ParseFn| keys_of(|node, reader| drop(parse(node, reader)));
+    ALL.iter()
+        .map(|(name, parse, _)| (*name, of(parse)))
+        .collect()
 }
 
 /// Reads an action from a file.

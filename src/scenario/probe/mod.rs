@@ -24,7 +24,7 @@ use async_trait::async_trait;
 
 use super::error::ScenarioProblem;
 use super::{ActionError, World};
-use crate::diagnostics::{Key, Node, Reader, nearest};
+use crate::diagnostics::{Key, Keys, Node, Reader, keys_of, nearest};
 use crate::report::EvidenceDocument;
 
 /// What has been seen when a probe is asked.
@@ -79,6 +79,12 @@ const ALL: &[(&str, ParseFn)] = &[
     (victim_status::NAME, victim_status::parse),
     (vm_counter::NAME, vm_counter::parse),
 ];
+
+/// The arguments of all probes, by name.
+pub(super) fn arguments() -> Vec<(&'static str, Keys)> {
+    let of = |parse: &ParseFn| keys_of(|node, reader| drop(parse(node, reader)));
+    ALL.iter().map(|(name, parse)| (*name, of(parse))).collect()
+}
 
 /// Reads a probe from a file.
 pub(super) fn parse(key: &Key, arguments: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
