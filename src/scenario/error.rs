@@ -112,6 +112,8 @@ pub enum ScenarioProblem {
     OneAction { count: usize },
     #[error("a step has one of do, wait, pause, undo and together, and this has {count}")]
     OneWork { count: usize },
+    #[error("a probe looks at one thing, and this at {count}")]
+    OneProbe { count: usize },
     #[error("only actions can be done together")]
     NotTogether,
 }
@@ -128,6 +130,7 @@ impl ScenarioProblem {
         "empty",
         "one-action",
         "one-work",
+        "one-probe",
         "not-together",
     ];
 
@@ -143,6 +146,7 @@ impl ScenarioProblem {
             Self::Empty { .. } => "empty",
             Self::OneAction { .. } => "one-action",
             Self::OneWork { .. } => "one-work",
+            Self::OneProbe { .. } => "one-probe",
             Self::NotTogether => "not-together",
         }
     }
@@ -170,6 +174,9 @@ impl ScenarioProblem {
             Self::Empty { what } => format!("add {what}"),
             Self::OneAction { .. } | Self::OneWork { .. } => {
                 "make it several steps, each with one of them".into()
+            }
+            Self::OneProbe { .. } => {
+                "give each thing that is looked at a probe of its own, with an id of its own".into()
             }
             Self::NotTogether => "wait, pause and undo are steps of their own".into(),
         }

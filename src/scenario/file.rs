@@ -396,10 +396,11 @@ impl Scenario {
         }
         let expected = variant.expect.iter().map(|(id, _, span)| (id, span));
         let waited_for = steps.waited_for.iter().map(|(id, span)| (id, span));
+        // Those with mistakes in them too: what names them is right.
+        let known: Vec<&str> = self.probes.iter().filter_map(id_of).collect();
         for (id, span) in expected.chain(waited_for) {
-            if reader.problems.is_empty() && !probes.iter().any(|known| known.id == *id) {
-                let near =
-                    nearest(id, probes.iter().map(|known| known.id.as_str())).map(str::to_owned);
+            if !known.contains(&id.as_str()) {
+                let near = nearest(id, known.iter().copied()).map(str::to_owned);
                 reader.wrong(
                     ScenarioProblem::UnknownId {
                         id: id.clone(),
@@ -493,10 +494,22 @@ fn fill_text(
     filled
 }
 
+/// The id that a probe gives itself.
+fn id_of(node: &Node) -> Option<&str> {
+    let Value::Map(entries) = &node.value else {
+        return None;
+    };
+    let (_, id) = entries.iter().find(|(key, _)| key.text == "id")?;
+    match &id.value {
+        Value::Text(text) | Value::Number(text) => Some(text),
+        _ => None,
+    }
+}
+
 fn probe(node: &Node, reader: &mut Reader) -> Option<(ResolvedProbe, Span)> {
     let entries = reader.entries(node, &"the probe")?;
     let (mut id, mut found, mut at, mut span) = (None, None, Phase::default(), node.span);
-    let mut since = None;
+    let (mut since, mut count) = (None, 0);
     for (key, node) in entries {
         match key.text.as_str() {
             "id" => {
@@ -509,8 +522,14 @@ fn probe(node: &Node, reader: &mut Reader) -> Option<(ResolvedProbe, Span)> {
                     .choice(node, "phase", Phase::WORDS)
                     .unwrap_or_default();
             }
-            _ => found = super::probe::parse(key, node, reader),
+            _ => {
+                count += 1;
+                found = super::probe::parse(key, node, reader);
+            }
         }
+    }
+    if count != 1 {
+        reader.wrong(ScenarioProblem::OneProbe { count }.at(node.span));
     }
     if id.is_none() {
         reader.wrong(

@@ -95,6 +95,14 @@ fn each_kind_of_mistake_is_found_with_its_cure() {
             "each with one of them",
         ),
         (
+            "one-probe",
+            GOOD.replace(
+                "scheduler-refused: {step: fill}",
+                "scheduler-refused: {step: fill}, process: {host: a, name: n, is: runs}",
+            ),
+            "a probe of its own",
+        ),
+        (
             "not-together",
             GOOD.replace(
                 "steps: [",
@@ -113,4 +121,24 @@ fn each_kind_of_mistake_is_found_with_its_cure() {
         covered.insert(code);
     }
     assert_eq!(covered, ScenarioProblem::CODES.iter().copied().collect());
+}
+
+#[test]
+fn mistakes_in_several_places_are_told_at_once() {
+    let text = GOOD
+        .replace("{p: fires}", "{q: fires}")
+        .replace("flavor: worker", "flavour: worker")
+        .replace("steps: [", "steps: [{id: later, wait: r}, ");
+    let codes: BTreeSet<&str> = problems(&text).iter().map(|problem| problem.code).collect();
+    assert_eq!(
+        codes,
+        BTreeSet::from(["missing-key", "unknown-id", "unknown-key"])
+    );
+    let ids = problems(&text);
+    let ids = ids.iter().filter(|problem| problem.code == "unknown-id");
+    assert_eq!(
+        ids.count(),
+        2,
+        "the probe that is expected, and the one that is waited for"
+    );
 }
