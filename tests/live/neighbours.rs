@@ -63,11 +63,6 @@ fn two_twins_at_one_lab_make_one_lab_and_one_clear_message() {
 #[test]
 fn a_second_lab_gets_bridges_and_subnets_of_its_own() {
     side_by_side("tiny", &[]);
-}
-
-/// Two of the whole testcloud, at full size only.
-#[test]
-fn two_testclouds_run_side_by_side() {
     if full() {
         side_by_side("testcloud", &["--scale", "32"]);
     }
