@@ -28,6 +28,9 @@ const JOB_DEADLINE: Duration = Duration::from_secs(600);
 /// Between two looks at a job.
 const JOB_LOOK: Duration = Duration::from_millis(8);
 
+/// What QEMU says of a disk that cannot hold state, before it saves or loads any.
+const NO_SNAPSHOTS: &str = "does not support snapshots";
+
 /// How often counts that are too low are looked at again.
 const LOOKS_AT_COUNTS: u32 = 2;
 
@@ -215,15 +218,17 @@ fn ignore_shared(domain: &Domain, on: bool) -> Result<(), Failure> {
 }
 
 /// Saves or loads by the monitor's own words, which take every disk and say nothing where it went well. Quicker than a job
-/// by the looks at it, and no way for a domain with a firmware's variable store.
-fn human(domain: &Domain, verb: &str, state: &str) -> Result<(), Failure> {
+/// by the looks at it. No way for a domain with a firmware's variable store, which takes no snapshots: that is said before
+/// anything is done, and a job names the disks one by one.
+fn human_or_job(domain: &Domain, way: &Way, state: &str) -> Result<(), Failure> {
     let said = domain.qemu_monitor_command(
-        &format!("{verb} {state}"),
+        &format!("{} {state}", way.monitor),
         sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP,
     )?;
     match said.trim() {
         "" => Ok(()),
-        why => Err(refused(verb, why)),
+        why if why.contains(NO_SNAPSHOTS) => job(domain, way.job, state),
+        why => Err(refused(way.monitor, why)),
     }
 }
 
@@ -298,10 +303,6 @@ fn qemu_img(what: &str, arguments: &[&str], disk: &Path) -> Result<(), Failure> 
     ))
 }
 
-fn has_nvram(domain: &Domain) -> Result<bool, Failure> {
-    Ok(xml::parts(&domain.get_xml_desc(0)?).nvram.is_some())
-}
-
 /// The qcow2 files that a domain which is off writes to.
 fn files(domain: &Domain) -> Result<Vec<PathBuf>, Failure> {
     let definition = domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
@@ -348,13 +349,7 @@ fn transfer(
 ) -> Result<(), Failure> {
     let domain = stands_still(connection, target)?;
     if memory != Memory::None {
-        return with_memory(&domain, memory, || {
-            if has_nvram(&domain)? {
-                job(&domain, way.job, state)
-            } else {
-                human(&domain, way.monitor, state)
-            }
-        });
+        return with_memory(&domain, memory, || human_or_job(&domain, way, state));
     }
     for disk in files(&domain)? {
         qemu_img(way.job, &["snapshot", way.offline, state], &disk)?;

@@ -65,8 +65,24 @@ pub(super) fn power_of(domain: &Domain) -> Result<Power, Failure> {
 /// Finds a domain and makes sure of its mark.
 pub(super) fn ours(connection: &Connect, target: Target) -> Result<Domain, Failure> {
     let domain = Domain::lookup_by_uuid_string(connection, &target.uuid.to_string())?;
-    let text = domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
-    match xml::mark(&text) {
+    // The mark alone: writing all of the XML takes libvirt several times as long, and hosts may be standing still.
+    let element = domain.get_metadata(
+        sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(),
+        Some(xml::NAMESPACE),
+        sys::VIR_DOMAIN_AFFECT_CONFIG,
+    );
+    let mark = match element {
+        Ok(element) => xml::mark_in_element(&element),
+        // One that is not defined, and only runs, is none that twin has made.
+        Err(error)
+            if [ErrorNumber::NoDomainMetadata, ErrorNumber::OperationInvalid]
+                .contains(&error.code()) =>
+        {
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match mark {
         Some(mark) if mark.lab.uuid == target.lab => Ok(domain),
         _ => Err(HypervisorError::NotOurs {
             what: format!("domain {}", domain.get_name()?),
@@ -100,7 +116,12 @@ pub(super) fn power(
 ) -> Result<(), Failure> {
     let domain = ours(connection, target)?;
     let state = power_of(&domain)?;
-    let active = domain.is_active()?;
+    // Of what has crashed there may be a process or none.
+    let active = match state {
+        Power::Running | Power::Paused => true,
+        Power::ShutOff => false,
+        Power::Crashed => domain.is_active()?,
+    };
     match action {
         PowerAction::Start => {
             if active && state == Power::Crashed {

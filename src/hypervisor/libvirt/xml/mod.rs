@@ -6,14 +6,14 @@ mod read;
 
 pub(super) use domain::domain;
 pub(super) use network::network;
-pub(super) use read::{bridge_and_subnet, console, devices, mark, parts};
+pub(super) use read::{bridge_and_subnet, console, devices, mark, mark_in_element, parts};
 
 use serde::Serialize;
 
 use crate::model::Mark;
 
 /// The XML namespace of twin's mark.
-const NAMESPACE: &str = "urn:twin:mark:1";
+pub(super) const NAMESPACE: &str = "urn:twin:mark:1";
 
 /// The metadata element with the mark.
 #[derive(Serialize)]

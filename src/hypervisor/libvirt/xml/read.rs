@@ -19,6 +19,12 @@ pub(in super::super) fn mark(text: &str) -> Option<Mark> {
     serde_json::from_str(element.text()?).ok()
 }
 
+/// Returns twin's mark from the one element that it is, as libvirt hands that out: without its namespace.
+pub(in super::super) fn mark_in_element(text: &str) -> Option<Mark> {
+    let document = Document::parse(text).ok()?;
+    serde_json::from_str(document.root_element().text()?).ok()
+}
+
 fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
     node.children().find(|child| child.has_tag_name(name))
 }
