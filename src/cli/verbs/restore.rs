@@ -35,6 +35,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let watch = context.ui.watch();
     let set = context.set(&found, &journal, watch.as_ref());
     super::refuse_unfinished_but_restores(&set)?;
+    snapshot::show(&set, flags.name.as_str())?;
     // The hosts are put back by the baseline; what was done to this machine is not in it.
     let world = context.world(found.clone());
     for run in scenario::recover_outside(&world, &journal).await? {
