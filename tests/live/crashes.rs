@@ -159,11 +159,12 @@ fn what_was_done_to_this_machine_is_put_back_before_a_restore(lab: &TestLab) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("apart.yaml");
     let scenario = "schema: twin/scenario/v1\nname: apart\ntitle: t\nabout: a\n\
-        variants: {bug: {expect: {}}}\nsafety: {baseline: none}\n\
+        variants: {bug: {expect: {}}}\nsafety: {baseline: none}\nprobes: []\n\
         steps:\n  - {id: apart, do: {partition: {between: [a], and: [b]}}}\n\
         observe: 0s\nrecover: {services: healthy, instances: as-before, within: 2m}\n";
     std::fs::write(&file, scenario).unwrap();
-    lab.done(&["scenario", &file.display().to_string(), "--keep"]);
+    let kept = lab.json(&["scenario", &file.display().to_string(), "--keep"]);
+    assert_eq!(kept["kept"], serde_json::json!(["apart"]), "{kept:#}");
     let uuid = lab.json(&["status"])["uuid"].as_str().unwrap().parse();
     let table = twin::plan::table_name(uuid.unwrap());
     let ours = || tool("nft", &["list", "tables"]).matches(&table).count();
