@@ -175,31 +175,51 @@ fn what_was_done_to_this_machine_is_put_back_before_a_restore(lab: &TestLab) {
     assert!(nothing.contains("nothing is open"), "{nothing}");
 }
 
-fn deaths_of_a_snapshot(lab: &TestLab, directory: &Path) -> u32 {
+/// Has a verb die at one point after the other, until it comes to its end; `dies_at` tells whether it got there.
+fn deaths(mut dies_at: impl FnMut(u64, bool) -> bool) -> u32 {
     let mut deaths = 0;
     for point in (1..MOST).filter(|point| chosen(*point)) {
         let mut died = false;
         for guarded in guards(point) {
-            let what = format!("snapshot, point {point}, guarded {guarded}");
-            died = dies(lab, &["snapshot", "x"], point, *guarded);
+            died = dies_at(point, *guarded);
             deaths += u32::from(died);
-            if died && !guarded {
-                lab.done(&["recover"]);
-            }
-            // Where somebody stood by, the lab runs on without a word from anybody.
-            all_is_whole(lab, directory, &what);
-            let again = lab.done(&["recover"]);
-            assert!(again.contains("nothing is open"), "{what}: {again}");
-            let listed = lab.json(&["snapshots"]);
-            if listed["baselines"].as_array().unwrap().len() == 1 {
-                lab.done(&["snapshot", "x", "--remove"]);
-            }
         }
         if !died {
             break;
         }
     }
     deaths
+}
+
+/// Dies at a point, and is put right by whoever stands by, without a word from anybody, or by `recover`. Of `baselines` that
+/// there are afterwards the one called `name` is removed.
+fn dies_and_is_put_right(
+    lab: &TestLab,
+    directory: &Path,
+    arguments: &[&str],
+    (point, guarded): (u64, bool),
+    (name, baselines): (&str, usize),
+) -> bool {
+    let what = format!("{arguments:?}, point {point}, guarded {guarded}");
+    let died = dies(lab, arguments, point, guarded);
+    if died && !guarded {
+        lab.done(&["recover"]);
+    }
+    all_is_whole(lab, directory, &what);
+    let again = lab.done(&["recover"]);
+    assert!(again.contains("nothing is open"), "{what}: {again}");
+    let listed = lab.json(&["snapshots"]);
+    if listed["baselines"].as_array().unwrap().len() == baselines {
+        lab.done(&["snapshot", name, "--remove"]);
+    }
+    died
+}
+
+fn deaths_of_a_snapshot(lab: &TestLab, directory: &Path) -> u32 {
+    deaths(|point, guarded| {
+        let take = ["snapshot", "x"];
+        dies_and_is_put_right(lab, directory, &take, (point, guarded), ("x", 1))
+    })
 }
 
 fn write_word(lab: &TestLab, word: &str) {
@@ -210,63 +230,36 @@ fn write_word(lab: &TestLab, word: &str) {
 fn deaths_of_a_restore(lab: &TestLab, directory: &Path) -> u32 {
     write_word(lab, "cut");
     lab.done(&["snapshot", "x"]);
-    let mut deaths = 0;
-    for point in (1..MOST).filter(|point| chosen(*point)) {
-        let mut died = false;
-        for guarded in guards(point) {
-            let what = format!("restore, point {point}, guarded {guarded}");
-            write_word(lab, "later");
-            died = dies(lab, &["restore", "x"], point, *guarded);
-            deaths += u32::from(died);
-            if died {
-                let recovered = lab.done(&["recover"]);
-                let nothing = recovered.contains("nothing is open");
-                assert!(nothing || !guarded, "{what}: {recovered}");
-                // A death before the intent was written has stopped nothing: there is nothing to finish.
-                let words = lab.done(&["exec", "--all", "--", "cat", "/run/word"]);
-                if nothing && words.contains("later") {
-                    lab.done(&["restore", "x"]);
-                }
-            }
-            all_is_whole(lab, directory, &what);
-            let words = lab.json(&["exec", "--all", "--", "cat", "/run/word", "/var/word"]);
-            for host in words["hosts"].as_array().unwrap() {
-                assert_eq!(host["stdout"], "cut\ncut\n", "{what}");
+    deaths(|point, guarded| {
+        let what = format!("restore, point {point}, guarded {guarded}");
+        write_word(lab, "later");
+        let died = dies(lab, &["restore", "x"], point, guarded);
+        if died {
+            let recovered = lab.done(&["recover"]);
+            let nothing = recovered.contains("nothing is open");
+            assert!(nothing || !guarded, "{what}: {recovered}");
+            // A death before the intent was written has stopped nothing: there is nothing to finish.
+            let words = lab.done(&["exec", "--all", "--", "cat", "/run/word"]);
+            if nothing && words.contains("later") {
+                lab.done(&["restore", "x"]);
             }
         }
-        if !died {
-            break;
+        all_is_whole(lab, directory, &what);
+        let words = lab.json(&["exec", "--all", "--", "cat", "/run/word", "/var/word"]);
+        for host in words["hosts"].as_array().unwrap() {
+            assert_eq!(host["stdout"], "cut\ncut\n", "{what}");
         }
-    }
-    deaths
+        died
+    })
 }
 
 /// A removal that dies is finished by `recover`, or was never begun; no state of it is left in the disks.
 fn deaths_of_a_removal(lab: &TestLab, directory: &Path) -> u32 {
-    let mut deaths = 0;
-    for point in (1..MOST).filter(|point| chosen(*point)) {
-        let mut died = false;
-        for guarded in guards(point) {
-            let what = format!("removal, point {point}, guarded {guarded}");
-            lab.done(&["snapshot", "y"]);
-            died = dies(lab, &["snapshot", "y", "--remove"], point, *guarded);
-            deaths += u32::from(died);
-            if died && !guarded {
-                lab.done(&["recover"]);
-            }
-            all_is_whole(lab, directory, &what);
-            let again = lab.done(&["recover"]);
-            assert!(again.contains("nothing is open"), "{what}: {again}");
-            let listed = lab.json(&["snapshots"]);
-            if listed["baselines"].as_array().unwrap().len() == 2 {
-                lab.done(&["snapshot", "y", "--remove"]);
-            }
-        }
-        if !died {
-            break;
-        }
-    }
-    deaths
+    deaths(|point, guarded| {
+        lab.done(&["snapshot", "y"]);
+        let remove = ["snapshot", "y", "--remove"];
+        dies_and_is_put_right(lab, directory, &remove, (point, guarded), ("y", 2))
+    })
 }
 
 /// Points at which the disk fills up or libvirtd is restarted: all of them at full size.
