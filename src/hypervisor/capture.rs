@@ -3,7 +3,7 @@
 //! A driver captures device state and disks under a name of the caller's. Memory is either in a file of the host's, which
 //! the caller copies while the domain stands still, or goes into the captured state as a stream.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -94,9 +94,14 @@ pub trait Capture: Send + Sync {
     /// Replaces a domain's definition by one that it had before.
     async fn redefine(&self, target: Target, definition: &str) -> Result<(), HypervisorError>;
 
-    /// Writes memory that is in a file back to it while the domain runs, and sees to it that what the guest changes from
-    /// now on is written in pages. Where there is no such file nothing is done.
+    /// Writes memory that is in a file back to it while the domain runs, and splits its folios. Where there is no such file
+    /// nothing is done.
     async fn write_back(&self, target: Target) -> Result<(), HypervisorError>;
+
+    /// Splits large folios of the file that a domain's memory is in, so that what the guest changes from now on is written
+    /// in pages. Those that are dirty stay: it is for a domain that stands still, after its file was flushed. It saves
+    /// writing and changes nothing, so what cannot be split is no error.
+    async fn split_folios(&self, target: Target, file: &Path) -> Result<(), HypervisorError>;
 
     /// Captures a domain that stands still under `state`.
     async fn capture(

@@ -271,10 +271,14 @@ async fn one(
     if let (Memory::File, Some(live)) = (memory, part.ram_file.clone()) {
         let way = way(preflight.choice.rung);
         let golden = preflight.directory.join(ram_name(name));
+        let source = live.clone();
         let memory = blocking("preserving", live.clone(), move || {
-            files::preserve(&live, &golden, way)
+            files::preserve(&source, &golden, way)
         });
         set.timed("memory", name, memory).await?;
+        // Nothing of it is dirty now, also not what a guest that runs writes all the time.
+        let split = hypervisor.split_folios(set.target(host), &live);
+        set.timed("split", name, split).await?;
     }
     if let Some(nvram) = part.nvram.clone().filter(|file| file.exists()) {
         let golden = preflight.directory.join(format!("{name}.nvram"));

@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ioctl_ficlone, seek};
+use fiemap::{Fiemap, FiemapExtentFlags, FiemapFlags};
+use rustix::fs::{FallocateFlags, SeekFrom, copy_file_range, fallocate, ioctl_ficlone, seek};
 use sha2::{Digest, Sha256};
 
 /// Golden files are read by their owner only, and written by nobody.
@@ -13,6 +14,9 @@ const GOLDEN_MODE: u32 = 0o400;
 
 /// What is compared, copied and hashed at once.
 const BLOCK: usize = 64 * 1024;
+
+/// Places that differ are put back together where less than this is between them.
+const NEAR: u64 = 64 * 1024;
 
 /// How one file is made like another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +60,108 @@ pub(super) fn put_back(golden: &Path, live: &Path, way: Way) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     match way {
-        Way::Reflink => Ok(ioctl_ficlone(&target, &source)?),
+        Way::Reflink => share(&source, &target, want),
         Way::Copy => copy(&source, &target),
     }
+}
+
+/// Shares all blocks of `source` into `target`. Where both have the same blocks already nothing is done: what is shared
+/// leaves the page cache, and a process that maps it reads it again, in larger folios than it had.
+fn share(source: &File, target: &File, length: u64) -> io::Result<()> {
+    let (Ok(want), Ok(have)) = (pieces(source), pieces(target)) else {
+        return Ok(ioctl_ficlone(target, source)?);
+    };
+    for (from, to) in differing(&want, &have, length) {
+        let (mut read_at, mut write_at) = (from, from);
+        while read_at < to {
+            let left = usize::try_from(to - read_at).unwrap_or(usize::MAX);
+            // The kernel shares blocks where it can, and copies otherwise.
+            let done = copy_file_range(
+                source,
+                Some(&mut read_at),
+                target,
+                Some(&mut write_at),
+                left,
+            )?;
+            if done == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A piece of a file that is not a hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    from: u64,
+    to: u64,
+    /// Where it is on the disk, and whether it was written; nothing where that does not tell what is in it.
+    place: Option<(u64, bool)>,
+}
+
+impl Piece {
+    /// Where a byte of it is on the disk.
+    fn place_of(&self, at: u64) -> Option<(u64, bool)> {
+        let (place, written) = self.place?;
+        Some((place + (at - self.from), written))
+    }
+}
+
+/// The pieces of a file in their order, all that was written being on the disk.
+fn pieces(file: &File) -> io::Result<Vec<Piece>> {
+    let unsure = FiemapExtentFlags::UNKNOWN
+        | FiemapExtentFlags::DELALLOC
+        | FiemapExtentFlags::ENCODED
+        | FiemapExtentFlags::DATA_ENCRYPTED
+        | FiemapExtentFlags::NOT_ALIGNED
+        | FiemapExtentFlags::DATA_INLINE
+        | FiemapExtentFlags::DATA_TAIL
+        | FiemapExtentFlags::MERGED;
+    Fiemap::with_flags(file, FiemapFlags::SYNC)
+        .map(|extent| {
+            let extent = extent?;
+            let flags = extent.fe_flags;
+            let written = !flags.contains(FiemapExtentFlags::UNWRITTEN);
+            Ok(Piece {
+                from: extent.fe_logical,
+                to: extent.fe_logical + extent.fe_length,
+                place: (!flags.intersects(unsure)).then_some((extent.fe_physical, written)),
+            })
+        })
+        .collect()
+}
+
+/// Where two files do not have the same blocks: places in bytes, those that are near to each other as one.
+fn differing(one: &[Piece], other: &[Piece], length: u64) -> Vec<(u64, u64)> {
+    let mut places: Vec<(u64, u64)> = Vec::new();
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    let mut at = 0;
+    while at < length {
+        // What covers this place, and how far that goes.
+        let look = |pieces: &mut std::iter::Peekable<std::slice::Iter<'_, Piece>>| {
+            while pieces.next_if(|piece| piece.to <= at).is_some() {}
+            match pieces.peek() {
+                Some(piece) if piece.from <= at => (Some(piece.place_of(at)), piece.to),
+                Some(piece) => (None, piece.from),
+                None => (None, length),
+            }
+        };
+        let ((here, until), (there, other_until)) = (look(&mut one), look(&mut other));
+        let to = until.min(other_until).min(length);
+        let same = match (here, there) {
+            (None, None) => true,
+            (Some(Some(here)), Some(Some(there))) => here == there,
+            _ => false,
+        };
+        match places.last_mut() {
+            _ if same => {}
+            Some((_, end)) if at - *end < NEAR => *end = to,
+            _ => places.push((at, to)),
+        }
+        at = to;
+    }
+    places
 }
 
 /// Writes what is dirty to the disk.
@@ -209,6 +312,65 @@ mod tests {
             file.write_all_at(&byte, at).expect("written");
         }
         assert_eq!(checksum(&path).expect("hashed"), before);
+    }
+
+    fn piece(from: u64, to: u64, place: u64) -> Piece {
+        Piece {
+            from,
+            to,
+            place: Some((place, true)),
+        }
+    }
+
+    #[test]
+    fn only_what_is_not_the_same_blocks_differs() {
+        const MIB: u64 = 1 << 20;
+        let whole = [piece(0, 8 * MIB, 100 * MIB)];
+        assert_eq!(differing(&whole, &whole, 8 * MIB), []);
+        // The same blocks in more pieces.
+        let cut = [
+            piece(0, 3 * MIB, 100 * MIB),
+            piece(3 * MIB, 8 * MIB, 103 * MIB),
+        ];
+        assert_eq!(differing(&whole, &cut, 8 * MIB), []);
+        // One block elsewhere; one hole; one that was not written.
+        let page = 4096;
+        let moved = [
+            piece(0, MIB, 100 * MIB),
+            piece(MIB, MIB + page, 50 * MIB),
+            piece(MIB + page, 3 * MIB, 101 * MIB + page),
+            piece(4 * MIB, 5 * MIB, 104 * MIB),
+            Piece {
+                place: Some((105 * MIB, false)),
+                ..piece(5 * MIB, 6 * MIB, 0)
+            },
+            piece(6 * MIB, 8 * MIB, 106 * MIB),
+        ];
+        let places = [(MIB, MIB + page), (3 * MIB, 4 * MIB), (5 * MIB, 6 * MIB)];
+        assert_eq!(differing(&whole, &moved, 8 * MIB), places);
+        assert_eq!(differing(&moved, &whole, 8 * MIB), places);
+        // Holes are the same as holes, up to the end.
+        assert_eq!(differing(&[], &[], 8 * MIB), []);
+        assert_eq!(differing(&[], &whole, 9 * MIB), [(0, 8 * MIB)]);
+    }
+
+    #[test]
+    fn what_is_near_is_put_back_as_one_and_what_is_unsure_always() {
+        let whole = [piece(0, 1 << 20, 1 << 30)];
+        let scattered = [
+            piece(0, 4096, 0),
+            piece(4096, 8192, (1 << 30) + 4096),
+            piece(8192, 12288, 0),
+            piece(12288, 900_000, (1 << 30) + 12288),
+            piece(900_000, 1 << 20, 0),
+        ];
+        let places = [(0, 12288), (900_000, 1 << 20)];
+        assert_eq!(differing(&scattered, &whole, 1 << 20), places);
+        let unsure = [Piece {
+            place: None,
+            ..whole[0]
+        }];
+        assert_eq!(differing(&unsure, &unsure, 1 << 20), [(0, 1 << 20)]);
     }
 
     #[test]

@@ -142,6 +142,10 @@ async fn writing_back_changes_nothing(hypervisor: &dyn Hypervisor, host: Target)
         let before = hypervisor.anatomy(host).await.expect("an anatomy");
         let written = hypervisor.write_back(host).await;
         written.unwrap_or_else(|error| panic!("{state:?}: {error}"));
+        let nowhere = Path::new("/nowhere");
+        let file = before.ram_file.as_deref().unwrap_or(nowhere);
+        let split = hypervisor.split_folios(host, file).await;
+        split.unwrap_or_else(|error| panic!("{state:?}: {error}"));
         let after = hypervisor.anatomy(host).await.expect("an anatomy");
         assert_eq!(after, before, "{state:?}");
     }
@@ -206,6 +210,10 @@ async fn strangers(hypervisor: &dyn Hypervisor, foreign: Target) {
     };
     not_ours(hypervisor.anatomy(foreign).await.map(drop), "anatomy");
     not_ours(hypervisor.write_back(foreign).await, "write_back");
+    let split = hypervisor
+        .split_folios(foreign, Path::new("/nowhere"))
+        .await;
+    not_ours(split, "split_folios");
     not_ours(hypervisor.start_paused(foreign).await, "start_paused");
     not_ours(hypervisor.redefine(foreign, "").await, "redefine");
     not_ours(

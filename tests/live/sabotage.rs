@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -141,6 +141,10 @@ impl Capture for DeafHypervisor {
 
     async fn write_back(&self, target: Target) -> Result<(), HypervisorError> {
         self.0.write_back(target).await
+    }
+
+    async fn split_folios(&self, target: Target, file: &Path) -> Result<(), HypervisorError> {
+        self.0.split_folios(target, file).await
     }
 
     async fn capture(

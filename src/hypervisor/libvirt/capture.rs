@@ -6,10 +6,12 @@
 //! its content is in the device state anyway.
 
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Advice, fadvise};
 use rustix::process::{Pid as RustixPid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use virt::connect::Connect;
@@ -141,6 +143,7 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
 const COARSE: usize = 64 << 10;
 
 const PAGE: usize = 4096;
+const HUGE_PAGE: usize = 2 << 20;
 
 /// The first page of each piece of a file that a process maps: address and length.
 fn pages(maps: &str, file: &Path) -> Vec<(usize, usize)> {
@@ -157,8 +160,6 @@ fn pages(maps: &str, file: &Path) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// QEMU advises huge pages for all memory, so a file system with large folios reads memory in pieces of up to 2 MiB, and
-/// one byte that the guest changes marks the whole piece dirty (Linux `iomap_page_mkwrite`). Clean ones are split here.
 pub(super) fn write_back(connection: &Connect, target: Target) -> Result<(), Failure> {
     let domain = ours(connection, target)?;
     let live = domain.is_active()?;
@@ -169,17 +170,42 @@ pub(super) fn write_back(connection: &Connect, target: Target) -> Result<(), Fai
     File::open(&file)
         .and_then(|memory| memory.sync_data())
         .map_err(failed)?;
-    // What follows saves writing and is not needed: an old kernel cannot, and a process may have just ended.
-    let split = || -> Option<()> {
+    split(target, &file);
+    Ok(())
+}
+
+pub(super) fn split_folios(
+    connection: &Connect,
+    target: Target,
+    file: &Path,
+) -> Result<(), Failure> {
+    ours(connection, target)?;
+    split(target, file);
+    Ok(())
+}
+
+/// QEMU advises huge pages for all memory, so a file system with large folios reads memory in pieces of up to 2 MiB, and
+/// one byte that the guest changes marks the whole piece dirty (Linux `iomap_page_mkwrite`). Clean ones are split here.
+/// Where the page cache has nothing of such a piece it gets one page, which no large folio can be laid over (Linux
+/// `page_cache_ra_order`). An old kernel cannot split, and a process may have just ended; folios stay large then.
+fn split(target: Target, file: &Path) {
+    let cooled = || -> Option<()> {
         let pid = super::domains::process(target).ok()?;
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
         let process = pidfd_open(RustixPid::from_raw(pid.as_raw())?, PidfdFlags::empty()).ok()?;
-        super::ffi::cool(process.as_fd(), &pages(&maps, &file)).ok()
+        super::ffi::cool(process.as_fd(), &pages(&maps, file)).ok()
     };
-    if split().is_none() {
+    let seeded = || -> std::io::Result<()> {
+        let memory = File::open(file)?;
+        let page = NonZeroU64::new(PAGE as u64);
+        for at in (0..memory.metadata()?.len()).step_by(HUGE_PAGE) {
+            fadvise(&memory, at, page, Advice::WillNeed)?;
+        }
+        Ok(())
+    };
+    if cooled().is_none() || seeded().is_err() {
         tracing::debug!(file = %file.display(), "large folios of memory stay");
     }
-    Ok(())
 }
 
 pub(super) fn start_paused(connection: &Connect, target: Target) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ mod networks;
 mod worker;
 mod xml;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -278,6 +278,15 @@ impl Capture for Libvirt {
         self.long
             .call("writing a domain's memory back", STATE, move |connection| {
                 capture::write_back(connection, target)
+            })
+            .await
+    }
+
+    async fn split_folios(&self, target: Target, file: &Path) -> Result<(), HypervisorError> {
+        let file = file.to_owned();
+        self.long
+            .call("splitting folios", QUICK, move |connection| {
+                capture::split_folios(connection, target, &file)
             })
             .await
     }
