@@ -110,6 +110,15 @@ pub enum PowerAction {
     Resume,
 }
 
+/// What a domain's disks may do at most, each of them; 0 is without a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttle {
+    /// Bytes a second.
+    pub bytes: u64,
+    /// Operations a second.
+    pub operations: u64,
+}
+
 /// A hypervisor.
 #[async_trait]
 pub trait Hypervisor: Capture {
@@ -145,6 +154,19 @@ pub trait Hypervisor: Capture {
 
     /// Sets whether a domain is started when this machine boots; its definition stays.
     async fn set_autostart(&self, target: Target, autostart: bool) -> Result<(), HypervisorError>;
+
+    /// Tells how much memory the balloon leaves a running domain.
+    async fn balloon(&self, target: Target) -> Result<Mib, HypervisorError>;
+
+    /// Sets how much memory the balloon is to leave a running domain. The guest takes its time, and may not do it at all.
+    async fn set_balloon(&self, target: Target, memory: Mib) -> Result<(), HypervisorError>;
+
+    /// Tells what a running domain's disks may do; of disks that differ, the strictest.
+    async fn throttle(&self, target: Target) -> Result<Throttle, HypervisorError>;
+
+    /// Sets what a running domain's disks may do. It lasts as long as the process.
+    async fn set_throttle(&self, target: Target, throttle: Throttle)
+    -> Result<(), HypervisorError>;
 
     /// Takes a domain's power away and removes its definition; one that is gone is as good.
     async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError>;

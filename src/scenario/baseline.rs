@@ -96,6 +96,75 @@ impl Engine<'_> {
         Ok(())
     }
 
+    /// Takes a baseline once the gates that the topology has for `declared` hold; returns what was taken. It lasts as long
+    /// as what the run has done.
+    pub(super) async fn declared(
+        &self,
+        declared: &str,
+        within: Duration,
+    ) -> Result<String, String> {
+        let world = self.world;
+        let expected = world.layout.expected_baselines(world.found.record.uuid);
+        let known: Vec<String> = expected.iter().map(|one| one.name.to_string()).collect();
+        let Some(gates) = expected
+            .into_iter()
+            .find(|one| one.name.as_str() == declared)
+        else {
+            let known = known.join(", ");
+            return Err(format!(
+                "the topology has no baseline {declared}; it has: {known}"
+            ));
+        };
+        let request = Request {
+            name: format!("{}-{declared}", name(&world.run)),
+            note: Some(format!("{declared}, in run {}", world.run)),
+            run: Some(world.run.clone()),
+            gates: gates.gates.clone(),
+            ..Request::default()
+        };
+        let set = set(world, self.journal, self.watch);
+        let until = world.drivers.clock.elapsed() + within;
+        loop {
+            let tested = self.choice.self_test.as_ref();
+            match snapshot::create(set, &request, tested, &self.interrupt).await {
+                Ok(created) => {
+                    return Ok(format!(
+                        "{} hosts by {} in {} ms, which stood still for {} ms; {} held",
+                        created.manifest.hosts.len(),
+                        created.manifest.rung.as_str(),
+                        created.wall.as_millis(),
+                        created.set_pause.as_millis(),
+                        gates.gates.join(", ")
+                    ));
+                }
+                Err(SnapshotError::Gates { .. }) if world.drivers.clock.elapsed() < until => {
+                    self.rest().await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// Removes what [`Self::declared`] has taken: the hosts that it is of are about to be others.
+    pub(super) async fn drop_declared(&self) {
+        let world = self.world;
+        let set = set(world, self.journal, self.watch);
+        let listed = snapshot::list(set.layout, world.found.record.uuid).unwrap_or_default();
+        let own = listed.iter().filter(|one| {
+            let run = one
+                .manifest
+                .as_ref()
+                .ok()
+                .and_then(|manifest| manifest.run.as_deref());
+            run == Some(world.run.as_str()) && one.name != name(&world.run)
+        });
+        for one in own {
+            if let Err(error) = snapshot::remove(set, &one.name).await {
+                self.note(&format!("baseline {} is still there: {error}", one.name));
+            }
+        }
+    }
+
     /// Whether the lab is what the run's baseline says.
     pub(super) async fn as_before(&self, name: &str) -> Result<(), Vec<String>> {
         self.note("comparing with the baseline");
@@ -191,6 +260,12 @@ pub async fn clear(
         let Some(run) = listed.manifest.ok().and_then(|manifest| manifest.run) else {
             continue;
         };
+        // One that a step took was of hosts that are others again.
+        if listed.name != name(&run) {
+            snapshot::remove(set, &listed.name).await?;
+            done.push(format!("run {run}: baseline {} removed", listed.name));
+            continue;
+        }
         // A run that came to its end has kept it on purpose.
         if journal.run(&run)?.is_none_or(|row| row.ended_at.is_some()) {
             continue;

@@ -266,6 +266,7 @@ impl Engine<'_> {
         }
         let undone_from = self.world.drivers.clock.elapsed();
         self.note("undoing");
+        self.drop_declared().await;
         let mut left = self.put_back(&mut injection.steps, None, begun).await?;
         self.note("waiting for recovery");
         let recovered =

@@ -102,6 +102,14 @@ impl Engine<'_> {
                         .await?;
                     injection.take(step, (ended, from, since(self.world, begun)));
                 }
+                Work::Baseline(declared) => {
+                    let from = since(self.world, begun);
+                    let ended = match self.declared(declared, step.within).await {
+                        Ok(taken) => Ended::done(taken),
+                        Err(why) => Ended::failed(why),
+                    };
+                    injection.take(step, (ended, from, since(self.world, begun)));
+                }
                 Work::Pause(time) => {
                     let from = since(self.world, begun);
                     let ended = self.pause(*time, probes, &mut injection, begun).await?;

@@ -65,7 +65,7 @@ fn probe(all: &[(&'static str, Keys)]) -> Value {
 pub fn schema() -> Value {
     let texts = json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}});
     let names = json!({"type": "array", "items": {"type": "string"}});
-    let work: Vec<Value> = ["do", "wait", "pause", "undo", "together"]
+    let work: Vec<Value> = ["do", "wait", "pause", "undo", "baseline", "together"]
         .iter()
         .map(|word| json!({"required": [word]}))
         .collect();
@@ -141,6 +141,7 @@ pub fn schema() -> Value {
                     "wait": {"type": "string", "description": "The probe that has to fire."},
                     "pause": {"$ref": "#/$defs/duration"},
                     "undo": {"type": "string", "description": "The step that is put back here."},
+                    "baseline": {"type": "string", "description": "The topology's baseline whose gates have to hold."},
                     "together": {"type": "array", "items": {"$ref": "#/$defs/step"}},
                     "only": names,
                 },

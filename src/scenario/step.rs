@@ -4,6 +4,7 @@
 //! - {id: cut, do: {ACTION: {..}}, within: 5m, for: 30s}   # an action; with `for`, it is put back after that time
 //! - {id: dead, wait: PROBE, within: 2m}                   # goes on when the probe has fired
 //! - {id: calm, pause: 10s}
+//! - {id: kept, baseline: post-deploy, within: 5m}        # takes one with that name's gates, once they hold; gone with the run
 //! - {id: heal, undo: cut}                                 # puts an earlier step back here, and not at the end
 //! - {id: both, together: [{id: a, do: ..}, {id: b, do: ..}]}
 //! ```
@@ -16,6 +17,7 @@ use super::action::{self, Action};
 use super::error::ScenarioProblem;
 use super::file::duration;
 use crate::diagnostics::{Fields, Node, Reader, Span, nearest};
+use crate::units::Name;
 
 /// What a step may take where the file says nothing.
 const WITHIN: Duration = Duration::from_secs(300);
@@ -42,6 +44,8 @@ pub enum Work {
     Pause(Duration),
     /// Puts an earlier step back.
     Undo(String),
+    /// Takes a baseline with the gates that the topology has for this name.
+    Baseline(String),
     /// Acts side by side.
     Together(Vec<ResolvedStep>),
 }
@@ -55,6 +59,7 @@ impl ResolvedStep {
             Work::Wait(probe) => format!("wait until {probe} fires"),
             Work::Pause(time) => format!("let {time:?} pass"),
             Work::Undo(step) => format!("put {step} back"),
+            Work::Baseline(name) => format!("take a baseline once the gates of {name} hold"),
             Work::Together(steps) => {
                 let steps: Vec<String> = steps.iter().map(Self::describe).collect();
                 format!("side by side: {}", steps.join("; "))
@@ -76,7 +81,7 @@ impl ResolvedStep {
         match &self.work {
             Work::Act(action, _) => vec![(self.id.as_str(), action.as_ref())],
             Work::Together(steps) => steps.iter().flat_map(Self::actions).collect(),
-            Work::Wait(_) | Work::Pause(_) | Work::Undo(_) => Vec::new(),
+            Work::Wait(_) | Work::Pause(_) | Work::Undo(_) | Work::Baseline(_) => Vec::new(),
         }
     }
 }
@@ -179,7 +184,9 @@ impl<'s> Steps<'s> {
             fields.optional("pause"),
         );
         let (undo, together) = (fields.optional("undo"), fields.optional("together"));
-        let count = [act, wait, pause, undo, together].iter().flatten().count();
+        let baseline = fields.optional("baseline");
+        let given = [act, wait, pause, undo, together, baseline];
+        let count = given.iter().flatten().count();
         if count != 1 {
             reader.wrong(ScenarioProblem::OneWork { count }.at(span));
             return None;
@@ -207,6 +214,10 @@ impl<'s> Steps<'s> {
         }
         if let Some(node) = undo {
             return Some(Work::Undo(reader.scalar(node, "step")?));
+        }
+        if let Some(node) = baseline {
+            let name: Name = reader.scalar(node, "baseline")?;
+            return Some(Work::Baseline(name.to_string()));
         }
         let items = reader.items(together?).to_vec();
         let inner: Vec<_> = items

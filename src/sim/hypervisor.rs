@@ -10,7 +10,7 @@ use super::world::{SimDomain, SimNetwork, SimWorld, State};
 use crate::hostnet::{Counters, Link};
 use crate::hypervisor::{
     Hypervisor, HypervisorError, Machine, ObservedDomain, ObservedNetwork, Power, PowerAction,
-    Target,
+    Target, Throttle,
 };
 use crate::model::bridge_mac;
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
@@ -42,6 +42,20 @@ pub(super) fn our_domain(
         return Err(not_ours(format!("domain {}", domain.spec.name)));
     }
     Ok(domain)
+}
+
+/// A domain that runs.
+fn running<'d>(
+    domain: &'d mut SimDomain,
+    what: &str,
+) -> Result<&'d mut SimDomain, HypervisorError> {
+    match domain.power {
+        Power::Running => Ok(domain),
+        power => Err(HypervisorError::Refused {
+            what: what.to_owned(),
+            why: format!("it is {power:?}"),
+        }),
+    }
 }
 
 fn our_network(state: &mut State, target: Target) -> Result<&mut SimNetwork, HypervisorError> {
@@ -168,6 +182,8 @@ impl Hypervisor for SimHypervisor {
                     mark: domain.mark.clone(),
                     power: Power::ShutOff,
                     autostart: domain.spec.autostart,
+                    balloon: None,
+                    throttle: Throttle::default(),
                     answers_at: None,
                     boots: 0,
                     guest: super::world::Inside::default(),
@@ -229,6 +245,33 @@ impl Hypervisor for SimHypervisor {
 
     async fn set_autostart(&self, target: Target, autostart: bool) -> Result<(), HypervisorError> {
         our_domain(&mut self.0.lock(), target)?.autostart = autostart;
+        Ok(())
+    }
+
+    async fn balloon(&self, target: Target) -> Result<Mib, HypervisorError> {
+        let mut state = self.0.lock();
+        let domain = our_domain(&mut state, target)?;
+        Ok(domain.balloon.unwrap_or(domain.spec.memory))
+    }
+
+    async fn set_balloon(&self, target: Target, memory: Mib) -> Result<(), HypervisorError> {
+        let mut state = self.0.lock();
+        running(our_domain(&mut state, target)?, "setting a balloon")?.balloon = Some(memory);
+        Ok(())
+    }
+
+    async fn throttle(&self, target: Target) -> Result<Throttle, HypervisorError> {
+        let mut state = self.0.lock();
+        Ok(running(our_domain(&mut state, target)?, "reading a throttle")?.throttle)
+    }
+
+    async fn set_throttle(
+        &self,
+        target: Target,
+        throttle: Throttle,
+    ) -> Result<(), HypervisorError> {
+        let mut state = self.0.lock();
+        running(our_domain(&mut state, target)?, "setting a throttle")?.throttle = throttle;
         Ok(())
     }
 

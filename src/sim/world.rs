@@ -15,11 +15,11 @@ use super::{SimGuest, SimHypervisor, SimNet};
 use crate::clock::Clock;
 use crate::guest::Guest;
 use crate::hostnet::{Cut, Link};
-use crate::hypervisor::Power;
+use crate::hypervisor::{Power, Throttle};
 use crate::lab::{Drivers, GuestWays, Nobody, Way};
 use crate::model::Mark;
 use crate::model::spec::{DomainSpec, NetworkSpec};
-use crate::units::{Random, Seed};
+use crate::units::{Mib, Random, Seed};
 use crate::wire::{GuestState, HostConfig};
 
 /// Between this and twice as long a simulated guest takes to boot.
@@ -53,6 +53,8 @@ pub(super) struct SimDomain {
     pub(super) mark: Mark,
     pub(super) power: Power,
     pub(super) autostart: bool,
+    pub(super) balloon: Option<Mib>,
+    pub(super) throttle: Throttle,
     pub(super) answers_at: Option<Instant>,
     pub(super) boots: u32,
     pub(super) guest: Inside,

@@ -1,6 +1,7 @@
 //! Going back to a baseline.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -12,6 +13,7 @@ use super::manifest::{HostRecord, Manifest};
 use super::recover::RESTORE;
 use super::set::{Plan, Set, blocking, flush};
 use super::{SnapshotError, verify};
+use crate::guest::{Guest, GuestError};
 use crate::hostnet::HostNetError;
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::journal::OperationId;
@@ -126,8 +128,12 @@ pub async fn restore(
         });
     }
     let running = set.drivers.clock.elapsed().saturating_sub(started);
-    let hosts = answers(&set, &tasks, clocks).await;
+    let answered = answers(&set, &tasks).await;
     let ready = set.drivers.clock.elapsed().saturating_sub(started);
+    let hosts = match answered {
+        Ok(()) => see_to_clocks(&set, &tasks, clocks).await,
+        Err(error) => Err(error),
+    };
     let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
     let disks: Vec<PathBuf> = disks.map(|disk| disk.state.path.clone()).collect();
     flush(&disks).await?;
@@ -370,41 +376,57 @@ async fn put_back(
     Ok(set.timed("load", &task.record.name, load).await?)
 }
 
-/// Waits until all guests answer that ran, then sees to their clocks.
-async fn answers(
+/// The way into a host's guest, where that ran and can answer.
+fn guest_that_ran(set: &Set<'_>, task: &Task<'_>) -> Option<Arc<dyn Guest>> {
+    let ran = task.record.power == Power::Running;
+    set.guest(task.host).filter(|_| ran)
+}
+
+/// Waits until all guests answer that ran.
+async fn answers(set: &Set<'_>, tasks: &[Task<'_>]) -> Result<(), SnapshotError> {
+    let asks = tasks.iter().map(|task| async move {
+        let Some(guest) = guest_that_ran(set, task) else {
+            return Ok(());
+        };
+        guest.greet(ANSWER).await.map(drop)
+    });
+    let bridges = bridges(set);
+    let forget = set.drivers.hostnet.forget_peers(&bridges);
+    let (answers, forgotten) = futures::join!(join_all(asks), forget);
+    if let Err(error) = forgotten {
+        set.watch.tell(Event::Note(&format!(
+            "what this machine knows of the guests' addresses was not flushed: {error}"
+        )));
+    }
+    Ok(answers.into_iter().collect::<Result<_, GuestError>>()?)
+}
+
+/// Sets the guests' clocks where that is asked for, and reads how they stand.
+async fn see_to_clocks(
     set: &Set<'_>,
     tasks: &[Task<'_>],
     clocks: Clocks,
 ) -> Result<Vec<RestoredHost>, SnapshotError> {
     let asks = tasks.iter().map(|task| async move {
-        let runs = task.record.power == Power::Running;
         let mut restored = RestoredHost {
             name: task.record.name.clone(),
             power: task.record.power,
             restarted: task.restart.clone().filter(|_| task.wants_process()),
             clock_lag_ms: None,
         };
-        let Some(guest) = set.guest(task.host).filter(|_| runs) else {
+        let Some(guest) = guest_that_ran(set, task) else {
             return Ok(restored);
         };
-        guest.greet(ANSWER).await?;
         if clocks == Clocks::Host {
             guest.set_clock(set.drivers.clock.as_ref()).await?;
         }
         // A guest that cannot tell its time still answers.
         let reading = guest.clock(set.drivers.clock.as_ref()).await.ok();
         restored.clock_lag_ms = reading.map(super::super::guest::ClockReading::behind_ms);
-        Ok::<_, crate::guest::GuestError>(restored)
+        Ok(restored)
     });
-    let bridges = bridges(set);
-    let forget = set.drivers.hostnet.forget_peers(&bridges);
-    let (hosts, forgotten) = futures::join!(join_all(asks), forget);
-    if let Err(error) = forgotten {
-        set.watch.tell(Event::Note(&format!(
-            "what this machine knows of the guests' addresses was not flushed: {error}"
-        )));
-    }
-    Ok(hosts.into_iter().collect::<Result<_, _>>()?)
+    let hosts = join_all(asks).await;
+    Ok(hosts.into_iter().collect::<Result<_, GuestError>>()?)
 }
 
 /// The lab's bridges with their subnets.

@@ -1,8 +1,11 @@
 //! Captures: every power state through capture and load, and what is refused.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use twin::hypervisor::{Hypervisor, HypervisorError, Memory, Power, PowerAction, Target};
+use twin::units::Mib;
 
 /// How a domain is brought into a state, whatever it is in.
 async fn bring(hypervisor: &dyn Hypervisor, host: Target, state: Power) {
@@ -149,6 +152,54 @@ async fn writing_back_changes_nothing(hypervisor: &dyn Hypervisor, host: Target)
         let after = hypervisor.anatomy(host).await.expect("an anatomy");
         assert_eq!(after, before, "{state:?}");
     }
+}
+
+/// Memory in a file is the caller's to keep: it is not in the state, and loading leaves it as the caller has put it.
+pub(super) async fn memory_in_a_file(hypervisor: &dyn Hypervisor, host: Target, memory: Mib) {
+    const AT: u64 = 40 << 20;
+    bring(hypervisor, host, Power::Running).await;
+    hypervisor.write_back(host).await.expect("written back");
+    bring(hypervisor, host, Power::Paused).await;
+    let anatomy = hypervisor.anatomy(host).await.expect("an anatomy");
+    let path = anatomy.ram_file.expect("its memory is in a file");
+    let file = File::options().read(true).write(true).open(&path);
+    let file = file.expect("its file");
+    assert_eq!(file.metadata().expect("it is there").len(), memory.bytes());
+    let word = |word: Option<&[u8; 4]>| -> [u8; 4] {
+        let mut read = [0; 4];
+        if let Some(word) = word {
+            file.write_all_at(word, AT).expect("written");
+        }
+        file.read_exact_at(&mut read, AT).expect("read");
+        read
+    };
+    word(Some(b"then"));
+    let captured = hypervisor.capture(host, "file", Memory::File).await;
+    captured.expect("captured");
+    let split = hypervisor.split_folios(host, &path).await;
+    split.expect("split");
+    assert_eq!(&word(None), b"then");
+    let disks: Vec<PathBuf> = anatomy
+        .disks
+        .into_iter()
+        .filter_map(|disk| disk.path)
+        .collect();
+    let states = hypervisor.examine(&disks, "file", false).await;
+    let bytes = states
+        .expect("examined")
+        .remove(0)
+        .expect("held")
+        .state_bytes;
+    assert!(bytes < memory.bytes() / 4, "memory is not in it: {bytes}");
+
+    word(Some(b"late"));
+    let loaded = hypervisor.load(host, "file", Memory::File).await;
+    loaded.expect("loaded");
+    assert_eq!(&word(None), b"late", "only the caller puts memory back");
+    assert_ne!(power_of(hypervisor, host).await, Power::Running);
+    bring(hypervisor, host, Power::Running).await;
+    hypervisor.discard(host, "file").await.expect("discarded");
+    bring(hypervisor, host, Power::ShutOff).await;
 }
 
 async fn running_is_refused(hypervisor: &dyn Hypervisor, host: Target) {

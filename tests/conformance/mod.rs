@@ -20,11 +20,9 @@ use uuid::Uuid;
 pub(crate) enum Depth {
     /// All of it.
     Full,
+    /// A driver that has no memory in files.
+    WithoutFiles,
     /// A driver that can neither reset nor capture.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "one of the two users is enough")
-    )]
     PowerOnly,
 }
 
@@ -163,8 +161,19 @@ pub(crate) async fn keeps_the_contract(
 
     power(hypervisor, host, depth).await;
     strangers_are_safe(hypervisor, &domain, foreign).await;
-    if depth == Depth::Full {
+    if depth != Depth::PowerOnly {
         captures::all(hypervisor, host, foreign, &domain.spec.disks[0].path).await;
+    }
+    let in_files = [
+        (Depth::Full, true),
+        (Depth::WithoutFiles, false),
+        (Depth::PowerOnly, false),
+    ];
+    if in_files.contains(&(depth, true)) {
+        let mut in_file = domain.clone();
+        in_file.spec.ram = RamBacking::File;
+        hypervisor.define_domain(&in_file).await.expect("defined");
+        captures::memory_in_a_file(hypervisor, host, in_file.spec.memory).await;
     }
 
     hypervisor.remove_domain(host).await.expect("removed");

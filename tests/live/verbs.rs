@@ -35,11 +35,20 @@ fn a_lab_through_every_verb() {
         started.elapsed()
     );
 
+    let clocks = ["a", "b"].map(|host| (host, Instant::now(), uptime(&lab, host)));
     what_is_asked_for_otherwise_is_refused(&lab);
     seams(&lab);
     status(&lab);
     exec(&lab);
     copy(&lab);
+    for (host, then, was) in clocks {
+        let (passed, here) = (uptime(&lab, host) - was, then.elapsed().as_secs_f64());
+        // What the two looks take comes on top.
+        assert!(
+            (passed - here).abs() < here * 0.05 + 1.0,
+            "{passed:.1} s have passed in {host}, and {here:.1} s here"
+        );
+    }
     power(&lab);
     valid(&lab, "doctor", &lab.json(&["doctor"]));
     valid(&lab, "change", &lab.json(&["down"]));
@@ -47,6 +56,12 @@ fn a_lab_through_every_verb() {
     release(&lab);
     valid(&lab, "change", &lab.json(&["destroy"]));
     assert_eq!(lab.traces(), Vec::<String>::new());
+}
+
+/// Seconds since a host has booted, by its own clock.
+fn uptime(lab: &TestLab, host: &str) -> f64 {
+    let said = lab.done(&["exec", host, "--", "cat", "/proc/uptime"]);
+    said.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// Names that match nothing are mistyped, and what was decided when the lab was made stays.

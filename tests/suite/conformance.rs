@@ -17,7 +17,7 @@ async fn the_simulated_hypervisor_keeps_the_contract() {
     suite::keeps_the_contract(
         SimWorld::new(Seed(1)).drivers().hypervisor,
         directory.path(),
-        suite::Depth::Full,
+        suite::Depth::WithoutFiles,
     )
     .await;
 }

@@ -97,18 +97,42 @@ fn imago_sees_the_same_image() {
     use imago::file::File as ImagoFile;
     use imago::qcow2::Qcow2 as ImagoQcow2;
     let directory = tempfile::tempdir().unwrap();
-    let file = image(directory.path(), "a.qcow2", "compat=v3");
-    let read = Qcow2::open(&file).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    let opened = runtime.block_on(ImagoQcow2::<ImagoFile>::open_path(&file, false));
-    let seen = SyncFormatAccess::new(opened.unwrap()).unwrap();
-    let size = seen.size();
-    let mut block = [0; 4096];
-    seen.read(&mut block[..], 33 << 20).unwrap();
-    assert_eq!(block, [3; 4096]);
-    assert_eq!(size, read.header().size);
+    // imago knows no extended L2.
+    for options in OPTIONS
+        .iter()
+        .filter(|options| !options.contains("extended"))
+    {
+        let file = image(directory.path(), "a.qcow2", options);
+        if !options.contains("refcount_bits=1") {
+            qemu_img(&["snapshot", "-c", "cut", path(&file)]);
+        }
+        let read = Qcow2::open(&file).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let opened = runtime.block_on(ImagoQcow2::<ImagoFile>::open_path(&file, false));
+        let seen = SyncFormatAccess::new(opened.unwrap()).unwrap();
+        assert_eq!(seen.size(), read.header().size, "{options}");
+        let mut content = vec![0; 64 << 20];
+        seen.read(&mut content[..], 0).unwrap();
+        let raw = std::fs::read(directory.path().join("raw")).unwrap();
+        assert!(content == raw, "{options}");
+        // What a snapshot of this very moment holds is what imago sees mapped.
+        let Some(cut) = read.snapshots().unwrap().into_iter().next() else {
+            continue;
+        };
+        let (mut at, mut mapped) = (0, 0);
+        while at < seen.size() {
+            let (mapping, length) = seen.get_mapping_sync(at, seen.size() - at).unwrap();
+            if matches!(mapping, imago::Mapping::Raw { .. }) {
+                mapped += length;
+            }
+            at += length;
+        }
+        assert!(mapped >= 4 * 4096, "{options}");
+        let held = read.checksums(&cut).unwrap().disk_bytes;
+        assert_eq!(held, mapped, "{options}");
+    }
 }
 
 #[test]

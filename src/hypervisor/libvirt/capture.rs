@@ -6,12 +6,10 @@
 //! its content is in the device state anyway.
 
 use std::fs::File;
-use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Advice, fadvise};
 use rustix::process::{Pid as RustixPid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use virt::connect::Connect;
@@ -20,8 +18,9 @@ use virt::sys;
 
 use super::domains::{ours, power_of};
 use super::failure::Failure;
+use super::monitor::{monitor, refused, writable};
 use super::xml;
-use crate::hypervisor::{Anatomy, DiskState, DomainDisk, HypervisorError, Memory, Power, Target};
+use crate::hypervisor::{Anatomy, DiskState, DomainDisk, Memory, Power, Target};
 use crate::image::qcow2::{Qcow2, Qcow2Error};
 
 /// A job of QEMU's that takes longer is given up.
@@ -42,36 +41,12 @@ const PANIC_WRITE: &str = "o /b 0x505 1";
 /// How long QEMU may take to pass the panic on.
 const PANIC_DEADLINE: Duration = Duration::from_secs(10);
 
-fn refused(what: &str, why: impl Into<String>) -> Failure {
-    HypervisorError::Refused {
-        what: what.to_owned(),
-        why: why.into(),
-    }
-    .into()
-}
-
-/// Sends one command to the monitor and returns what it answers.
-fn monitor(domain: &Domain, command: &Value) -> Result<Value, Failure> {
-    let what = command["execute"].as_str().unwrap_or("a monitor command");
-    let text = domain.qemu_monitor_command(&command.to_string(), 0)?;
-    let mut answer: Value =
-        serde_json::from_str(&text).map_err(|error| refused(what, error.to_string()))?;
-    match answer["error"]["desc"].as_str() {
-        Some(why) => Err(refused(what, why)),
-        None => Ok(answer["return"].take()),
-    }
-}
-
 /// The nodes of the disks that take snapshots, by file.
 fn nodes(domain: &Domain) -> Result<Vec<(PathBuf, String)>, Failure> {
-    let blocks = monitor(domain, &json!({"execute": "query-block"}))?;
-    let inserted = blocks
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|block| &block["inserted"]);
-    let writable = inserted
-        .filter(|medium| medium["drv"] == "qcow2" && medium["ro"] == false)
+    let blocks = writable(domain)?;
+    let nodes = blocks
+        .iter()
+        .map(|block| &block["inserted"])
         .filter_map(|medium| {
             let file = medium["image"]["filename"].as_str()?;
             Some((
@@ -79,7 +54,7 @@ fn nodes(domain: &Domain) -> Result<Vec<(PathBuf, String)>, Failure> {
                 medium["node-name"].as_str()?.to_owned(),
             ))
         });
-    Ok(writable.collect())
+    Ok(nodes.collect())
 }
 
 /// The file that a running domain's memory is in.
@@ -143,7 +118,6 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
 const COARSE: usize = 64 << 10;
 
 const PAGE: usize = 4096;
-const HUGE_PAGE: usize = 2 << 20;
 
 /// The first page of each piece of a file that a process maps: address and length.
 fn pages(maps: &str, file: &Path) -> Vec<(usize, usize)> {
@@ -186,8 +160,7 @@ pub(super) fn split_folios(
 
 /// QEMU advises huge pages for all memory, so a file system with large folios reads memory in pieces of up to 2 MiB, and
 /// one byte that the guest changes marks the whole piece dirty (Linux `iomap_page_mkwrite`). Clean ones are split here.
-/// Where the page cache has nothing of such a piece it gets one page, which no large folio can be laid over (Linux
-/// `page_cache_ra_order`). An old kernel cannot split, and a process may have just ended; folios stay large then.
+/// An old kernel cannot, and a process may have just ended; they stay large then.
 fn split(target: Target, file: &Path) {
     let cooled = || -> Option<()> {
         let pid = super::domains::process(target).ok()?;
@@ -195,15 +168,7 @@ fn split(target: Target, file: &Path) {
         let process = pidfd_open(RustixPid::from_raw(pid.as_raw())?, PidfdFlags::empty()).ok()?;
         super::ffi::cool(process.as_fd(), &pages(&maps, file)).ok()
     };
-    let seeded = || -> std::io::Result<()> {
-        let memory = File::open(file)?;
-        let page = NonZeroU64::new(PAGE as u64);
-        for at in (0..memory.metadata()?.len()).step_by(HUGE_PAGE) {
-            fadvise(&memory, at, page, Advice::WillNeed)?;
-        }
-        Ok(())
-    };
-    if cooled().is_none() || seeded().is_err() {
+    if cooled().is_none() {
         tracing::debug!(file = %file.display(), "large folios of memory stay");
     }
 }

@@ -11,9 +11,11 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::failure::Failure;
-use super::xml;
+use super::{tsc, xml};
 use crate::hypervisor::{HypervisorError, ObservedDomain, Power, PowerAction, Target};
-use crate::model::spec::{DomainSpec, Marked};
+use crate::model::AcceleratorChoice;
+use crate::model::spec::{Boot, DomainSpec, Marked};
+use crate::units::Mib;
 
 /// Lists all domains.
 pub(super) fn list(connection: &Connect) -> Result<Vec<ObservedDomain>, Failure> {
@@ -103,8 +105,30 @@ pub(super) fn define(connection: &Connect, domain: &Marked<DomainSpec>) -> Resul
         Err(failure) => return Err(failure),
     }
     let kind = (connection.get_type()? == "TEST").then_some("test");
-    let defined = Domain::define_xml(connection, &xml::domain(domain, kind))?;
+    let mut written = domain.clone();
+    if let (AcceleratorChoice::Tcg, Boot::Kernel { cmdline, .. }) =
+        (domain.spec.accelerator, &mut written.spec.boot)
+        && let Some(khz) = tsc::khz()
+    {
+        cmdline.push_str(&format!(" tsc_early_khz={khz}"));
+    }
+    let defined = Domain::define_xml(connection, &xml::domain(&written, kind))?;
     defined.set_autostart(domain.spec.autostart)?;
+    Ok(())
+}
+
+pub(super) fn balloon(connection: &Connect, target: Target) -> Result<Mib, Failure> {
+    let memory_kib = ours(connection, target)?.get_info()?.memory;
+    Ok(Mib::from_bytes_ceil(memory_kib * 1024))
+}
+
+pub(super) fn set_balloon(
+    connection: &Connect,
+    target: Target,
+    memory: Mib,
+) -> Result<(), Failure> {
+    let kib = memory.bytes() / 1024;
+    ours(connection, target)?.set_memory_flags(kib, sys::VIR_DOMAIN_AFFECT_LIVE)?;
     Ok(())
 }
 

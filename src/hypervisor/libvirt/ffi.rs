@@ -42,3 +42,16 @@ pub(super) fn cool(process: BorrowedFd<'_>, ranges: &[(usize, usize)]) -> io::Re
     }
     Ok(())
 }
+
+/// Reads the time stamp counter, where the architecture has one.
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "no library reads it without more around it")]
+pub(super) fn ticks() -> Option<u64> {
+    // SAFETY: the instruction reads a register; Linux lets all processes do so unless one asks to be kept from it.
+    Some(unsafe { std::arch::x86_64::_rdtsc() })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn ticks() -> Option<u64> {
+    None
+}

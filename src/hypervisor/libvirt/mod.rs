@@ -8,7 +8,9 @@ mod capture;
 mod domains;
 mod failure;
 mod ffi;
+mod monitor;
 mod networks;
+mod tsc;
 mod worker;
 mod xml;
 
@@ -20,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, ObservedDomain,
-    ObservedNetwork, Power, PowerAction, Target,
+    ObservedNetwork, Power, PowerAction, Target, Throttle,
 };
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
 use crate::units::Mib;
@@ -210,6 +212,42 @@ impl Hypervisor for Libvirt {
             .call("setting a domain's autostart", QUICK, move |connection| {
                 domains::ours(connection, target)?.set_autostart(autostart)?;
                 Ok(())
+            })
+            .await
+    }
+
+    async fn balloon(&self, target: Target) -> Result<Mib, HypervisorError> {
+        self.quick
+            .call("reading a domain's balloon", QUICK, move |connection| {
+                domains::balloon(connection, target)
+            })
+            .await
+    }
+
+    async fn set_balloon(&self, target: Target, memory: Mib) -> Result<(), HypervisorError> {
+        self.quick
+            .call("setting a domain's balloon", QUICK, move |connection| {
+                domains::set_balloon(connection, target, memory)
+            })
+            .await
+    }
+
+    async fn throttle(&self, target: Target) -> Result<Throttle, HypervisorError> {
+        self.quick
+            .call("reading what disks may do", QUICK, move |connection| {
+                monitor::throttle(connection, target)
+            })
+            .await
+    }
+
+    async fn set_throttle(
+        &self,
+        target: Target,
+        throttle: Throttle,
+    ) -> Result<(), HypervisorError> {
+        self.quick
+            .call("setting what disks may do", QUICK, move |connection| {
+                monitor::set_throttle(connection, target, throttle)
             })
             .await
     }

@@ -86,7 +86,8 @@ async fn read(world: &World, host: &str, path: &str) -> Result<Option<Was>, Acti
     }))
 }
 
-/// Writes a file whole, beside it and renamed, so that nobody reads half of it; with its mode and owner where given.
+/// Writes a file whole, beside it and renamed, so that nobody reads half of it; with its mode and owner where given. It is
+/// on the disk then: the next step may take the host's power away.
 async fn write(
     world: &World,
     host: &str,
@@ -95,7 +96,8 @@ async fn write(
     owner: Option<&str>,
 ) -> Result<(), ActionError> {
     let script = "p=$(readlink -f \"$1\"); n=\"$p.twin-new\"; printf %s \"$2\" | base64 -d > \"$n\"; \
-        if [ -n \"$3\" ]; then chmod \"${3% *}\" \"$n\"; chown \"${3#* }\" \"$n\"; fi; mv \"$n\" \"$p\"";
+        if [ -n \"$3\" ]; then chmod \"${3% *}\" \"$n\"; chown \"${3#* }\" \"$n\"; fi; \
+        sync \"$n\"; mv \"$n\" \"$p\"; sync \"$(dirname \"$p\")\"";
     let argv = ["sh", "-ec", script, "sh", path, content];
     let argv = [&argv[..], &[owner.unwrap_or_default()]].concat();
     inside::run(world, host, &argv).await.map(drop)
@@ -147,7 +149,10 @@ pub(super) async fn undo(
     let Captured { host, path, was } = serde_json::from_value(captured)?;
     match &was {
         Some(was) => write(world, &host, &path, &was.content, Some(&was.owner)).await?,
-        None => drop(inside::run(world, &host, &["rm", "-f", &path]).await?),
+        None => {
+            let script = "rm -f \"$1\" \"$1.twin-new\"; sync \"$(dirname \"$1\")\"";
+            inside::run(world, &host, &["sh", "-ec", script, "sh", &path]).await?;
+        }
     }
     if read(world, &host, &path).await? == was {
         return Ok(format!("{path} on {host} is what it was"));

@@ -41,10 +41,11 @@ struct HostPower {
     power: Switch,
 }
 
+/// A host's power and what ran on it.
 #[derive(Serialize, Deserialize)]
-struct Captured {
-    host: String,
-    power: Power,
+pub(super) struct Captured {
+    pub(super) host: String,
+    pub(super) power: Power,
     /// The boot that it was in; nothing where it did not answer, or has nothing that could.
     boot: Option<String>,
     /// What ran on it.
@@ -65,16 +66,37 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
     }))
 }
 
+impl Captured {
+    /// Reads it.
+    pub(super) async fn of(world: &World, host: &str) -> Result<Self, ActionError> {
+        let power = power_state(world, host).await?;
+        let state = match power {
+            Power::Running => Some(world.state(host).await?),
+            _ => None,
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            power,
+            boot: state.as_ref().map(|state| state.boot_id.clone()),
+            ran: state.as_ref().map(Ran::of).unwrap_or_default(),
+        })
+    }
+}
+
 fn target(world: &World, host: &str) -> Result<Target, ActionError> {
     Ok(world.host(host)?.target(world.found.record.uuid))
 }
 
-async fn power(world: &World, host: &str, action: PowerAction) -> Result<(), ActionError> {
+pub(super) async fn power(
+    world: &World,
+    host: &str,
+    action: PowerAction,
+) -> Result<(), ActionError> {
     let target = target(world, host)?;
     Ok(world.drivers.hypervisor.power(target, action).await?)
 }
 
-async fn power_state(world: &World, host: &str) -> Result<Power, ActionError> {
+pub(super) async fn power_state(world: &World, host: &str) -> Result<Power, ActionError> {
     let target = target(world, host)?;
     Ok(world.drivers.hypervisor.power_state(target).await?)
 }
@@ -103,7 +125,8 @@ impl Action for HostPower {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        let power = power_state(world, &self.host).await?;
+        let captured = Captured::of(world, &self.host).await?;
+        let power = captured.power;
         let needed = match self.power {
             Switch::On => power == Power::ShutOff || power == Power::Crashed,
             _ => power == Power::Running,
@@ -114,16 +137,6 @@ impl Action for HostPower {
                 self.host
             )));
         }
-        let state = match power {
-            Power::Running => Some(world.state(&self.host).await?),
-            _ => None,
-        };
-        let captured = Captured {
-            host: self.host.clone(),
-            power,
-            boot: state.as_ref().map(|state| state.boot_id.clone()),
-            ran: state.as_ref().map(Ran::of).unwrap_or_default(),
-        };
         Ok(serde_json::to_value(captured)?)
     }
 
@@ -201,7 +214,11 @@ pub(super) async fn undo(
     world: &World,
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
-    let captured: Captured = serde_json::from_value(captured)?;
+    again(world, &serde_json::from_value(captured)?).await
+}
+
+/// Sets the power that a host had, and makes run what ran on it.
+pub(super) async fn again(world: &World, captured: &Captured) -> Result<String, ActionError> {
     let host = &captured.host;
     match (captured.power, power_state(world, host).await?) {
         (Power::ShutOff | Power::Crashed, Power::ShutOff | Power::Crashed) => {}

@@ -46,8 +46,29 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
     }))
 }
 
+/// The MiB of a flavor that a host's instances can have.
+pub(super) fn flavor(world: &World, host: &str, flavor: &str) -> Result<u64, ActionError> {
+    let compute = world.compute(host)?;
+    let found = compute.flavors.get(flavor).copied();
+    found.ok_or_else(|| ActionError::Target(format!("there is no flavor {flavor}")))
+}
+
+/// What Placement has of a host.
+pub(super) fn inventory(
+    world: &World,
+    host: &str,
+    state: &GuestState,
+) -> Result<Inventory, ActionError> {
+    let compute = world.compute(host)?;
+    Ok(Inventory {
+        total: Mib(compute.total_mib),
+        reserved: Mib(state.reserved_mib.unwrap_or(compute.reserved_mib)),
+        allocation_ratio: compute.ram_allocation_ratio,
+    })
+}
+
 /// What is allocated: a stopped instance keeps its allocation.
-fn allocated(state: &GuestState) -> Mib {
+pub(super) fn allocated(state: &GuestState) -> Mib {
     state
         .instances
         .iter()
@@ -69,18 +90,9 @@ impl Action for InstanceFill {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        let compute = world.compute(&self.host)?;
-        let flavor_mib = *compute
-            .flavors
-            .get(&self.flavor)
-            .ok_or_else(|| ActionError::Target(format!("there is no flavor {}", self.flavor)))?;
+        let flavor_mib = flavor(world, &self.host, &self.flavor)?;
         let state = world.state(&self.host).await?;
-        let reserved = Mib(state.reserved_mib.unwrap_or(compute.reserved_mib));
-        let inventory = Inventory {
-            total: Mib(compute.total_mib),
-            reserved,
-            allocation_ratio: compute.ram_allocation_ratio,
-        };
+        let inventory = inventory(world, &self.host, &state)?;
         let (mut used, mut names) = (allocated(&state), Vec::new());
         let refusal = loop {
             match inventory.check(used, Mib(flavor_mib)) {

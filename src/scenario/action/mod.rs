@@ -4,13 +4,18 @@ mod clock_step;
 mod compute_reserve;
 mod compute_resume;
 mod default_route;
+mod disk_fill;
+mod disk_throttle;
 mod file_change;
 mod host_autostart;
 mod host_power;
+mod host_release;
 pub(super) mod inside;
+mod instance_boot;
 mod instance_fill;
 mod instance_kill;
 mod instance_touch;
+mod memory_balloon;
 mod net_emulate;
 mod nic_down;
 mod partition;
@@ -160,6 +165,29 @@ const ALL: &[(&str, ParseFn, UndoFn)] = &[
     (host_power::NAME, host_power::parse, |world, captured| {
         Box::pin(host_power::undo(world, captured))
     }),
+    (disk_fill::NAME, disk_fill::parse, |world, captured| {
+        Box::pin(disk_fill::undo(world, captured))
+    }),
+    (
+        disk_throttle::NAME,
+        disk_throttle::parse,
+        |world, captured| Box::pin(disk_throttle::undo(world, captured)),
+    ),
+    (
+        instance_boot::NAME,
+        instance_boot::parse,
+        |world, captured| Box::pin(instance_boot::undo(world, captured)),
+    ),
+    (
+        memory_balloon::NAME,
+        memory_balloon::parse,
+        |world, captured| Box::pin(memory_balloon::undo(world, captured)),
+    ),
+    (
+        host_release::NAME,
+        host_release::parse,
+        |world, captured| Box::pin(host_release::undo(world, captured)),
+    ),
     (
         instance_kill::NAME,
         instance_kill::parse,

@@ -1,4 +1,4 @@
-//! `net-emulate`: delay, loss and corruption on one of a host's interfaces, by netem inside the guest.
+//! `net-emulate`: delay, loss, corruption and a rate on one of a host's interfaces, by netem inside the guest.
 
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ struct NetEmulate {
     delay: Duration,
     loss: f64,
     corrupt: f64,
+    /// Bits a second, in thousands.
+    rate_kbit: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,6 +42,9 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
     let delay = file::duration(reader, delay, Duration::ZERO);
     let loss = file::percent(&mut fields, "loss", reader);
     let corrupt = file::percent(&mut fields, "corrupt", reader);
+    let rate_kbit = fields
+        .optional("rate-kbit")
+        .and_then(|node| reader.scalar(node, "thousands of bits a second"));
     fields.finish(reader);
     Some(Box::new(NetEmulate {
         host: host?,
@@ -47,6 +52,7 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
         delay,
         loss: loss.unwrap_or_default(),
         corrupt: corrupt.unwrap_or_default(),
+        rate_kbit,
     }))
 }
 
@@ -81,6 +87,14 @@ impl NetEmulate {
             && near("/delay/delay", self.delay.as_secs_f64())
             && near("/loss-random/loss", self.loss / 100.0)
             && near("/corrupt/corrupt", self.corrupt / 100.0)
+            && self.rate_kbit.is_none_or(|kbit| {
+                // In bytes a second.
+                found
+                    .options
+                    .pointer("/rate/rate")
+                    .and_then(serde_json::Value::as_u64)
+                    == Some(kbit * 1000 / 8)
+            })
     }
 }
 
@@ -91,8 +105,10 @@ impl Action for NetEmulate {
     }
 
     fn describe(&self) -> String {
+        let rate = self.rate_kbit;
+        let rate = rate.map_or_else(String::new, |kbit| format!(", {kbit} kbit a second"));
         format!(
-            "on {} of {}: delay {:?}, lose {} %, corrupt {} %",
+            "on {} of {}: delay {:?}, lose {} %, corrupt {} %{rate}",
             self.nic, self.host, self.delay, self.loss, self.corrupt
         )
     }
@@ -122,10 +138,12 @@ impl Action for NetEmulate {
     ) -> Result<(), ActionError> {
         let delay = format!("{}us", self.delay.as_micros());
         let (loss, corrupt) = (format!("{}%", self.loss), format!("{}%", self.corrupt));
-        let argv = [
+        let rate = self.rate_kbit.map(|kbit| format!("{kbit}kbit"));
+        let mut argv = vec![
             "tc", "qdisc", "replace", "dev", &self.nic, "root", "netem", "delay", &delay, "loss",
             &loss, "corrupt", &corrupt,
         ];
+        argv.extend(rate.iter().flat_map(|rate| ["rate", rate.as_str()]));
         inside::run(world, &self.host, &argv).await.map(drop)
     }
 

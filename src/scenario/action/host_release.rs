@@ -1,0 +1,156 @@
+//! `host-release`: gives a host back as MAAS does on release (D-018): off, with blank disks. Its own disks are put aside, and
+//! are its disks again when that is put back.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Verified, host_of, host_power};
+use crate::diagnostics::{Node, Reader};
+use crate::hypervisor::{Power, PowerAction};
+use crate::image;
+use crate::lab::allocated;
+use crate::scenario::{ActionError, World};
+
+pub(super) const NAME: &str = "host-release";
+
+/// A blank disk takes less on this machine: the tables of an image without content.
+const BLANK: u64 = 1 << 20;
+
+#[derive(Debug)]
+struct HostRelease {
+    host: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    #[serde(flatten)]
+    before: host_power::Captured,
+    disks: Vec<Disk>,
+}
+
+/// A disk of the host.
+#[derive(Serialize, Deserialize)]
+struct Disk {
+    path: PathBuf,
+    /// Where it is kept meanwhile.
+    aside: PathBuf,
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = host_of(&mut fields, reader);
+    fields.finish(reader);
+    Some(Box::new(HostRelease { host: host? }))
+}
+
+fn failed(what: &str, path: &Path, error: &std::io::Error) -> ActionError {
+    ActionError::Target(format!("{what} {}: {error}", path.display()))
+}
+
+#[async_trait]
+impl Action for HostRelease {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "release {}: off, its disks aside and blank ones in their place",
+            self.host
+        )
+    }
+
+    fn outside(&self) -> bool {
+        true
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let disks = world.host(&self.host)?.spec.disks.iter();
+        let captured = Captured {
+            before: host_power::Captured::of(world, &self.host).await?,
+            disks: disks
+                .map(|disk| {
+                    let mut aside = disk.path.clone().into_os_string();
+                    aside.push(format!(".released-{}", &id[..12]));
+                    Disk {
+                        path: disk.path.clone(),
+                        aside: aside.into(),
+                    }
+                })
+                .collect(),
+        };
+        Ok(serde_json::to_value(captured)?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
+        let captured: Captured = serde_json::from_value(captured.clone())?;
+        host_power::power(world, &self.host, PowerAction::Destroy).await?;
+        let now = host_power::power_state(world, &self.host).await?;
+        if now != Power::ShutOff {
+            let why = format!("{} is {now:?}; its disks were left alone", self.host);
+            return Err(ActionError::Target(why));
+        }
+        let specs = &world.host(&self.host)?.spec.disks;
+        for (disk, spec) in captured.disks.iter().zip(specs) {
+            std::fs::rename(&disk.path, &disk.aside)
+                .map_err(|error| failed("putting aside", &disk.path, &error))?;
+            image::create_overlay(spec)
+                .await
+                .map_err(|error| ActionError::Target(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+    ) -> Result<Verified, ActionError> {
+        let captured: Captured = serde_json::from_value(captured.clone())?;
+        let now = host_power::power_state(world, &self.host).await?;
+        let mut blank = now == Power::ShutOff;
+        let mut seen = format!("libvirt says that {} is {now:?}", self.host);
+        for disk in &captured.disks {
+            let bytes =
+                allocated(&disk.path).map_err(|error| failed("reading", &disk.path, &error))?;
+            blank &= disk.aside.exists() && bytes < BLANK;
+            seen.push_str(&format!(
+                "; {} takes {} KiB",
+                disk.path.display(),
+                bytes >> 10
+            ));
+        }
+        Ok(Verified::new(blank, seen))
+    }
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let captured: Captured = serde_json::from_value(captured)?;
+    let host = &captured.before.host;
+    let aside: Vec<&Disk> = captured
+        .disks
+        .iter()
+        .filter(|disk| disk.aside.exists())
+        .collect();
+    if !aside.is_empty() {
+        host_power::power(world, host, PowerAction::Destroy).await?;
+    }
+    for disk in &aside {
+        std::fs::rename(&disk.aside, &disk.path)
+            .map_err(|error| failed("putting back", &disk.path, &error))?;
+    }
+    let power = host_power::again(world, &captured.before).await?;
+    Ok(format!("{host} has its own disks; {power}"))
+}

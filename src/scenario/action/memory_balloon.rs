@@ -1,0 +1,150 @@
+//! `memory-balloon`: takes memory away from a host by its balloon, as an overcommitted hypervisor does.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Verified, host_of};
+use crate::diagnostics::{Node, Reader};
+use crate::hypervisor::{Power, Target};
+use crate::scenario::{ActionError, World};
+use crate::units::Mib;
+
+pub(super) const NAME: &str = "memory-balloon";
+
+/// A balloon that is so near is where it was to be: the guest gives and takes whole pages.
+const NEAR: Mib = Mib(2);
+
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A guest takes its memory back within this.
+const GIVEN_BACK: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct MemoryBalloon {
+    host: String,
+    /// What is left to the host, full-size.
+    memory: Mib,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    host: String,
+    memory_mib: u64,
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = host_of(&mut fields, reader);
+    let memory = fields
+        .required("memory", reader)
+        .and_then(|node| reader.scalar(node, "size"));
+    fields.finish(reader);
+    Some(Box::new(MemoryBalloon {
+        host: host?,
+        memory: memory?,
+    }))
+}
+
+fn target(world: &World, host: &str) -> Result<Target, ActionError> {
+    Ok(world.host(host)?.target(world.found.record.uuid))
+}
+
+/// Sets the balloon and waits until the guest has followed, or the time is over; returns where it stands.
+async fn set(world: &World, host: &str, memory: Mib, within: Duration) -> Result<Mib, ActionError> {
+    let (hypervisor, clock) = (&world.drivers.hypervisor, &world.drivers.clock);
+    let target = target(world, host)?;
+    hypervisor.set_balloon(target, memory).await?;
+    let until = clock.elapsed() + within;
+    loop {
+        let now = hypervisor.balloon(target).await?;
+        if now.0.abs_diff(memory.0) <= NEAR.0 || clock.elapsed() >= until {
+            return Ok(now);
+        }
+        clock.sleep(LOOK).await;
+    }
+}
+
+impl MemoryBalloon {
+    fn wanted(&self, world: &World) -> Mib {
+        world.found.record.scale.effective(self.memory)
+    }
+}
+
+#[async_trait]
+impl Action for MemoryBalloon {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn describe(&self) -> String {
+        format!("leave {} of memory to {}", self.memory, self.host)
+    }
+
+    fn outside(&self) -> bool {
+        true
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let target = target(world, &self.host)?;
+        let now = world.drivers.hypervisor.balloon(target).await?;
+        if self.wanted(world) >= now {
+            return Err(ActionError::Target(format!(
+                "{} has {now} only, at this lab's scale",
+                self.host
+            )));
+        }
+        Ok(serde_json::to_value(Captured {
+            host: self.host.clone(),
+            memory_mib: now.0,
+        })?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        _: &serde_json::Value,
+        within: Duration,
+    ) -> Result<(), ActionError> {
+        let wanted = self.wanted(world);
+        set(world, &self.host, wanted, within).await.map(drop)
+    }
+
+    async fn verify(&self, world: &World, _: &serde_json::Value) -> Result<Verified, ActionError> {
+        let target = target(world, &self.host)?;
+        let now = world.drivers.hypervisor.balloon(target).await?;
+        let effective = now.0 <= self.wanted(world).0 + NEAR.0;
+        let seen = format!(
+            "libvirt says that the balloon leaves {now} to {}",
+            self.host
+        );
+        Ok(Verified::new(effective, seen))
+    }
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let Captured { host, memory_mib } = serde_json::from_value(captured)?;
+    let state = world
+        .drivers
+        .hypervisor
+        .power_state(target(world, &host)?)
+        .await?;
+    if state != Power::Running {
+        return Ok(format!(
+            "{host} does not run, and has all of its memory when it does"
+        ));
+    }
+    let now = set(world, &host, Mib(memory_mib), GIVEN_BACK).await?;
+    if now.0 + NEAR.0 < memory_mib {
+        return Err(ActionError::Target(format!(
+            "{host} has {now} of {} back",
+            Mib(memory_mib)
+        )));
+    }
+    Ok(format!("{host} has {now} again"))
+}
