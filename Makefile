@@ -2,7 +2,7 @@
 GUEST_TARGET := x86_64-unknown-linux-gnu
 export TWIN_COMMIT := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)+$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
-.PHONY: setup build guest guest-dev demo test test-full bench lint fuzz
+.PHONY: setup build guest guest-dev demo test test-full test-report bench lint fuzz
 setup:
 	scripts/host-setup.sh --build
 
@@ -31,6 +31,10 @@ test: setup guest-dev
 # Every 'Done when' of the issues at full size; figures go to target/full.txt.
 test-full: setup build guest-dev
 	scripts/test-full.sh target/full.txt
+
+# The HTML reports of all scenarios in headless Chromium.
+test-report: setup build
+	scripts/test-report.sh
 
 bench: setup build
 	cargo bench --locked --bench up

@@ -35,6 +35,7 @@ const SCENARIOS: &[(&str, &str)] = &[
         "oom-openstack1",
         include_str!("../../scenarios/oom-openstack1.yaml"),
     ),
+    ("rebuild", include_str!("../../scenarios/rebuild.yaml")),
     (
         "shutoff-capi-mgmt",
         include_str!("../../scenarios/shutoff-capi-mgmt.yaml"),

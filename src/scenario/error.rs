@@ -110,7 +110,7 @@ pub enum ScenarioProblem {
     Empty { what: &'static str },
     #[error("a step has one action, and this has {count}")]
     OneAction { count: usize },
-    #[error("a step has one of do, wait, pause, undo and together, and this has {count}")]
+    #[error("a step has one of do, wait, pause, undo, baseline and together, and this has {count}")]
     OneWork { count: usize },
     #[error("a probe looks at one thing, and this at {count}")]
     OneProbe { count: usize },
@@ -178,7 +178,7 @@ impl ScenarioProblem {
             Self::OneProbe { .. } => {
                 "give each thing that is looked at a probe of its own, with an id of its own".into()
             }
-            Self::NotTogether => "wait, pause and undo are steps of their own".into(),
+            Self::NotTogether => "wait, pause, undo and baseline are steps of their own".into(),
         }
     }
 

@@ -124,10 +124,11 @@ pub fn parse(source: &Source) -> Result<Scenario, Vec<Problem>> {
     let root = parse_yaml(0, &source.text).map_err(|problem| vec![problem])?;
     let mut reader = Reader::default();
     let scenario = read(&root, &mut reader);
-    let Some(scenario) = scenario.filter(|_| reader.problems.is_empty()) else {
-        return Err(reader.problems);
+    let mut problems = reader.problems;
+    let Some(scenario) = scenario else {
+        return Err(problems);
     };
-    let mut problems: Vec<Problem> = Vec::new();
+    // Also where the rest has mistakes, so that all are told at once.
     for variant in &scenario.variants {
         for problem in scenario
             .resolve(variant, &BTreeMap::new(), &placeholder)
@@ -273,7 +274,8 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
     fields.finish(reader);
     Some(Scenario {
         name: name?,
-        title: title?,
+        // One that is missing has been told.
+        title: title.unwrap_or_default(),
         incident,
         about: about.unwrap_or_default().trim().to_owned(),
         variants,

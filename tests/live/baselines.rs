@@ -36,7 +36,7 @@ pub(crate) fn five() -> (TestLab, tempfile::TempDir) {
 }
 
 /// Where the lab's baselines are.
-fn baselines(lab: &TestLab) -> PathBuf {
+pub(crate) fn baselines(lab: &TestLab) -> PathBuf {
     let uuid = lab.json(&["status"])["uuid"].as_str().unwrap().to_owned();
     lab.state.join("pool/labs").join(uuid).join("baselines")
 }

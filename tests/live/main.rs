@@ -12,6 +12,7 @@
 
 mod baselines;
 mod crashes;
+mod deaths;
 mod failures;
 mod images;
 mod kills;

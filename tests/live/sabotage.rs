@@ -372,7 +372,7 @@ fn scenario_of(action: &str, arguments: &str) -> scenario::Scenario {
 }
 
 /// What an action could have left, inside the hosts and outside.
-fn picture(lab: &TestLab) -> String {
+pub(crate) fn picture(lab: &TestLab) -> String {
     let look = "ip rule; ip route show; tc qdisc show | grep -v noqueue || :; nft list tables; ip netns list; \
         md5sum /etc/hosts; stat -c '%a %u:%g' /etc/hosts; cat /proc/sys/net/ipv4/ip_forward; ls /run; \
         cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^load-' || :; [ -e /sys/class/net/eth0 ] && cat /sys/class/net/eth0/flags";
@@ -395,7 +395,7 @@ fn picture(lab: &TestLab) -> String {
 }
 
 /// Shows only the lines that differ.
-fn same(before: &str, after: &str, what: &str) {
+pub(crate) fn same(before: &str, after: &str, what: &str) {
     let only = |of: &str, not: &str| -> Vec<String> {
         let lines = of
             .lines()

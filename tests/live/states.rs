@@ -1,10 +1,11 @@
 //! Hosts that do not run, hosts with more than one disk, firmware that remembers, and what cannot be captured; and a file
 //! system without reflink.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::baselines::baselines;
 use crate::support::{TestLab, state, text, tool, wait_for};
 
 const TOPOLOGY: &str = "schema: twin/topology/v1
@@ -134,6 +135,18 @@ fn hosts_in_all_states_come_back_as_they_were() {
     into_others(&lab);
     lab.done(&["restore", "cut"]);
     all_is_as_at_the_cut(&lab);
+    memory_is_the_golden_files(&lab, "still");
+    // Once more from memory that differs here and there.
+    tool("virsh", &["resume", &format!("{}-still", lab.name)]);
+    answers(&lab, "still");
+    sh(
+        &lab,
+        "still",
+        "dd if=/dev/urandom of=/run/more bs=1M count=24 2>/dev/null",
+    );
+    lab.done(&["restore", "cut"]);
+    all_is_as_at_the_cut(&lab);
+    memory_is_the_golden_files(&lab, "still");
     // Processes that were started since the cut are as good as those of then.
     let again = lab.json(&["restore", "cut"]);
     for host in again["hosts"].as_array().unwrap() {
@@ -148,6 +161,19 @@ fn hosts_in_all_states_come_back_as_they_were() {
     lab.done(&["snapshot", "cut", "--verify"]);
     what_cannot_be_captured_is_refused(&lab, directory.path());
     firmware_remembers(&lab, directory.path());
+}
+
+/// Compares the memory of a host that stands still with what was captured of it, byte by byte.
+fn memory_is_the_golden_files(lab: &TestLab, host: &str) {
+    let folder = lab.state.join("pool/ram/libvirt/qemu");
+    let name = format!("-{}-{host}", lab.name);
+    let mut folders = std::fs::read_dir(folder).unwrap().flatten();
+    let own = folders.find(|entry| entry.file_name().to_string_lossy().ends_with(&name));
+    let live = own.unwrap().path().join("pc.ram");
+    let golden = baselines(lab).join("cut").join(format!("{host}.ram"));
+    let paths = [&live, &golden].map(|path| path.display().to_string());
+    assert!(std::fs::metadata(&live).unwrap().blocks() > 0);
+    tool("cmp", &[&paths[0], &paths[1]]);
 }
 
 fn lab_in_shared(directory: &tempfile::TempDir) -> TestLab {

@@ -9,6 +9,8 @@
 mod baselines_on_sim;
 mod command_line;
 mod conformance;
+mod contributing;
+mod golden;
 mod lab_on_sim;
 mod library_on_sim;
 mod qcow2;

@@ -1,11 +1,15 @@
 //! Scenario files: those that come with twin are right, and mistakes name their place and cure.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use twin::diagnostics::{Problem, Source};
+use twin::diagnostics::{FormatError, Problem, Source, render};
 use twin::scenario::{ScenarioProblem, parse};
 
+use crate::golden::{cover, pictures};
 use crate::support::root;
+
+const KIND: &str = "scenario";
 
 const GOOD: &str = "schema: twin/scenario/v1
 name: s
@@ -39,88 +43,24 @@ fn the_scenarios_that_come_with_twin_are_right() {
     assert_eq!(problems(GOOD), []);
 }
 
+fn told(case: &Path) -> (Vec<&'static str>, String) {
+    let source = Source {
+        name: case.file_name().unwrap().to_string_lossy().into_owned(),
+        text: std::fs::read_to_string(case).unwrap(),
+    };
+    let problems = parse(&source).err().unwrap_or_default();
+    let codes = problems.iter().map(|problem| problem.code).collect();
+    (codes, render(&problems, &[source], false))
+}
+
 #[test]
-fn each_kind_of_mistake_is_found_with_its_cure() {
-    let cases = [
-        (
-            "schema",
-            GOOD.replace("scenario/v1", "scenario/v9"),
-            "twin/scenario/v1",
-        ),
-        (
-            "unknown-action",
-            GOOD.replace("instance-fill", "instance-fil"),
-            "did you mean instance-fill?",
-        ),
-        (
-            "unknown-probe",
-            GOOD.replace("scheduler-refused", "sceduler-refused"),
-            "did you mean scheduler-refused?",
-        ),
-        (
-            "unknown-variable",
-            GOOD.replace("${host}", "${hots}"),
-            "--set hots=",
-        ),
-        ("unknown-id", GOOD.replace("{p: fires}", "{q: fires}"), "p"),
-        (
-            "duplicate-id",
-            GOOD.replace(
-                "steps: [",
-                "steps: [{id: fill, do: {instance-touch: {host: a}}}, ",
-            ),
-            "an id of its own",
-        ),
-        (
-            "empty",
-            GOOD.replace(
-                "steps: [{id: fill, do: {instance-fill: {host: \"${host}\", flavor: worker}}}]",
-                "steps: []",
-            ),
-            "add steps",
-        ),
-        (
-            "one-action",
-            GOOD.replace(
-                "do: {instance-fill: {host: \"${host}\", flavor: worker}}",
-                "do: {}",
-            ),
-            "several steps",
-        ),
-    ];
-    let cases = cases.into_iter().chain([
-        (
-            "one-work",
-            GOOD.replace("steps: [{id: fill,", "steps: [{id: fill, wait: p,"),
-            "each with one of them",
-        ),
-        (
-            "one-probe",
-            GOOD.replace(
-                "scheduler-refused: {step: fill}",
-                "scheduler-refused: {step: fill}, process: {host: a, name: n, is: runs}",
-            ),
-            "a probe of its own",
-        ),
-        (
-            "not-together",
-            GOOD.replace(
-                "steps: [",
-                "steps: [{id: both, together: [{id: calm, pause: 1s}]}, ",
-            ),
-            "steps of their own",
-        ),
-    ]);
-    let mut covered = BTreeSet::new();
-    for (code, text, cure) in cases {
-        let found = problems(&text);
-        let problem = found.iter().find(|problem| problem.code == code);
-        let problem = problem.unwrap_or_else(|| panic!("{code}: {found:?}"));
-        assert!(problem.cure.contains(cure), "{code}: {}", problem.cure);
-        assert!(problem.span.offset < text.len());
-        covered.insert(code);
-    }
-    assert_eq!(covered, ScenarioProblem::CODES.iter().copied().collect());
+fn every_mistake_shows_file_line_column_and_cure() {
+    pictures(KIND, told);
+}
+
+#[test]
+fn no_kind_of_mistake_lacks_a_case() {
+    cover(KIND, &[ScenarioProblem::CODES, FormatError::CODES]);
 }
 
 #[test]

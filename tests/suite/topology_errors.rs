@@ -1,34 +1,18 @@
-//! Every mistake that a topology can hold has a golden picture: file, line, column, cure.
-//!
-//! A case is a file `tests/suite/golden/topology/CODE[.note].yaml`; what twin says of it stands beside it. `UPDATE_GOLDEN=1`
-//! writes the pictures anew.
+//! Every mistake that a topology can hold has a golden picture.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use twin::diagnostics::{FormatError, render};
 use twin::topology::{LoadError, TopologyError, load};
 
+use crate::golden::{cover, folder, pictures};
 use crate::support::{Folder, root, text, twin};
 
-fn folder() -> PathBuf {
-    root().join("tests/suite/golden/topology")
-}
-
-fn cases() -> Vec<PathBuf> {
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder())
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "yaml"))
-        .collect();
-    cases.sort();
-    cases
-}
+const KIND: &str = "topology";
 
 fn problems(path: &std::path::Path) -> (Vec<&'static str>, String) {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
-    match load(&name, &Folder(folder())) {
+    match load(&name, &Folder(folder(KIND))) {
         Err(LoadError::Invalid { problems, sources }) => (
             problems.iter().map(|problem| problem.code).collect(),
             render(&problems, &sources, false),
@@ -40,64 +24,17 @@ fn problems(path: &std::path::Path) -> (Vec<&'static str>, String) {
 
 #[test]
 fn every_mistake_shows_file_line_column_and_cure() {
-    let mut wrong = Vec::new();
-    for case in cases() {
-        let stem = case.file_stem().unwrap().to_string_lossy().into_owned();
-        if stem.starts_with("base-") {
-            continue;
-        }
-        let (codes, picture) = problems(&case);
-        let wanted = stem.split('.').next().unwrap();
-        if wanted != "several" && !codes.contains(&wanted) {
-            wrong.push(format!("{stem}: raised {codes:?}"));
-        }
-        let golden = case.with_extension("txt");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&golden, &picture).unwrap();
-        }
-        let known = std::fs::read_to_string(&golden).unwrap_or_default();
-        if known != picture {
-            wrong.push(format!("{stem}: says now\n{picture}"));
-        }
-        for sign in ["help: ", &format!("[{stem}"), "╰"] {
-            let sign = if sign.starts_with('[') {
-                format!("[{stem}.yaml:")
-            } else {
-                sign.to_owned()
-            };
-            if !picture.contains(&sign) {
-                wrong.push(format!("{stem}: does not show {sign}"));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    pictures(KIND, problems);
 }
 
 #[test]
 fn no_kind_of_mistake_lacks_a_case() {
-    let cased: BTreeSet<String> = cases()
-        .iter()
-        .map(|case| {
-            case.file_stem()
-                .unwrap()
-                .to_string_lossy()
-                .split('.')
-                .next()
-                .unwrap()
-                .to_owned()
-        })
-        .collect();
-    let lacking: Vec<&&str> = TopologyError::CODES
-        .iter()
-        .chain(FormatError::CODES)
-        .filter(|code| !cased.contains(**code))
-        .collect();
-    assert!(lacking.is_empty(), "no case for {lacking:?}");
+    cover(KIND, &[TopologyError::CODES, FormatError::CODES]);
 }
 
 #[test]
 fn several_mistakes_are_told_at_once() {
-    let (codes, _) = problems(&folder().join("several.yaml"));
+    let (codes, _) = problems(&folder(KIND).join("several.yaml"));
     let kinds: BTreeSet<_> = codes.iter().collect();
     assert!(kinds.len() >= 5, "{codes:?}");
 }
@@ -106,7 +43,7 @@ fn several_mistakes_are_told_at_once() {
 fn a_wrong_topology_ends_with_exit_2_and_makes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::copy(
-        folder().join("several.yaml"),
+        folder(KIND).join("several.yaml"),
         directory.path().join("several.yaml"),
     )
     .unwrap();

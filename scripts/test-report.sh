@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs scenarios in a lab of its own and opens their HTML reports in headless Chromium: tests/report/check.mjs.
+# REPORTS="NAME ..." runs some only.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=target/report
+twin=target/release/twin
+lab=report-test
+reports=${REPORTS:-cross-bridge-reject dual-homed-cilium host-power-loss oom-openstack1 rebuild shutoff-capi-mgmt}
+
+missing=()
+command -v chromium >/dev/null || missing+=(chromium)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+if [ ${#missing[@]} -gt 0 ]; then apt-get -q update && apt-get -q -y install "${missing[@]}"; fi
+mkdir -p "$out"
+rm -f "$out"/*.html "$out"/*.xml "$out"/*.png
+cp tests/report/package.json "$out/"
+npm install --prefix "$out" --no-package-lock --no-fund --no-audit --loglevel=error
+
+trap '"$twin" --lab "$lab" destroy >/dev/null || true' EXIT
+"$twin" --lab "$lab" up testcloud --wait services
+verdict=0
+for name in $reports; do
+    "$twin" --lab "$lab" scenario "$name" || verdict=$?
+    "$twin" --lab "$lab" report --html -o "$out/$name.html"
+    "$twin" --lab "$lab" report --junit -o "$out/$name.xml"
+done
+node tests/report/check.mjs "$out" "$(command -v chromium)"
+exit "$verdict"

@@ -1,0 +1,53 @@
+//! What CONTRIBUTING.md shows is true.
+
+use twin::diagnostics::Source;
+use twin::lab::{Layout, Silent};
+use twin::report::Verdict;
+use twin::scenario::{self, Choice, World};
+use twin::sim::SimWorld;
+use twin::units::Seed;
+
+use crate::lab_on_sim::up;
+use crate::support::root;
+
+/// The block of a language.
+fn block(language: &str) -> String {
+    let text = std::fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let start = format!("```{language}\n");
+    let (_, rest) = text.split_once(&start).unwrap();
+    rest.split_once("```\n").unwrap().0.to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_example_of_a_scenario_runs() {
+    let source = Source {
+        name: "no-room.yaml".into(),
+        text: block("yaml"),
+    };
+    let scenario = scenario::parse(&source).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let directory = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(root().join("topologies/tiny.yaml")).unwrap();
+    // Disks and memory files are not simulated.
+    let text = text.replace("disk: 2GiB", "disk: 0MiB, ram: anon");
+    let drivers = SimWorld::new(Seed(3)).drivers();
+    let (_, journal, found) = up(&text, &drivers, directory.path()).await;
+    let world = World {
+        drivers,
+        layout: Layout::new(directory.path().to_owned()),
+        found,
+        seed: Seed(1),
+        run: "r1".into(),
+    };
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let choice = Choice::default();
+    let ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
+    let document = ended.unwrap();
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    assert_eq!(document.worlds[0].variants.len(), 2);
+}
+
+#[test]
+fn the_example_of_an_action_is_one() {
+    let file = root().join("src/scenario/action/compute_resume.rs");
+    assert_eq!(block("rust"), std::fs::read_to_string(file).unwrap());
+}
