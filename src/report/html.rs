@@ -147,10 +147,15 @@ fn variant(html: &mut String, world: &str, one: &VariantDocument, index: usize) 
 }
 
 fn steps(html: &mut String, variant: &str, steps: &[ScenarioStepDocument]) {
+    // The roles are those of the elements; a browser forgets them where the style lays rows out anew, on a phone.
+    let heads: String = ["Step", "Result", "At", "Took", "Seen"]
+        .iter()
+        .map(|head| format!("<th role=\"columnheader\" scope=\"col\">{head}</th>"))
+        .collect();
     let _ = writeln!(
         html,
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Steps of {variant}\">\n<table>\n<caption>Steps</caption>\n\
-         <thead><tr><th scope=\"col\">Step</th><th scope=\"col\">Result</th><th scope=\"col\">At</th><th scope=\"col\">Took</th><th scope=\"col\">Seen</th></tr></thead>\n<tbody>"
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Steps of {variant}\">\n<table role=\"table\">\n<caption>Steps</caption>\n\
+         <thead role=\"rowgroup\"><tr role=\"row\">{heads}</tr></thead>\n<tbody role=\"rowgroup\">"
     );
     for step in steps {
         let class = match step.result.as_str() {
@@ -160,7 +165,8 @@ fn steps(html: &mut String, variant: &str, steps: &[ScenarioStepDocument]) {
         };
         let _ = writeln!(
             html,
-            "<tr><th scope=\"row\">{}</th><td class=\"{class}\">{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td>{}</td></tr>",
+            "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}</th><td role=\"cell\" class=\"{class}\">{}</td>\
+             <td role=\"cell\" class=\"number\">{}</td><td role=\"cell\" class=\"number\">{}</td><td role=\"cell\">{}</td></tr>",
             escaped(&step.id),
             escaped(&step.result),
             seconds(step.at_ms),

@@ -52,7 +52,7 @@ pub(super) fn timeline(html: &mut String, variant: &VariantDocument, index: usiz
     let height = (acts.len() + fired.len()) as f64 * LINE + 30.0;
     let _ = writeln!(
         html,
-        "<h3>Timeline</h3>\n<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"t{index} d{index}\">\n\
+        "<h3>Timeline</h3>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"t{index}\">\n<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"t{index} d{index}\">\n\
          <title id=\"t{index}\">Timeline of {}</title>\n<desc id=\"d{index}\">{}</desc>",
         escaped(&variant.name),
         escaped(&described(variant))
@@ -89,7 +89,7 @@ pub(super) fn timeline(html: &mut String, variant: &VariantDocument, index: usiz
         top += LINE;
     }
     axis(html, top, end);
-    html.push_str("</svg>\n");
+    html.push_str("</svg>\n</div>\n");
 }
 
 fn band(html: &mut String, class: &str, from: f64, to: f64, top: f64) {
@@ -193,7 +193,7 @@ fn chart(
     let _ = writeln!(
         html,
         "<h3>Memory of {host}</h3>\n<p class=\"soft\">Line: memory available, of {} MiB. Dashed: memory pressure (PSI full, avg10), in percent. Upright: a kill by the kernel.</p>\n\
-         <svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-labelledby=\"mt{id} md{id}\">\n<title id=\"mt{id}\">Memory of {host}</title>\n<desc id=\"md{id}\">{description}</desc>",
+         <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"mt{id}\">\n<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-labelledby=\"mt{id} md{id}\">\n<title id=\"mt{id}\">Memory of {host}</title>\n<desc id=\"md{id}\">{description}</desc>",
         most >> 20,
         CHART + 30.0
     );
@@ -213,5 +213,5 @@ fn chart(
         );
     }
     axis(html, CHART + 6.0, end);
-    html.push_str("</svg>\n");
+    html.push_str("</svg>\n</div>\n");
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::World;
 use super::engine::{Engine, since};
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError};
 use crate::lab::Watch;
 use crate::report::ScenarioStepDocument;
-use crate::snapshot::{self, Clocks, Request, SelfTest, Set, SnapshotError};
+use crate::snapshot::{self, Clocks, Request, SelfTest, Set, SnapshotError, before_run as name};
 
 /// Services that were put back are healthy again within this.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -34,11 +34,6 @@ impl Policy {
         ("required", Self::Required),
         ("none", Self::None),
     ];
-}
-
-/// The name of a run's baseline.
-fn name(run: &str) -> String {
-    format!("run-{run}")
 }
 
 fn set<'s>(world: &'s World, journal: &'s Journal, watch: &'s dyn Watch) -> Set<'s> {
@@ -96,20 +91,16 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Takes a baseline once the gates that the topology has for `declared` hold; returns what was taken. It lasts as long
-    /// as what the run has done.
-    pub(super) async fn declared(
-        &self,
-        declared: &str,
-        within: Duration,
-    ) -> Result<String, String> {
+    /// Takes a baseline where the gates hold that the topology has for `declared`; returns what was taken, or nothing where
+    /// they do not hold so far. It lasts as long as what the run has done.
+    pub(super) async fn declared(&self, declared: &str) -> Result<Option<String>, String> {
         let world = self.world;
         let expected = world.layout.expected_baselines(world.found.record.uuid);
         let known: Vec<String> = expected.iter().map(|one| one.name.to_string()).collect();
-        let Some(gates) = expected
+        let found = expected
             .into_iter()
-            .find(|one| one.name.as_str() == declared)
-        else {
+            .find(|one| one.name.as_str() == declared);
+        let Some(found) = found else {
             let known = known.join(", ");
             return Err(format!(
                 "the topology has no baseline {declared}; it has: {known}"
@@ -119,34 +110,27 @@ impl Engine<'_> {
             name: format!("{}-{declared}", name(&world.run)),
             note: Some(format!("{declared}, in run {}", world.run)),
             run: Some(world.run.clone()),
-            gates: gates.gates.clone(),
+            gates: found.gates.clone(),
             ..Request::default()
         };
         let set = set(world, self.journal, self.watch);
-        let until = world.drivers.clock.elapsed() + within;
-        loop {
-            let tested = self.choice.self_test.as_ref();
-            match snapshot::create(set, &request, tested, &self.interrupt).await {
-                Ok(created) => {
-                    return Ok(format!(
-                        "{} hosts by {} in {} ms, which stood still for {} ms; {} held",
-                        created.manifest.hosts.len(),
-                        created.manifest.rung.as_str(),
-                        created.wall.as_millis(),
-                        created.set_pause.as_millis(),
-                        gates.gates.join(", ")
-                    ));
-                }
-                Err(SnapshotError::Gates { .. }) if world.drivers.clock.elapsed() < until => {
-                    self.rest().await;
-                }
-                Err(error) => return Err(error.to_string()),
-            }
+        let tested = self.choice.self_test.as_ref();
+        match snapshot::create(set, &request, tested, &self.interrupt).await {
+            Ok(created) => Ok(Some(format!(
+                "{} hosts by {} in {} ms, which stood still for {} ms; {} held",
+                created.manifest.hosts.len(),
+                created.manifest.rung.as_str(),
+                created.wall.as_millis(),
+                created.set_pause.as_millis(),
+                found.gates.join(", ")
+            ))),
+            Err(SnapshotError::Gates { .. }) => Ok(None),
+            Err(error) => Err(error.to_string()),
         }
     }
 
-    /// Removes what [`Self::declared`] has taken: the hosts that it is of are about to be others.
-    pub(super) async fn drop_declared(&self) {
+    /// Removes what [`Self::declared`] has taken: the hosts that it is of are about to be others. Returns what is left of it.
+    pub(super) async fn drop_declared(&self) -> Result<Vec<String>, JournalError> {
         let world = self.world;
         let set = set(world, self.journal, self.watch);
         let listed = snapshot::list(set.layout, world.found.record.uuid).unwrap_or_default();
@@ -163,6 +147,11 @@ impl Engine<'_> {
                 self.note(&format!("baseline {} is still there: {error}", one.name));
             }
         }
+        let unfinished = self.journal.unfinished(world.found.record.uuid)?;
+        let left = unfinished.into_iter();
+        Ok(left
+            .map(|one| format!("{} is not finished", one.verb))
+            .collect())
     }
 
     /// Whether the lab is what the run's baseline says.

@@ -266,8 +266,8 @@ impl Engine<'_> {
         }
         let undone_from = self.world.drivers.clock.elapsed();
         self.note("undoing");
-        self.drop_declared().await;
-        let mut left = self.put_back(&mut injection.steps, None, begun).await?;
+        let mut left = self.drop_declared().await?;
+        left.extend(self.put_back(&mut injection.steps, None, begun).await?);
         self.note("waiting for recovery");
         let recovered =
             recovery::well(self.world, Some(before), self.scenario.recover_within).await;
@@ -336,7 +336,11 @@ impl Engine<'_> {
     ) -> Result<Vec<String>, ScenarioError> {
         let world = self.world;
         let mut open = self.journal.open_acts(world.found.record.uuid)?;
-        open.retain(|act| act.run == world.run && only.is_none_or(|step| act.step == step));
+        let all = open.clone();
+        open.retain(|act| {
+            let chosen = only.is_none_or(|step| act.step == step && !undo::is_aside(act, &all));
+            act.run == world.run && chosen
+        });
         let mut left = Vec::new();
         for act in &open {
             let from = since(world, begun);

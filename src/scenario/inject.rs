@@ -104,10 +104,9 @@ impl Engine<'_> {
                 }
                 Work::Baseline(declared) => {
                     let from = since(self.world, begun);
-                    let ended = match self.declared(declared, step.within).await {
-                        Ok(taken) => Ended::done(taken),
-                        Err(why) => Ended::failed(why),
-                    };
+                    let ended = self
+                        .keep(step, declared, probes, &mut injection, begun)
+                        .await?;
                     injection.take(step, (ended, from, since(self.world, begun)));
                 }
                 Work::Pause(time) => {
@@ -237,6 +236,39 @@ impl Engine<'_> {
             if let Some(ended) = self.over(until) {
                 return Ok(ended.unwrap_or_else(|| {
                     Ended::failed(format!("{probe} did not fire within {:?}", step.within))
+                }));
+            }
+            self.rest().await;
+        }
+    }
+
+    /// Takes a baseline once its gates hold.
+    async fn keep(
+        &self,
+        step: &ResolvedStep,
+        declared: &str,
+        probes: &mut [Watched<'_>],
+        injection: &mut Injection,
+        begun: Duration,
+    ) -> Result<Ended, ScenarioError> {
+        let until = self.world.drivers.clock.elapsed() + step.within;
+        loop {
+            self.look(probes, &injection.seen, begun).await;
+            self.lift_due(injection, begun).await?;
+            if *self.interrupt.borrow() {
+                return Ok(Ended::failed("interrupted"));
+            }
+            match self.declared(declared).await {
+                Ok(Some(taken)) => return Ok(Ended::done(taken)),
+                Ok(None) => {}
+                Err(why) => return Ok(Ended::failed(why)),
+            }
+            if let Some(ended) = self.over(until) {
+                return Ok(ended.unwrap_or_else(|| {
+                    let within = step.within;
+                    Ended::failed(format!(
+                        "the gates of {declared} did not hold within {within:?}"
+                    ))
                 }));
             }
             self.rest().await;

@@ -56,6 +56,22 @@ pub(super) async fn undo_one(
     })
 }
 
+/// Whether an act inside a host is on disks that are aside: a later step has released the host, and what is undone now would
+/// be undone on the blank ones. It is undone after that step.
+pub(super) fn is_aside(act: &OpenAct, open: &[OpenAct]) -> bool {
+    let host = |act: &OpenAct| -> Option<String> {
+        let captured: serde_json::Value = serde_json::from_str(&act.undo).ok()?;
+        captured["host"].as_str().map(str::to_owned)
+    };
+    let later = |other: &&OpenAct| {
+        other.run == act.run
+            && other.sequence > act.sequence
+            && action::puts_disks_aside(&other.action)
+    };
+    let mut releases = open.iter().filter(later);
+    !act.outside && releases.any(|other| host(other).is_some() && host(other) == host(act))
+}
+
 /// Puts back what runs of the lab have left. Called with the lab's lock held, so whoever made a claim is dead.
 pub async fn recover(world: &World, journal: &Journal) -> Result<Vec<Recovered>, JournalError> {
     let open = journal.open_acts(world.found.record.uuid)?;
@@ -110,7 +126,11 @@ pub async fn lift_overdue(
     let over = now.checked_sub(grace).unwrap_or(now);
     let claimer = format!("stand-by {}", std::process::id());
     let mut recovered = Recovered::default();
-    for act in journal.overdue_acts(Some(world.found.record.uuid), over)? {
+    let lab = world.found.record.uuid;
+    let open = journal.open_acts(lab)?;
+    let mut overdue = journal.overdue_acts(Some(lab), over)?;
+    overdue.retain(|act| !is_aside(act, &open));
+    for act in overdue {
         recovered.run.clone_from(&act.run);
         match undo_one(world, journal, &act, &claimer).await? {
             Ok(done) => recovered.undone.push((act.step, done)),
@@ -118,4 +138,31 @@ pub async fn lift_overdue(
         }
     }
     Ok(recovered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_on_disks_that_are_aside_waits_for_them() {
+        let act = |sequence: i64, action: &str, host: &str, outside: bool| OpenAct {
+            run: "r".into(),
+            sequence,
+            step: format!("s{sequence}"),
+            action: action.into(),
+            undo: serde_json::json!({"host": host}).to_string(),
+            lift_at: None,
+            outside,
+        };
+        let open = [
+            act(4, "file-change", "b", false),
+            act(3, "host-release", "b", true),
+            act(2, "file-change", "a", false),
+            act(1, "file-change", "b", false),
+            act(0, "host-autostart", "b", true),
+        ];
+        let aside: Vec<bool> = open.iter().map(|act| is_aside(act, &open)).collect();
+        assert_eq!(aside, [false, false, false, true, false]);
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ActionError;
 use crate::guest::Guest;
-use crate::hypervisor::Power;
+use crate::hypervisor::{Power, Target};
 use crate::lab::{Drivers, Found, FoundHost, Layout};
 use crate::model::Mark;
 use crate::model::spec::{NetworkSpec, NicLink};
@@ -31,6 +31,11 @@ impl World {
         Ok(self.found.host(name)?)
     }
 
+    /// A host's domain, for the hypervisor.
+    pub fn target(&self, name: &str) -> Result<Target, ActionError> {
+        Ok(self.host(name)?.target(self.found.record.uuid))
+    }
+
     /// Opens the way into a host.
     pub fn guest(&self, name: &str) -> Result<Arc<dyn Guest>, ActionError> {
         let host = self.host(name)?;
@@ -42,7 +47,7 @@ impl World {
 
     /// Reads a host's state; fails at once where it does not run.
     pub async fn state(&self, name: &str) -> Result<GuestState, ActionError> {
-        let target = self.host(name)?.target(self.found.record.uuid);
+        let target = self.target(name)?;
         let power = self.drivers.hypervisor.power_state(target).await?;
         if power != Power::Running {
             return Err(ActionError::Target(format!("{name} is {power:?}")));

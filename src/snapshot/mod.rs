@@ -36,3 +36,8 @@ pub use rung::{Rung, best_rung};
 pub use self_test::{SelfTest, self_test};
 pub use set::Set;
 pub use verify::{check, verify};
+
+/// The name of the baseline that a run of a scenario takes before its first step.
+pub fn before_run(run: &str) -> String {
+    format!("run-{run}")
+}

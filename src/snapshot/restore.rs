@@ -141,7 +141,8 @@ pub async fn restore(
     let note = format!("superseded by restoring {name}");
     let since = &manifest.created_at;
     // A run's own baseline is older than all that the run did.
-    let run = manifest.run.as_deref();
+    let own = |run: &&str| manifest.name == super::before_run(run);
+    let run = manifest.run.as_deref().filter(own);
     set.journal.supersede_acts(set.lab(), since, run, &note)?;
     // Restores that were broken off have no more to do: the lab is at this baseline.
     for earlier in broken_off.iter().filter(|earlier| earlier.verb == RESTORE) {

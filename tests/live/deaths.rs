@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use twin::units::{Random, Seed};
 
-use crate::sabotage::{picture, same};
+use crate::sabotage::{mark_disks, picture, same};
 use crate::support::{TestLab, full, qemu_directory, text, wait_for};
 
 /// How many are tried.
@@ -54,6 +54,7 @@ fn a_run_killed_at_any_instant_is_put_back() {
     std::fs::write(&file, MIXTURE).unwrap();
     let arguments = ["scenario", &file.display().to_string()].map(str::to_owned);
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    mark_disks(&lab);
     let before = picture(&lab);
     let started = Instant::now();
     lab.done(&words);

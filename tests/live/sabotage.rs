@@ -373,18 +373,32 @@ fn scenario_of(action: &str, arguments: &str) -> scenario::Scenario {
 
 /// What an action could have left, inside the hosts and outside.
 pub(crate) fn picture(lab: &TestLab) -> String {
-    let look = "ip rule; ip route show; tc qdisc show | grep -v noqueue || :; nft list tables; ip netns list; \
+    // What is not run by its own clock: within half a minute it is as this machine's.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let look = format!(
+        "ip rule; ip route show table all; tc qdisc show | grep -v noqueue || :; nft list tables; ip netns list; \
         md5sum /etc/hosts; stat -c '%a %u:%g' /etc/hosts; cat /proc/sys/net/ipv4/ip_forward; ls /run; \
-        cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^load-' || :; [ -e /sys/class/net/eth0 ] && cat /sys/class/net/eth0/flags";
+        ls -A /var; cat /var/marker; echo $(( ($(date +%s) - {}) / 30 )); \
+        cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^load-' || :; [ -e /sys/class/net/eth0 ] && cat /sys/class/net/eth0/flags",
+        now.unwrap().as_secs()
+    );
     let mut picture = String::new();
     for host in ["a", "b"] {
-        picture.push_str(&lab.done(&["exec", host, "--", "sh", "-c", look]));
+        picture.push_str(&lab.done(&["exec", host, "--", "sh", "-c", &look]));
         let domain = format!("{}-{host}", lab.name);
         picture.push_str(&tool("virsh", &["dumpxml", "--inactive", &domain]));
         picture.push_str(&tool("virsh", &["domstate", &domain]));
         let info = tool("virsh", &["dominfo", &domain]);
-        picture.extend(info.lines().filter(|line| line.starts_with("Autostart")));
+        let kept = ["Autostart", "Used memory"];
+        let kept = |line: &&str| kept.iter().any(|word| line.starts_with(word));
+        picture.extend(info.lines().filter(kept));
+        let blocks = ["qemu-monitor-command", &domain, "--hmp", "info block"];
+        let blocks = tool("virsh", &blocks);
+        picture.extend(blocks.lines().filter(|line| line.contains("throttling")));
     }
+    let disks = "find \"$1\" -name 'disk*' | sort";
+    let folder = lab_folder(lab).display().to_string();
+    picture.push_str(&tool("sh", &["-c", disks, "sh", &folder]));
     let status = lab.json(&["status"]);
     for host in status["hosts"].as_array().unwrap() {
         picture.push_str(&format!("{} {}\n", host["services"], host["instances"]));
@@ -392,6 +406,17 @@ pub(crate) fn picture(lab: &TestLab) -> String {
     let tables = tool("nft", &["list", "tables"]);
     picture.extend(tables.lines().filter(|line| line.contains("twin_")));
     picture
+}
+
+fn lab_folder(lab: &TestLab) -> PathBuf {
+    let uuid = lab.json(&["status"])["uuid"].as_str().unwrap().to_owned();
+    lab.state.join("pool/labs").join(uuid)
+}
+
+/// Marks the hosts' disks, so that others in their place are seen.
+pub(crate) fn mark_disks(lab: &TestLab) {
+    let mark = "cat /proc/sys/kernel/random/uuid >/var/marker; sync";
+    lab.done(&["exec", "--all", "--", "sh", "-c", mark]);
 }
 
 /// Shows only the lines that differ.
@@ -450,6 +475,7 @@ fn every_action_takes_effect_and_is_put_back_and_never_passes_without() {
     let lab = TestLab::new();
     lab.done(&["up", "tiny", "--wait", "services"]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    mark_disks(&lab);
     let before = picture(&lab);
     let wanted = std::env::var("TWIN_ACTIONS").ok();
     for (index, (action, arguments)) in ACTIONS.iter().enumerate() {

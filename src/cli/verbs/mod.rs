@@ -347,6 +347,28 @@ pub(crate) fn refuse_unfinished(set: &Set<'_>) -> Result<(), Failure> {
     refuse(&baselines::unfinished(set.journal, set.found.record.uuid)?)
 }
 
+/// Refuses while disks of hosts are aside: what a baseline has in the disks would be in others soon, or is not in these.
+pub(crate) fn refuse_disks_aside(set: &Set<'_>) -> Result<(), Failure> {
+    let open = set.journal.open_acts(set.found.record.uuid)?;
+    let aside = open
+        .iter()
+        .filter(|act| crate::scenario::action::puts_disks_aside(&act.action))
+        .map(|act| {
+            format!(
+                "{} of run {} is not put back, and other disks are in the hosts",
+                act.step, act.run
+            )
+        });
+    let aside: Vec<String> = aside.collect();
+    if aside.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::dirty(
+        aside.join("\n"),
+        vec!["`twin recover` puts the disks back".into()],
+    ))
+}
+
 /// The same before a restore, which takes the place of one that was broken off.
 pub(crate) fn refuse_unfinished_but_restores(set: &Set<'_>) -> Result<(), Failure> {
     let unfinished = baselines::unfinished_but_restores(set.journal, set.found.record.uuid)?;

@@ -74,6 +74,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     }
     if flags.remove {
         super::refuse_unfinished(&set)?;
+        super::refuse_disks_aside(&set)?;
         let started = context.drivers().clock.elapsed();
         snapshot::remove(set, name).await?;
         context.ui.text(&format!("baseline {name} is gone\n"));
@@ -96,6 +97,7 @@ async fn create(
     flags: &Flags,
 ) -> Result<u8, Failure> {
     super::refuse_unfinished(set)?;
+    super::refuse_disks_aside(set)?;
     let expected = context.layout.expected_baselines(found.record.uuid);
     let gates = expected
         .into_iter()

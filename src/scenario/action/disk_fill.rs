@@ -22,6 +22,7 @@ const LITTLE_KIB: u64 = 1024;
 struct DiskFill {
     host: String,
     directory: String,
+    /// Full-size.
     leave: Mib,
 }
 
@@ -59,6 +60,13 @@ async fn free(world: &World, host: &str, directory: &str) -> Result<u64, ActionE
     free.ok_or_else(|| ActionError::Target(format!("df on {host} says {said:?}")))
 }
 
+impl DiskFill {
+    /// What is to be left at this lab's scale.
+    fn leave_kib(&self, world: &World) -> u64 {
+        world.found.record.scale.effective(self.leave).bytes() / 1024
+    }
+}
+
 #[async_trait]
 impl Action for DiskFill {
     fn name(&self) -> &'static str {
@@ -74,7 +82,7 @@ impl Action for DiskFill {
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let free = free(world, &self.host, &self.directory).await?;
-        if free <= self.leave.bytes() / 1024 {
+        if free <= self.leave_kib(world) {
             return Err(ActionError::Target(format!(
                 "{} of {} has {free} KiB only",
                 self.directory, self.host
@@ -96,7 +104,7 @@ impl Action for DiskFill {
     ) -> Result<(), ActionError> {
         let Captured { host, file } = serde_json::from_value(captured.clone())?;
         let free = free(world, &host, &self.directory).await?;
-        let bytes = (free * 1024).saturating_sub(self.leave.bytes()).to_string();
+        let bytes = (free.saturating_sub(self.leave_kib(world)) * 1024).to_string();
         inside::run(world, &host, &["fallocate", "-l", &bytes, &file])
             .await
             .map(drop)
@@ -109,7 +117,7 @@ impl Action for DiskFill {
     ) -> Result<Verified, ActionError> {
         let Captured { host, .. } = serde_json::from_value(captured.clone())?;
         let free = free(world, &host, &self.directory).await?;
-        let full = free <= self.leave.bytes() / 1024 + LITTLE_KIB;
+        let full = free <= self.leave_kib(world) + LITTLE_KIB;
         let seen = format!("df shows {free} KiB free in {} of {host}", self.directory);
         Ok(Verified::new(full, seen))
     }
@@ -120,7 +128,9 @@ pub(super) async fn undo(
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
     let Captured { host, file } = serde_json::from_value(captured)?;
-    inside::run(world, &host, &["rm", "-f", &file]).await?;
+    // On the disk too: what is undone next may take the host's power away.
+    let script = "rm -f \"$1\"; sync \"$(dirname \"$1\")\"";
+    inside::run(world, &host, &["sh", "-ec", script, "sh", &file]).await?;
     let (code, _, _) = inside::attempt(world, &host, &["test", "-e", &file]).await?;
     if code == 0 {
         return Err(ActionError::Target(format!("{file} is still on {host}")));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Verified, host_of};
 use crate::diagnostics::{Node, Reader};
-use crate::hypervisor::{Power, Target, Throttle};
+use crate::hypervisor::Throttle;
 use crate::scenario::{ActionError, World};
 use crate::units::Mib;
 
@@ -49,10 +49,6 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
     }))
 }
 
-fn target(world: &World, host: &str) -> Result<Target, ActionError> {
-    Ok(world.host(host)?.target(world.found.record.uuid))
-}
-
 fn words(throttle: Throttle) -> String {
     let limit = |limit: u64, unit: &str| {
         if limit == 0 {
@@ -83,7 +79,7 @@ impl Action for DiskThrottle {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        let target = target(world, &self.host)?;
+        let target = world.target(&self.host)?;
         Ok(serde_json::to_value(Captured {
             host: self.host.clone(),
             throttle: world.drivers.hypervisor.throttle(target).await?,
@@ -96,13 +92,13 @@ impl Action for DiskThrottle {
         _: &serde_json::Value,
         _: Duration,
     ) -> Result<(), ActionError> {
-        let target = target(world, &self.host)?;
+        let target = world.target(&self.host)?;
         let hypervisor = &world.drivers.hypervisor;
         Ok(hypervisor.set_throttle(target, self.throttle).await?)
     }
 
     async fn verify(&self, world: &World, _: &serde_json::Value) -> Result<Verified, ActionError> {
-        let target = target(world, &self.host)?;
+        let target = world.target(&self.host)?;
         let now = world.drivers.hypervisor.throttle(target).await?;
         let seen = format!("QEMU lets {}'s disks do {}", self.host, words(now));
         Ok(Verified::new(now == self.throttle, seen))
@@ -115,9 +111,8 @@ pub(super) async fn undo(
 ) -> Result<String, ActionError> {
     let Captured { host, throttle } = serde_json::from_value(captured)?;
     let hypervisor = &world.drivers.hypervisor;
-    let target = target(world, &host)?;
-    let state = hypervisor.power_state(target).await?;
-    if state != Power::Running && state != Power::Paused {
+    let target = world.target(&host)?;
+    if !hypervisor.anatomy(target).await?.process {
         return Ok(format!(
             "{host} does not run, and has no limits when it does"
         ));

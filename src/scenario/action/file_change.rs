@@ -150,7 +150,9 @@ pub(super) async fn undo(
     match &was {
         Some(was) => write(world, &host, &path, &was.content, Some(&was.owner)).await?,
         None => {
-            let script = "rm -f \"$1\" \"$1.twin-new\"; sync \"$(dirname \"$1\")\"";
+            // Where there is no such directory there is nothing to see to.
+            let script = "d=$(dirname \"$1\"); [ -d \"$d\" ] || exit 0; \
+                rm -f \"$1\" \"$1.twin-new\"; sync \"$d\"";
             inside::run(world, &host, &["sh", "-ec", script, "sh", &path]).await?;
         }
     }

@@ -42,12 +42,12 @@ const fn word(autostart: bool) -> &'static str {
 }
 
 async fn read(world: &World, host: &str) -> Result<bool, ActionError> {
-    let target = world.host(host)?.target(world.found.record.uuid);
+    let target = world.target(host)?;
     Ok(world.drivers.hypervisor.autostart(target).await?)
 }
 
 async fn set(world: &World, host: &str, autostart: bool) -> Result<(), ActionError> {
-    let target = world.host(host)?.target(world.found.record.uuid);
+    let target = world.target(host)?;
     let hypervisor = &world.drivers.hypervisor;
     Ok(hypervisor.set_autostart(target, autostart).await?)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ran::Ran;
 use super::{Action, Verified, host_of};
 use crate::diagnostics::{Node, Reader};
-use crate::hypervisor::{Power, PowerAction, Target};
+use crate::hypervisor::{Power, PowerAction};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-power";
@@ -83,21 +83,17 @@ impl Captured {
     }
 }
 
-fn target(world: &World, host: &str) -> Result<Target, ActionError> {
-    Ok(world.host(host)?.target(world.found.record.uuid))
-}
-
 pub(super) async fn power(
     world: &World,
     host: &str,
     action: PowerAction,
 ) -> Result<(), ActionError> {
-    let target = target(world, host)?;
+    let target = world.target(host)?;
     Ok(world.drivers.hypervisor.power(target, action).await?)
 }
 
 pub(super) async fn power_state(world: &World, host: &str) -> Result<Power, ActionError> {
-    let target = target(world, host)?;
+    let target = world.target(host)?;
     Ok(world.drivers.hypervisor.power_state(target).await?)
 }
 

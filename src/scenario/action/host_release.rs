@@ -1,6 +1,7 @@
 //! `host-release`: gives a host back as MAAS does on release (D-018): off, with blank disks. Its own disks are put aside, and
 //! are its disks again when that is put back.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ struct Disk {
     path: PathBuf,
     /// Where it is kept meanwhile.
     aside: PathBuf,
+    /// Its inode: by that it is known again.
+    inode: u64,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
@@ -44,6 +47,17 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
     let host = host_of(&mut fields, reader);
     fields.finish(reader);
     Some(Box::new(HostRelease { host: host? }))
+}
+
+/// Whether a host has no process, which would have its disks open.
+async fn stopped(world: &World, host: &str) -> Result<bool, ActionError> {
+    let hypervisor = &world.drivers.hypervisor;
+    Ok(!hypervisor.anatomy(world.target(host)?).await?.process)
+}
+
+fn inode(path: &Path) -> Result<u64, ActionError> {
+    let found = std::fs::metadata(path).map_err(|error| failed("reading", path, &error))?;
+    Ok(found.ino())
 }
 
 fn failed(what: &str, path: &Path, error: &std::io::Error) -> ActionError {
@@ -69,19 +83,24 @@ impl Action for HostRelease {
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let disks = world.host(&self.host)?.spec.disks.iter();
+        let before = host_power::Captured::of(world, &self.host).await?;
+        if before.power == Power::Paused {
+            // Its memory would be lost with its disks, and it could not be paused again as it was.
+            let why = format!("{} is paused", self.host);
+            return Err(ActionError::Target(why));
+        }
+        let disks = world.host(&self.host)?.spec.disks.iter().map(|disk| {
+            let mut aside = disk.path.clone().into_os_string();
+            aside.push(format!(".released-{}", &id[..12]));
+            Ok(Disk {
+                path: disk.path.clone(),
+                aside: aside.into(),
+                inode: inode(&disk.path)?,
+            })
+        });
         let captured = Captured {
-            before: host_power::Captured::of(world, &self.host).await?,
-            disks: disks
-                .map(|disk| {
-                    let mut aside = disk.path.clone().into_os_string();
-                    aside.push(format!(".released-{}", &id[..12]));
-                    Disk {
-                        path: disk.path.clone(),
-                        aside: aside.into(),
-                    }
-                })
-                .collect(),
+            disks: disks.collect::<Result<_, ActionError>>()?,
+            before,
         };
         Ok(serde_json::to_value(captured)?)
     }
@@ -94,9 +113,8 @@ impl Action for HostRelease {
     ) -> Result<(), ActionError> {
         let captured: Captured = serde_json::from_value(captured.clone())?;
         host_power::power(world, &self.host, PowerAction::Destroy).await?;
-        let now = host_power::power_state(world, &self.host).await?;
-        if now != Power::ShutOff {
-            let why = format!("{} is {now:?}; its disks were left alone", self.host);
+        if !stopped(world, &self.host).await? {
+            let why = format!("{} still runs; its disks were left alone", self.host);
             return Err(ActionError::Target(why));
         }
         let specs = &world.host(&self.host)?.spec.disks;
@@ -117,7 +135,7 @@ impl Action for HostRelease {
     ) -> Result<Verified, ActionError> {
         let captured: Captured = serde_json::from_value(captured.clone())?;
         let now = host_power::power_state(world, &self.host).await?;
-        let mut blank = now == Power::ShutOff;
+        let mut blank = stopped(world, &self.host).await?;
         let mut seen = format!("libvirt says that {} is {now:?}", self.host);
         for disk in &captured.disks {
             let bytes =
@@ -150,6 +168,12 @@ pub(super) async fn undo(
     for disk in &aside {
         std::fs::rename(&disk.aside, &disk.path)
             .map_err(|error| failed("putting back", &disk.path, &error))?;
+    }
+    for disk in &captured.disks {
+        if inode(&disk.path)? != disk.inode {
+            let why = format!("{} is another disk than before", disk.path.display());
+            return Err(ActionError::Target(why));
+        }
     }
     let power = host_power::again(world, &captured.before).await?;
     Ok(format!("{host} has its own disks; {power}"))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Verified, host_of};
 use crate::diagnostics::{Node, Reader};
-use crate::hypervisor::{Power, Target};
+use crate::hypervisor::Power;
 use crate::scenario::{ActionError, World};
 use crate::units::Mib;
 
@@ -48,14 +48,10 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
     }))
 }
 
-fn target(world: &World, host: &str) -> Result<Target, ActionError> {
-    Ok(world.host(host)?.target(world.found.record.uuid))
-}
-
 /// Sets the balloon and waits until the guest has followed, or the time is over; returns where it stands.
 async fn set(world: &World, host: &str, memory: Mib, within: Duration) -> Result<Mib, ActionError> {
     let (hypervisor, clock) = (&world.drivers.hypervisor, &world.drivers.clock);
-    let target = target(world, host)?;
+    let target = world.target(host)?;
     hypervisor.set_balloon(target, memory).await?;
     let until = clock.elapsed() + within;
     loop {
@@ -88,9 +84,9 @@ impl Action for MemoryBalloon {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        let target = target(world, &self.host)?;
+        let target = world.target(&self.host)?;
         let now = world.drivers.hypervisor.balloon(target).await?;
-        if self.wanted(world) >= now {
+        if self.wanted(world).0 + NEAR.0 >= now.0 {
             return Err(ActionError::Target(format!(
                 "{} has {now} only, at this lab's scale",
                 self.host
@@ -113,7 +109,7 @@ impl Action for MemoryBalloon {
     }
 
     async fn verify(&self, world: &World, _: &serde_json::Value) -> Result<Verified, ActionError> {
-        let target = target(world, &self.host)?;
+        let target = world.target(&self.host)?;
         let now = world.drivers.hypervisor.balloon(target).await?;
         let effective = now.0 <= self.wanted(world).0 + NEAR.0;
         let seen = format!(
@@ -129,15 +125,16 @@ pub(super) async fn undo(
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
     let Captured { host, memory_mib } = serde_json::from_value(captured)?;
-    let state = world
-        .drivers
-        .hypervisor
-        .power_state(target(world, &host)?)
-        .await?;
-    if state != Power::Running {
+    let (hypervisor, target) = (&world.drivers.hypervisor, world.target(&host)?);
+    let anatomy = hypervisor.anatomy(target).await?;
+    if !anatomy.process {
         return Ok(format!(
             "{host} does not run, and has all of its memory when it does"
         ));
+    }
+    if anatomy.power != Power::Running {
+        hypervisor.set_balloon(target, Mib(memory_mib)).await?;
+        return Ok(format!("{host} has its memory back once it goes on"));
     }
     let now = set(world, &host, Mib(memory_mib), GIVEN_BACK).await?;
     if now.0 + NEAR.0 < memory_mib {

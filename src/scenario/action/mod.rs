@@ -208,6 +208,11 @@ const ALL: &[(&str, ParseFn, UndoFn)] = &[
     }),
 ];
 
+/// Whether an action puts a host's disks aside, and others in their place.
+pub fn puts_disks_aside(action: &str) -> bool {
+    action == host_release::NAME
+}
+
 /// The names of all actions, sorted.
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<&'static str> = ALL.iter().map(|(name, _, _)| *name).collect();
