@@ -376,7 +376,7 @@ pub(crate) fn picture(lab: &TestLab) -> String {
     // What is not run by its own clock: within half a minute it is as this machine's.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let look = format!(
-        "ip rule; ip route show table all; tc qdisc show | grep -v noqueue || :; nft list tables; ip netns list; \
+        "ip rule; ip -4 route show table all; tc qdisc show | grep -v noqueue || :; nft list tables; ip netns list; \
         md5sum /etc/hosts; stat -c '%a %u:%g' /etc/hosts; cat /proc/sys/net/ipv4/ip_forward; ls /run; \
         ls -A /var; cat /var/marker; echo $(( ($(date +%s) - {}) / 30 )); \
         cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^load-' || :; [ -e /sys/class/net/eth0 ] && cat /sys/class/net/eth0/flags",
