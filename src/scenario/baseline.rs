@@ -95,22 +95,12 @@ impl Engine<'_> {
     /// they do not hold so far. It lasts as long as what the run has done.
     pub(super) async fn declared(&self, declared: &str) -> Result<Option<String>, String> {
         let world = self.world;
-        let expected = world.layout.expected_baselines(world.found.record.uuid);
-        let known: Vec<String> = expected.iter().map(|one| one.name.to_string()).collect();
-        let found = expected
-            .into_iter()
-            .find(|one| one.name.as_str() == declared);
-        let Some(found) = found else {
-            let known = known.join(", ");
-            return Err(format!(
-                "the topology has no baseline {declared}; it has: {known}"
-            ));
-        };
+        let gates = world.gates(declared).map_err(|error| error.to_string())?;
         let request = Request {
             name: format!("{}-{declared}", name(&world.run)),
             note: Some(format!("{declared}, in run {}", world.run)),
             run: Some(world.run.clone()),
-            gates: found.gates.clone(),
+            gates: gates.clone(),
             ..Request::default()
         };
         let set = set(world, self.journal, self.watch);
@@ -122,7 +112,7 @@ impl Engine<'_> {
                 created.manifest.rung.as_str(),
                 created.wall.as_millis(),
                 created.set_pause.as_millis(),
-                found.gates.join(", ")
+                gates.join(", ")
             ))),
             Err(SnapshotError::Gates { .. }) => Ok(None),
             Err(error) => Err(error.to_string()),

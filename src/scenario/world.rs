@@ -36,6 +36,25 @@ impl World {
         Ok(self.host(name)?.target(self.found.record.uuid))
     }
 
+    /// The gates that the topology has for a baseline.
+    pub fn gates(&self, baseline: &str) -> Result<Vec<String>, ActionError> {
+        let expected = self.layout.expected_baselines(self.found.record.uuid);
+        let known: Vec<String> = expected.iter().map(|one| one.name.to_string()).collect();
+        let found = expected
+            .into_iter()
+            .find(|one| one.name.as_str() == baseline);
+        found.map(|found| found.gates).ok_or_else(|| {
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            ActionError::Target(format!(
+                "the topology has no baseline {baseline}; it has: {known}"
+            ))
+        })
+    }
+
     /// Opens the way into a host.
     pub fn guest(&self, name: &str) -> Result<Arc<dyn Guest>, ActionError> {
         let host = self.host(name)?;

@@ -287,6 +287,12 @@ async fn dry_run(
                 step.describe(),
                 step.within
             ));
+            if let scenario::Work::Baseline(declared) = &step.work
+                && let Err(error) = world.gates(declared)
+            {
+                let refused = format!("would be refused: {error}");
+                context.ui.text(&format!("  {:<12}   {refused}\n", ""));
+            }
             for (id, action) in step.actions() {
                 // Reading what the undo needs changes nothing, and tells whether the target is there.
                 let undo = match action.capture(world).await {
