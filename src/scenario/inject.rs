@@ -95,23 +95,9 @@ impl Engine<'_> {
                             .map(|left| format!("step {}: {left}", step.id)),
                     );
                 }
-                Work::Wait(probe) => {
+                Work::Wait(_) | Work::Baseline(_) | Work::Pause(_) => {
                     let from = since(self.world, begun);
-                    let ended = self
-                        .wait(step, probe, probes, &mut injection, begun)
-                        .await?;
-                    injection.take(step, (ended, from, since(self.world, begun)));
-                }
-                Work::Baseline(declared) => {
-                    let from = since(self.world, begun);
-                    let ended = self
-                        .keep(step, declared, probes, &mut injection, begun)
-                        .await?;
-                    injection.take(step, (ended, from, since(self.world, begun)));
-                }
-                Work::Pause(time) => {
-                    let from = since(self.world, begun);
-                    let ended = self.pause(*time, probes, &mut injection, begun).await?;
+                    let ended = self.wait(step, probes, &mut injection, begun).await?;
                     injection.take(step, (ended, from, since(self.world, begun)));
                 }
             }
@@ -214,96 +200,56 @@ impl Engine<'_> {
         })
     }
 
-    /// Waits until a probe has fired.
+    /// Looks again and again, until what the step is for has come or its time is over.
     async fn wait(
         &self,
         step: &ResolvedStep,
-        probe: &str,
         probes: &mut [Watched<'_>],
         injection: &mut Injection,
         begun: Duration,
     ) -> Result<Ended, ScenarioError> {
-        let until = self.world.drivers.clock.elapsed() + step.within;
-        loop {
-            self.look(probes, &injection.seen, begun).await;
-            self.lift_due(injection, begun).await?;
-            if let Some(fired) = probes.iter().find(|one| one.id == probe && one.has_fired()) {
-                return Ok(Ended::done(format!(
-                    "{probe} fired after {} ms",
-                    fired.fired_ms
-                )));
-            }
-            if let Some(ended) = self.over(until) {
-                return Ok(ended.unwrap_or_else(|| {
-                    Ended::failed(format!("{probe} did not fire within {:?}", step.within))
-                }));
-            }
-            self.rest().await;
-        }
-    }
-
-    /// Takes a baseline once its gates hold.
-    async fn keep(
-        &self,
-        step: &ResolvedStep,
-        declared: &str,
-        probes: &mut [Watched<'_>],
-        injection: &mut Injection,
-        begun: Duration,
-    ) -> Result<Ended, ScenarioError> {
-        let until = self.world.drivers.clock.elapsed() + step.within;
+        let lasts = match &step.work {
+            Work::Pause(time) => *time,
+            _ => step.within,
+        };
+        let until = self.world.drivers.clock.elapsed() + lasts;
         loop {
             self.look(probes, &injection.seen, begun).await;
             self.lift_due(injection, begun).await?;
             if *self.interrupt.borrow() {
                 return Ok(Ended::failed("interrupted"));
             }
-            match self.declared(declared).await {
-                Ok(Some(taken)) => return Ok(Ended::done(taken)),
-                Ok(None) => {}
-                Err(why) => return Ok(Ended::failed(why)),
+            if let Some(ended) = self.come(&step.work, probes).await {
+                return Ok(ended);
             }
-            if let Some(ended) = self.over(until) {
-                return Ok(ended.unwrap_or_else(|| {
-                    let within = step.within;
-                    Ended::failed(format!(
-                        "the gates of {declared} did not hold within {within:?}"
-                    ))
-                }));
-            }
-            self.rest().await;
-        }
-    }
-
-    /// Lets time pass, with the probes watched.
-    async fn pause(
-        &self,
-        time: Duration,
-        probes: &mut [Watched<'_>],
-        injection: &mut Injection,
-        begun: Duration,
-    ) -> Result<Ended, ScenarioError> {
-        let until = self.world.drivers.clock.elapsed() + time;
-        loop {
-            self.look(probes, &injection.seen, begun).await;
-            self.lift_due(injection, begun).await?;
-            if let Some(ended) = self.over(until) {
-                return Ok(ended.unwrap_or_else(|| Ended::done(format!("{time:?} passed"))));
+            if self.world.drivers.clock.elapsed() >= until {
+                return Ok(match &step.work {
+                    Work::Pause(time) => Ended::done(format!("{time:?} passed")),
+                    Work::Wait(probe) => {
+                        Ended::failed(format!("{probe} did not fire within {lasts:?}"))
+                    }
+                    _ => Ended::failed(format!("its gates did not hold within {lasts:?}")),
+                });
             }
             self.rest().await;
         }
     }
 
-    /// Whether waiting is over: with nothing where the time is, and with how it ended where the user asked for it.
-    #[expect(
-        clippy::option_option,
-        reason = "not over, over by itself, and over by the user are three things"
-    )]
-    fn over(&self, until: Duration) -> Option<Option<Ended>> {
-        if *self.interrupt.borrow() {
-            return Some(Some(Ended::failed("interrupted")));
+    /// How a step ends that waits for something, where that has come.
+    async fn come(&self, work: &Work, probes: &[Watched<'_>]) -> Option<Ended> {
+        match work {
+            Work::Wait(probe) => {
+                let mut fired = probes.iter().filter(|one| one.has_fired());
+                let fired = fired.find(|one| one.id == *probe)?;
+                let ms = fired.fired_ms;
+                Some(Ended::done(format!("{probe} fired after {ms} ms")))
+            }
+            Work::Baseline(declared) => match self.declared(declared).await {
+                Ok(taken) => taken.map(Ended::done),
+                Err(why) => Some(Ended::failed(why)),
+            },
+            _ => None,
         }
-        (self.world.drivers.clock.elapsed() >= until).then_some(None)
     }
 
     /// Sleeps until the next look; wakes when the user interrupts.
