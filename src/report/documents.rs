@@ -299,6 +299,9 @@ pub enum Outcome {
 pub struct VariantDocument {
     /// Its name.
     pub name: String,
+    /// The hosts that its steps act on: name, domain and UUID.
+    #[serde(default)]
+    pub targets: Vec<TargetDocument>,
     /// How it went.
     pub outcome: Outcome,
     /// Why, where it did not go as expected.
@@ -318,6 +321,17 @@ pub struct VariantDocument {
     pub samples: Vec<SampleDocument>,
     /// How long it took.
     pub took_ms: u64,
+}
+
+/// A host that is acted on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TargetDocument {
+    /// Its name.
+    pub host: String,
+    /// Its domain.
+    pub domain: String,
+    /// The domain's UUID.
+    pub uuid: String,
 }
 
 /// A host's memory at one time.
@@ -344,13 +358,34 @@ pub struct ProbeDocument {
     pub id: String,
     /// What was expected of it, where something was.
     pub expected: Option<String>,
-    /// `fired`, `quiet`, or `unknown` where it could not look.
+    /// `fired`, `quiet`, or `unknown` where it could not look; `held` or `missed` where it is to hold always.
     pub result: String,
     /// When it fired, since the variant's first look.
     #[serde(default)]
     pub fired_ms: Option<u64>,
+    /// How often one that looks all the time looked.
+    #[serde(default)]
+    pub looks: u64,
+    /// How many of those looks missed.
+    #[serde(default)]
+    pub missed: u64,
+    /// The most of them in a row.
+    #[serde(default)]
+    pub missed_in_row: u64,
+    /// When what one that looks all the time saw changed.
+    #[serde(default)]
+    pub changes: Vec<LookDocument>,
     /// What it saw, with its source.
     pub evidence: Vec<EvidenceDocument>,
+}
+
+/// What a probe that looks all the time saw from then on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LookDocument {
+    /// When, since the variant's first look.
+    pub at_ms: u64,
+    /// `held`, `missed`, or `unknown` where it could not look.
+    pub state: String,
 }
 
 /// A piece of evidence.

@@ -6,6 +6,7 @@ use super::documents::{
     Outcome, ProbeDocument, ScenarioDocument, ScenarioStepDocument, VariantDocument, Verdict,
 };
 use super::html_chart::{memory, timeline};
+use super::scenario_text::looks;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -136,6 +137,15 @@ fn variant(html: &mut String, world: &str, one: &VariantDocument, index: usize) 
     for why in &one.why {
         let _ = writeln!(html, "<p class=\"{class}\">{}</p>", escaped(why));
     }
+    for target in &one.targets {
+        let _ = writeln!(
+            html,
+            "<p class=\"soft\">Acts on {}: domain {}, {}.</p>",
+            escaped(&target.host),
+            escaped(&target.domain),
+            escaped(&target.uuid)
+        );
+    }
     timeline(html, one, index);
     memory(html, one, index);
     steps(html, &name, &one.steps);
@@ -180,7 +190,7 @@ fn steps(html: &mut String, variant: &str, steps: &[ScenarioStepDocument]) {
 fn probe(html: &mut String, found: &ProbeDocument) {
     let right = match (found.expected.as_deref(), found.result.as_str()) {
         (None, _) => "soft",
-        (Some("fires"), "fired") | (Some("never"), "quiet") => "good",
+        (Some("fires"), "fired") | (Some("never"), "quiet") | (Some("always"), "held") => "good",
         (_, "unknown") => "open",
         _ => "bad",
     };
@@ -193,10 +203,11 @@ fn probe(html: &mut String, found: &ProbeDocument) {
         .map_or_else(String::new, |at| format!(" at {}", seconds(at)));
     let _ = writeln!(
         html,
-        "<p><strong>{}</strong>: <span class=\"{right}\">{}{at}</span><span class=\"soft\">{}</span></p>",
+        "<p><strong>{}</strong>: <span class=\"{right}\">{}{at}</span><span class=\"soft\">{}{}</span></p>",
         escaped(&found.id),
         escaped(&found.result),
-        escaped(&expected)
+        escaped(&expected),
+        escaped(&looks(found))
     );
     for evidence in &found.evidence {
         let _ = writeln!(

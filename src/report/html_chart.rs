@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::documents::{SampleDocument, VariantDocument};
+use super::documents::{LookDocument, ProbeDocument, SampleDocument, VariantDocument};
 use super::html::{escaped, seconds};
 
 /// The width of a picture, and of the names at its left, in its own units.
@@ -29,7 +29,10 @@ fn end_of(variant: &VariantDocument) -> u64 {
     let steps = variant.steps.iter().map(|step| step.at_ms + step.took_ms);
     let probes = variant.probes.iter().filter_map(|probe| probe.fired_ms);
     let samples = variant.samples.iter().map(|sample| sample.at_ms);
-    steps.chain(probes).chain(samples).max().unwrap_or(0).max(1)
+    let changes = variant.probes.iter().flat_map(|probe| &probe.changes);
+    let changes = changes.map(|change| change.at_ms);
+    let times = steps.chain(probes).chain(samples).chain(changes);
+    times.max().unwrap_or(0).max(1)
 }
 
 /// Draws what was done when: a band from each act to its undo, and a mark where a probe fired.
@@ -42,14 +45,17 @@ pub(super) fn timeline(html: &mut String, variant: &VariantDocument, index: usiz
     let fired: Vec<_> = variant
         .probes
         .iter()
+        .filter(|probe| probe.looks == 0)
         .filter_map(|probe| Some((probe, probe.fired_ms?)))
         .collect();
+    let watched = variant.probes.iter().filter(|probe| probe.looks > 0);
+    let watched: Vec<_> = watched.collect();
     if acts.is_empty() {
         return;
     }
     let end = end_of(variant);
     #[expect(clippy::cast_precision_loss, reason = "some dozens of lines")]
-    let height = (acts.len() + fired.len()) as f64 * LINE + 30.0;
+    let height = (acts.len() + fired.len() + watched.len()) as f64 * LINE + 30.0;
     let _ = writeln!(
         html,
         "<h3>Timeline</h3>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"t{index}\">\n<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"t{index} d{index}\">\n\
@@ -88,8 +94,31 @@ pub(super) fn timeline(html: &mut String, variant: &VariantDocument, index: usiz
         );
         top += LINE;
     }
+    for probe in watched {
+        looked(html, probe, top, end);
+        top += LINE;
+    }
     axis(html, top, end);
     html.push_str("</svg>\n</div>\n");
+}
+
+/// A band for each time in which a probe that looks all the time saw the same.
+fn looked(html: &mut String, probe: &ProbeDocument, top: f64, end: u64) {
+    let _ = writeln!(
+        html,
+        "<text x=\"0\" y=\"{}\">{}</text>",
+        top + 14.0,
+        escaped(&probe.id)
+    );
+    let ends = probe.changes.iter().skip(1).map(|change| change.at_ms);
+    for (change, until) in probe.changes.iter().zip(ends.chain([end])) {
+        let class = match change.state.as_str() {
+            "held" => "undo",
+            "missed" => "fault",
+            _ => "step",
+        };
+        band(html, class, at(change.at_ms, end), at(until, end), top);
+    }
 }
 
 fn band(html: &mut String, class: &str, from: f64, to: f64, top: f64) {
@@ -123,7 +152,19 @@ fn described(variant: &VariantDocument) -> String {
         let at = seconds(probe.fired_ms?);
         Some(format!("{} fired at {at}", probe.id))
     });
-    steps.chain(probes).collect::<Vec<_>>().join("; ")
+    let changes = variant.probes.iter().flat_map(|probe| {
+        let told = |change: &LookDocument| {
+            format!(
+                "{} {} from {}",
+                probe.id,
+                change.state,
+                seconds(change.at_ms)
+            )
+        };
+        probe.changes.iter().map(told)
+    });
+    let all = steps.chain(probes).chain(changes);
+    all.collect::<Vec<_>>().join("; ")
 }
 
 /// Draws each watched host's available memory and memory pressure, with the kernel's kills.

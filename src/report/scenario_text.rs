@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::documents::{Outcome, ScenarioDocument, VariantDocument};
+use super::documents::{Outcome, ProbeDocument, ScenarioDocument, VariantDocument};
 
 /// Seconds with one digit.
 fn seconds(milliseconds: u64) -> String {
@@ -45,6 +45,25 @@ pub fn scenario_text(document: &ScenarioDocument) -> String {
     text
 }
 
+/// How often a probe looked that looks all the time, and what it saw when.
+pub(super) fn looks(probe: &ProbeDocument) -> String {
+    if probe.looks == 0 {
+        return String::new();
+    }
+    let changes: Vec<String> = probe
+        .changes
+        .iter()
+        .map(|change| format!("{} from {}", change.state, seconds(change.at_ms)))
+        .collect();
+    format!(
+        ", {} of {} looks missed, {} in a row at most ({})",
+        probe.missed,
+        probe.looks,
+        probe.missed_in_row,
+        changes.join(", ")
+    )
+}
+
 fn variant_text(text: &mut String, world: &str, variant: &VariantDocument) {
     let outcome = match variant.outcome {
         Outcome::AsExpected => "as expected",
@@ -59,6 +78,13 @@ fn variant_text(text: &mut String, world: &str, variant: &VariantDocument) {
     );
     for why in &variant.why {
         let _ = writeln!(text, "  why: {why}");
+    }
+    for target in &variant.targets {
+        let _ = writeln!(
+            text,
+            "  acts on {}: domain {}, {}",
+            target.host, target.domain, target.uuid
+        );
     }
     for step in &variant.steps {
         let _ = writeln!(
@@ -75,7 +101,13 @@ fn variant_text(text: &mut String, world: &str, variant: &VariantDocument) {
             .expected
             .as_ref()
             .map_or_else(String::new, |expected| format!(" (expected: {expected})"));
-        let _ = writeln!(text, "  probe {}: {}{expected}", probe.id, probe.result);
+        let _ = writeln!(
+            text,
+            "  probe {}: {}{}{expected}",
+            probe.id,
+            probe.result,
+            looks(probe)
+        );
         for evidence in &probe.evidence {
             let _ = writeln!(text, "    {}\n      {}", evidence.source, evidence.text);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::continuous::Continuous;
 use super::file::{Resolved, Scenario};
 use super::sampling::Samples;
 use super::watching::judge;
@@ -12,7 +13,8 @@ use super::{ScenarioError, World, recovery, undo};
 use crate::journal::Journal;
 use crate::lab::{Event, LabError, Standing, Watch};
 use crate::report::{
-    Outcome, ScenarioDocument, ScenarioStepDocument, VariantDocument, Verdict, WorldDocument,
+    Outcome, ScenarioDocument, ScenarioStepDocument, TargetDocument, VariantDocument, Verdict,
+    WorldDocument,
 };
 use crate::snapshot::SelfTest;
 
@@ -38,6 +40,8 @@ pub(super) struct Engine<'e> {
     pub(super) journal: &'e Journal,
     pub(super) watch: &'e dyn Watch,
     pub(super) interrupt: watch::Receiver<bool>,
+    /// Why the variant is stopped, once a stop condition holds.
+    stop: watch::Sender<Option<String>>,
 }
 
 /// Runs a scenario's variants one after the other and puts everything back after each. Turning `interrupt` true ends the
@@ -86,11 +90,18 @@ pub async fn run(
         journal,
         watch,
         interrupt,
+        stop: watch::Sender::new(None),
     };
     let (mut variants, mut left, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     let mut reference = None;
     for variant in &resolved {
         watch.tell(Event::Note(&format!("variant {}", variant.name)));
+        for target in targets(world, variant)? {
+            let TargetDocument { host, domain, uuid } = target;
+            watch.tell(Event::Note(&format!(
+                "  acts on {host}: domain {domain}, {uuid}"
+            )));
+        }
         let (document, unrecovered) = engine.variant(variant, &mut reference).await?;
         variants.push(document);
         if choice.keep {
@@ -130,6 +141,22 @@ pub async fn run(
     )?;
     standing.release();
     Ok(document)
+}
+
+/// The hosts that a variant acts on, as they were found when the run began.
+pub(super) fn targets(
+    world: &World,
+    variant: &Resolved,
+) -> Result<Vec<TargetDocument>, ScenarioError> {
+    let target = |name: &String| {
+        let host = world.found.host(name)?;
+        Ok(TargetDocument {
+            host: name.clone(),
+            domain: host.spec.name.clone(),
+            uuid: host.spec.uuid.to_string(),
+        })
+    };
+    variant.targets.iter().map(target).collect()
 }
 
 fn stand_by(world: &World) -> Result<Box<dyn Standing>, ScenarioError> {
@@ -197,6 +224,13 @@ pub(super) fn since(world: &World, started: Duration) -> u64 {
     .unwrap_or(u64::MAX)
 }
 
+/// When a variant was begun, and when its first look was.
+#[derive(Clone, Copy)]
+struct Times {
+    started: Duration,
+    begun: Duration,
+}
+
 impl Engine<'_> {
     /// Runs one variant; returns what happened and what could not be put back.
     async fn variant(
@@ -226,11 +260,14 @@ impl Engine<'_> {
             return Ok((document, Vec::new()));
         }
         let begun = self.world.drivers.clock.elapsed();
-        let samples = Samples::default();
-        let tested = self.tested(variant, &before, reference, started, begun);
+        self.stop.send_replace(None);
+        let (samples, continuous) = (Samples::default(), Continuous::new(variant));
+        let times = Times { started, begun };
+        let tested = self.tested(variant, &before, reference, &continuous, times);
         let (mut document, left) = tokio::select! {
             tested = tested => tested?,
             never = samples.follow(self.world, &variant.watch, begun) => match never {},
+            never = continuous.follow(self.world, &variant.stop, &self.stop, begun) => match never {},
         };
         document.samples = samples.take();
         Ok((document, left))
@@ -242,11 +279,11 @@ impl Engine<'_> {
         variant: &Resolved,
         before: &recovery::Instances,
         reference: &mut Option<String>,
-        started: Duration,
-        begun: Duration,
+        continuous: &Continuous<'_>,
+        Times { started, begun }: Times,
     ) -> Result<(VariantDocument, Vec<String>), ScenarioError> {
         let mut probes = self.begin_probes(variant, begun).await;
-        let mut injection = self.inject(variant, &mut probes, begun).await?;
+        let mut injection = self.inject(variant, &mut probes, continuous, begun).await?;
         if injection.troubles.is_empty() {
             self.note("observing");
             self.observe(&mut probes, &mut injection, begun).await?;
@@ -255,12 +292,12 @@ impl Engine<'_> {
             self.look(&mut probes, &injection.seen, begun).await;
         }
         if self.choice.keep {
-            let (outcome, why) = judge(&probes, &injection.troubles, &Ok(()));
+            let (outcome, why) = judge(&probes, continuous, &injection.troubles, &Ok(()));
             let mut document = self.document(variant, outcome, why, started);
             document.injected = injection.troubles.is_empty();
             document.recovered = false;
             document.steps = injection.steps;
-            document.probes = self.probe_documents(&variant.name, probes)?;
+            document.probes = self.probe_documents(&variant.name, probes, continuous)?;
             let open = self.journal.open_acts(self.world.found.record.uuid)?;
             return Ok((document, open.into_iter().map(|act| act.step).collect()));
         }
@@ -275,6 +312,9 @@ impl Engine<'_> {
         if recovered.is_ok() {
             self.look_after(&mut probes, &injection, begun).await;
         }
+        if !*self.interrupt.borrow() {
+            continuous.look_once_more().await;
+        }
         let recovered = match (recovered, &*reference) {
             (Ok(()), Some(name)) => self.as_before(name).await,
             (recovered, _) => recovered,
@@ -288,7 +328,7 @@ impl Engine<'_> {
                 .last_resort(name, &mut injection.steps, &mut left, begun)
                 .await;
         }
-        let (mut outcome, mut why) = judge(&probes, &injection.troubles, &recovered);
+        let (mut outcome, mut why) = judge(&probes, continuous, &injection.troubles, &recovered);
         if *self.interrupt.borrow() {
             why.insert(0, "interrupted".into());
             outcome = Outcome::Inconclusive;
@@ -298,7 +338,7 @@ impl Engine<'_> {
         document.recovered = whole;
         document.mttr_ms = mttr_ms;
         document.steps = injection.steps;
-        document.probes = self.probe_documents(&variant.name, probes)?;
+        document.probes = self.probe_documents(&variant.name, probes, continuous)?;
         Ok((document, left))
     }
 
@@ -311,6 +351,7 @@ impl Engine<'_> {
     ) -> VariantDocument {
         VariantDocument {
             name: variant.name.clone(),
+            targets: targets(self.world, variant).unwrap_or_default(),
             outcome,
             why,
             injected: false,
@@ -320,6 +361,42 @@ impl Engine<'_> {
             steps: Vec::new(),
             samples: Vec::new(),
             took_ms: since(self.world, started),
+        }
+    }
+
+    /// Why the injection ends here, where it does: the user, a stop condition, the budget.
+    pub(super) fn ends(&self, begun: Duration) -> Option<String> {
+        if *self.interrupt.borrow() {
+            return Some("interrupted".into());
+        }
+        let over = self.world.drivers.clock.elapsed() >= begun + self.scenario.budget;
+        let stopped = self.stop.borrow().clone();
+        stopped.or_else(|| over.then(|| self.over()))
+    }
+
+    fn over(&self) -> String {
+        format!("stopped: its budget of {:?} is over", self.scenario.budget)
+    }
+
+    /// Waits until the injection is to end; why.
+    pub(super) async fn end(&self, begun: Duration) -> String {
+        let clock = &self.world.drivers.clock;
+        let left = (begun + self.scenario.budget).saturating_sub(clock.elapsed());
+        let (mut interrupt, mut stop) = (self.interrupt.clone(), self.stop.subscribe());
+        let interrupted = async {
+            // Nobody is left who could.
+            if interrupt
+                .wait_for(|interrupted| *interrupted)
+                .await
+                .is_err()
+            {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = interrupted => "interrupted".into(),
+            Ok(why) = stop.wait_for(Option::is_some) => why.clone().unwrap_or_default(),
+            () = clock.sleep(left) => self.over(),
         }
     }
 

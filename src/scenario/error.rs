@@ -116,6 +116,16 @@ pub enum ScenarioProblem {
     OneProbe { count: usize },
     #[error("only actions can be done together")]
     NotTogether,
+    #[error("{host} is protected, and this acts on it")]
+    Protected { host: String },
+    #[error("{host} is not among the hosts that may be acted on")]
+    NotAllowed { host: String },
+    #[error("this would be one more than the {most} host(s) that may be acted on")]
+    TooManyHosts { most: usize },
+    #[error("{id} does not look all the time")]
+    NotContinuous { id: String },
+    #[error("only an action can go on in the background")]
+    NotBackground,
 }
 
 impl ScenarioProblem {
@@ -132,6 +142,11 @@ impl ScenarioProblem {
         "one-work",
         "one-probe",
         "not-together",
+        "protected",
+        "not-allowed",
+        "too-many-hosts",
+        "not-continuous",
+        "not-background",
     ];
 
     /// The kind, stable.
@@ -148,6 +163,11 @@ impl ScenarioProblem {
             Self::OneWork { .. } => "one-work",
             Self::OneProbe { .. } => "one-probe",
             Self::NotTogether => "not-together",
+            Self::Protected { .. } => "protected",
+            Self::NotAllowed { .. } => "not-allowed",
+            Self::TooManyHosts { .. } => "too-many-hosts",
+            Self::NotContinuous { .. } => "not-continuous",
+            Self::NotBackground => "not-background",
         }
     }
 
@@ -179,6 +199,15 @@ impl ScenarioProblem {
                 "give each thing that is looked at a probe of its own, with an id of its own".into()
             }
             Self::NotTogether => "wait, pause, undo and baseline are steps of their own".into(),
+            Self::Protected { host } => {
+                format!("act on another host, or take {host} from safety: protect")
+            }
+            Self::NotAllowed { host } => {
+                format!("act on another host, or add {host} to safety: allow")
+            }
+            Self::TooManyHosts { .. } => "act on fewer hosts, or raise safety: most-hosts".into(),
+            Self::NotContinuous { id } => format!("give {id} at: continuous"),
+            Self::NotBackground => "take background away, or put it on a step with do".into(),
         }
     }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::baseline::Policy;
 use super::error::ScenarioProblem;
 use super::probe::Probe;
+use super::safety::{self, Safety, Stop};
 use super::step::{ResolvedStep, Steps};
+use super::variables::{fill_in, placeholder};
 use crate::diagnostics::{
     Fields, Node, Problem, Reader, Source, Span, Value, nearest, parse as parse_yaml,
 };
@@ -19,14 +21,23 @@ pub enum Expect {
     Fires,
     /// It does not.
     Never,
+    /// It holds at each look of one that looks all the time, but for the misses that it may have.
+    Always,
 }
 
 impl Expect {
+    pub(super) const WORDS: &'static [(&'static str, Self)] = &[
+        ("fires", Self::Fires),
+        ("never", Self::Never),
+        ("always", Self::Always),
+    ];
+
     /// The word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Fires => "fires",
             Self::Never => "never",
+            Self::Always => "always",
         }
     }
 }
@@ -46,7 +57,7 @@ pub struct Scenario {
     pub variants: Vec<Variant>,
     /// Whether a baseline is taken before the first step.
     pub baseline: Policy,
-    /// What a variant may take at the most.
+    /// What a variant's steps and observing may take at the most.
     pub budget: Duration,
     /// How long services may take to be healthy before the first step.
     pub steady_within: Duration,
@@ -56,6 +67,7 @@ pub struct Scenario {
     pub recover_within: Duration,
     /// What stands in for what.
     pub stand_ins: Vec<String>,
+    safety: Safety,
     vars: BTreeMap<String, String>,
     watch: Vec<Node>,
     probes: Vec<Node>,
@@ -84,6 +96,18 @@ pub struct Resolved {
     pub expect: Vec<(String, Expect)>,
     /// Hosts whose memory is followed for the report.
     pub watch: Vec<String>,
+    /// The hosts that its steps act on.
+    pub targets: Vec<String>,
+    /// When it is stopped.
+    pub stop: Vec<Stop>,
+}
+
+impl Resolved {
+    /// What is expected of a probe.
+    pub(super) fn expected(&self, id: &str) -> Option<Expect> {
+        let expected = self.expect.iter().find(|(expected, _)| expected == id);
+        expected.map(|(_, expected)| *expected)
+    }
 }
 
 /// A probe with its variables filled in.
@@ -97,6 +121,12 @@ pub struct ResolvedProbe {
     pub at: Phase,
     /// The step after which it looks; from the first on where there is none.
     pub since: Option<String>,
+    /// How often in a row it has to hold.
+    pub times: u32,
+    /// How often it looks again at once where it could not.
+    pub retries: u32,
+    /// How many looks in a row may miss where it is to hold always.
+    pub misses: u64,
 }
 
 /// When a probe looks.
@@ -109,13 +139,19 @@ pub enum Phase {
     During,
     /// Once everything has recovered.
     After,
+    /// Before the first step, and again once everything has recovered: it fires when it did both times.
+    Edges,
+    /// All the time, from before the first step until everything has recovered.
+    Continuous,
 }
 
 impl Phase {
-    const WORDS: &'static [(&'static str, Self)] = &[
+    pub(super) const WORDS: &'static [(&'static str, Self)] = &[
         ("before", Self::Before),
         ("during", Self::During),
         ("after", Self::After),
+        ("edges", Self::Edges),
+        ("continuous", Self::Continuous),
     ];
 }
 
@@ -146,18 +182,6 @@ pub fn parse(source: &Source) -> Result<Scenario, Vec<Problem>> {
     } else {
         Err(problems)
     }
-}
-
-/// Stands for what only a lab knows, when a file is checked without one.
-fn placeholder(name: &str) -> Option<String> {
-    let stands = match name.split('.').collect::<Vec<_>>().as_slice() {
-        ["vip", _, "port"] => "1",
-        ["vip" | "gateway", _] | ["address", _, _] => "192.0.2.1",
-        ["subnet", _] => "192.0.2.0/24",
-        ["nic", _, _] => "eth0",
-        _ => return None,
-    };
-    Some(stands.to_owned())
 }
 
 pub(super) fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Duration) -> Duration {
@@ -232,7 +256,7 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         .required("variants", reader)
         .map(|node| variants(node, reader))
         .unwrap_or_default();
-    let (baseline, budget) = safety(reader, fields.optional("safety"));
+    let safety = safety::read(reader, fields.optional("safety"));
     let steady_within = gate(
         reader,
         fields.optional("steady"),
@@ -279,8 +303,9 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         incident,
         about: about.unwrap_or_default().trim().to_owned(),
         variants,
-        baseline,
-        budget,
+        baseline: safety.baseline,
+        budget: safety.budget,
+        safety,
         steady_within,
         observe,
         recover_within,
@@ -290,21 +315,6 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         probes,
         steps,
     })
-}
-
-/// Reads `safety`: the baseline and the budget.
-fn safety(reader: &mut Reader, node: Option<&Node>) -> (Policy, Duration) {
-    let (mut baseline, mut budget) = (Policy::default(), Duration::from_secs(1500));
-    if let Some(mut fields) = node.and_then(|node| reader.fields(node, "safety")) {
-        if let Some(node) = fields.optional("baseline") {
-            let found = reader.choice(node, "baseline", Policy::WORDS);
-            baseline = found.unwrap_or_default();
-        }
-        let found = fields.optional("budget");
-        budget = duration(reader, found, budget);
-        fields.finish(reader);
-    }
-    (baseline, budget)
 }
 
 /// Reads a gate: what has to hold, and within which time.
@@ -339,10 +349,9 @@ fn variants(node: &Node, reader: &mut Reader) -> Vec<Variant> {
         let mut expect = Vec::new();
         if let Some(node) = fields.required("expect", reader) {
             for (probe, node) in reader.entries(node, &"expect").unwrap_or_default() {
-                let words = [("fires", Expect::Fires), ("never", Expect::Never)];
                 expect.extend(
                     reader
-                        .choice(node, "expectation", &words)
+                        .choice(node, "expectation", Expect::WORDS)
                         .map(|expected| (probe.text.clone(), expected, probe.span)),
                 );
             }
@@ -396,22 +405,12 @@ impl Scenario {
                 probes.push(probe);
             }
         }
-        let expected = variant.expect.iter().map(|(id, _, span)| (id, span));
-        let waited_for = steps.waited_for.iter().map(|(id, span)| (id, span));
-        // Those with mistakes in them too: what names them is right.
-        let known: Vec<&str> = self.probes.iter().filter_map(id_of).collect();
-        for (id, span) in expected.chain(waited_for) {
-            if !known.contains(&id.as_str()) {
-                let near = nearest(id, known.iter().copied()).map(str::to_owned);
-                reader.wrong(
-                    ScenarioProblem::UnknownId {
-                        id: id.clone(),
-                        near,
-                    }
-                    .at(*span),
-                );
-            }
-        }
+        let mut filled = |node: &Node, reader: &mut Reader| fill_in(node, &value, reader);
+        let stops = self.safety.stops(&mut filled, &mut reader);
+        let targets = self
+            .safety
+            .targets(&steps.acted_on, &mut filled, &mut reader);
+        self.check_named(variant, &steps, &stops, &probes, &mut reader);
         if !reader.problems.is_empty() {
             return Err(reader.problems);
         }
@@ -427,7 +426,41 @@ impl Scenario {
             probes,
             expect,
             watch,
+            targets,
+            stop: stops.into_iter().map(|(stop, _)| stop).collect(),
         })
+    }
+
+    /// Checks that the probes that are named are there, and look all the time where that is needed.
+    fn check_named(
+        &self,
+        variant: &Variant,
+        steps: &Steps<'_>,
+        stops: &[(Stop, Span)],
+        probes: &[ResolvedProbe],
+        reader: &mut Reader,
+    ) {
+        let expected = variant
+            .expect
+            .iter()
+            .map(|(id, expected, span)| (id, span, *expected == Expect::Always));
+        let waited_for = steps.waited_for.iter().map(|(id, span)| (id, span, false));
+        let stops = stops.iter().map(|(stop, span)| (&stop.probe, span, true));
+        // Those with mistakes in them too: what names them is right.
+        let known: Vec<&str> = self.probes.iter().filter_map(id_of).collect();
+        for (id, span, all_the_time) in expected.chain(waited_for).chain(stops) {
+            let id = id.clone();
+            if !known.contains(&id.as_str()) {
+                let near = nearest(&id, known.iter().copied()).map(str::to_owned);
+                reader.wrong(ScenarioProblem::UnknownId { id, near }.at(*span));
+            } else if all_the_time
+                && probes
+                    .iter()
+                    .any(|probe| probe.id == id && probe.at != Phase::Continuous)
+            {
+                reader.wrong(ScenarioProblem::NotContinuous { id }.at(*span));
+            }
+        }
     }
 
     /// Whether `name` is a variable that can be set.
@@ -438,62 +471,6 @@ impl Scenario {
                 .iter()
                 .any(|variant| variant.set.contains_key(name))
     }
-}
-
-/// How deep a variable's value may name others.
-const DEEPEST: usize = 8;
-
-/// Replaces `${name}` in every text below `node`.
-fn fill_in(node: &Node, value: &dyn Fn(&str) -> Option<String>, reader: &mut Reader) -> Node {
-    let filled = match &node.value {
-        Value::Text(text) => Value::Text(fill_text(text, node.span, value, reader, DEEPEST)),
-        Value::List(items) => Value::List(
-            items
-                .iter()
-                .map(|item| fill_in(item, value, reader))
-                .collect(),
-        ),
-        Value::Map(entries) => Value::Map(
-            entries
-                .iter()
-                .map(|(key, item)| (key.clone(), fill_in(item, value, reader)))
-                .collect(),
-        ),
-        other => other.clone(),
-    };
-    Node {
-        span: node.span,
-        value: filled,
-    }
-}
-
-fn fill_text(
-    text: &str,
-    span: Span,
-    value: &dyn Fn(&str) -> Option<String>,
-    reader: &mut Reader,
-    deeper: usize,
-) -> String {
-    let mut filled = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, tail) = after.split_once('}').unwrap_or((after, ""));
-        filled.push_str(before);
-        match value(name).filter(|_| deeper > 0) {
-            Some(found) => {
-                filled.push_str(&fill_text(&found, span, value, reader, deeper - 1));
-            }
-            None => reader.wrong(
-                ScenarioProblem::UnknownVariable {
-                    name: name.to_owned(),
-                }
-                .at(span),
-            ),
-        }
-        rest = tail;
-    }
-    filled.push_str(rest);
-    filled
 }
 
 /// The id that a probe gives itself.
@@ -512,8 +489,15 @@ fn probe(node: &Node, reader: &mut Reader) -> Option<(ResolvedProbe, Span)> {
     let entries = reader.entries(node, &"the probe")?;
     let (mut id, mut found, mut at, mut span) = (None, None, Phase::default(), node.span);
     let (mut since, mut count) = (None, 0);
+    let (mut times, mut retries, mut misses) = (1, 0, 0);
     for (key, node) in entries {
         match key.text.as_str() {
+            "times" => {
+                let found = reader.scalar::<std::num::NonZeroU32>(node, "count");
+                times = found.map_or(1, std::num::NonZeroU32::get);
+            }
+            "retries" => retries = reader.scalar(node, "count").unwrap_or_default(),
+            "misses" => misses = reader.scalar(node, "count").unwrap_or_default(),
             "id" => {
                 id = reader.scalar(node, "id");
                 span = node.span;
@@ -548,6 +532,9 @@ fn probe(node: &Node, reader: &mut Reader) -> Option<(ResolvedProbe, Span)> {
         probe,
         at,
         since,
+        times,
+        retries,
+        misses,
     };
     Some((resolved, span))
 }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::StreamExt;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
 
 use super::ScenarioError;
 use super::action::Action;
+use super::continuous::Continuous;
 use super::engine::{Engine, since};
 use super::file::Resolved;
 use super::probe::Seen;
@@ -61,18 +64,55 @@ impl Ended {
     }
 }
 
+/// A step that has ended, with the times, in milliseconds since the variant's begin, at which that began and ended.
+type Timed<'s> = (&'s ResolvedStep, Result<(Ended, u64, u64), ScenarioError>);
+
+/// Steps that go on in the background.
+#[derive(Default)]
+struct Behind<'s> {
+    running: FuturesUnordered<BoxFuture<'s, Timed<'s>>>,
+    ended: Vec<Timed<'s>>,
+}
+
+impl Behind<'_> {
+    /// Does something else while they go on.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(ended) = self.running.next() => self.ended.push(ended),
+            }
+        }
+    }
+}
+
 impl Engine<'_> {
     /// Does the steps, until one does not do what it is for.
     pub(super) async fn inject(
         &self,
         variant: &Resolved,
         probes: &mut [Watched<'_>],
+        continuous: &Continuous<'_>,
         begun: Duration,
     ) -> Result<Injection, ScenarioError> {
         let mut injection = Injection::default();
+        let lacking = probes.iter().filter(|probe| probe.lacks_first_edge());
+        let lacking =
+            lacking.map(|probe| format!("{} did not hold before the first step", probe.one.id));
+        injection.troubles.extend(lacking);
+        if !injection.troubles.is_empty() {
+            return Ok(injection);
+        }
+        let mut behind = Behind::default();
         for step in &variant.steps {
             self.note(&step.describe());
             self.lift_due(&mut injection, begun).await?;
+            if let Some(why) = self.ends(begun) {
+                injection.troubles.push(format!("step {}: {why}", step.id));
+                break;
+            }
             match &step.work {
                 Work::Together(steps) => {
                     let ended = join_all(
@@ -80,15 +120,26 @@ impl Engine<'_> {
                             .iter()
                             .map(|step| self.timed(&variant.name, step, begun)),
                     );
-                    for (step, ended) in steps.iter().zip(ended.await) {
+                    let ended = behind.beside(ended).await;
+                    for (step, ended) in steps.iter().zip(ended) {
                         injection.take(step, ended?);
                     }
                 }
+                Work::Act(..) if step.background => {
+                    let going = self.timed(&variant.name, step, begun);
+                    behind
+                        .running
+                        .push(Box::pin(async move { (step, going.await) }));
+                }
                 Work::Act(..) => {
-                    let ended = self.timed(&variant.name, step, begun).await?;
+                    let acting = self.timed(&variant.name, step, begun);
+                    let ended = behind.beside(acting).await?;
                     injection.take(step, ended);
                 }
                 Work::Undo(id) => {
+                    // It may be one that goes on in the background.
+                    self.drain(&mut behind, probes, &mut injection, begun)
+                        .await?;
                     let left = self.put_back(&mut injection.steps, Some(id), begun).await?;
                     injection.troubles.extend(
                         left.into_iter()
@@ -97,18 +148,44 @@ impl Engine<'_> {
                 }
                 Work::Wait(_) | Work::Baseline(_) | Work::Pause(_) => {
                     let from = since(self.world, begun);
-                    let ended = self.wait(step, probes, &mut injection, begun).await?;
+                    let looking = (&mut *probes, continuous);
+                    let ended = self
+                        .wait(step, looking, &mut injection, &mut behind, begun)
+                        .await?;
                     injection.take(step, (ended, from, since(self.world, begun)));
                 }
             }
-            if !injection.seen.done.contains(&step.id) {
+            injection.absorb(&mut behind)?;
+            if !step.background && !injection.seen.done.contains(&step.id) {
                 injection.seen.done.push(step.id.clone());
             }
             if !injection.troubles.is_empty() {
                 break;
             }
         }
+        self.drain(&mut behind, probes, &mut injection, begun)
+            .await?;
         Ok(injection)
+    }
+
+    /// Waits for what goes on in the background; not where something went wrong, for then it is put back anyway.
+    async fn drain(
+        &self,
+        behind: &mut Behind<'_>,
+        probes: &mut [Watched<'_>],
+        injection: &mut Injection,
+        begun: Duration,
+    ) -> Result<(), ScenarioError> {
+        injection.absorb(behind)?;
+        while !behind.running.is_empty() && injection.troubles.is_empty() {
+            behind
+                .beside(self.look(probes, &injection.seen, begun))
+                .await;
+            behind.beside(self.lift_due(injection, begun)).await?;
+            behind.beside(self.rest()).await;
+            injection.absorb(behind)?;
+        }
+        Ok(())
     }
 
     /// Does a step, with the times, in milliseconds since `begun`, at which that began and ended.
@@ -122,7 +199,7 @@ impl Engine<'_> {
             return Ok((Ended::failed("it is no action"), 0, 0));
         };
         let from = since(self.world, begun);
-        let mut ended = self.act(variant, step, action.as_ref(), *lasts).await?;
+        let mut ended = self.act(variant, step, action.as_ref(), begun).await?;
         if ended.result == "verified" {
             ended.lift = lasts.map(|lasts| self.world.drivers.clock.elapsed() + lasts);
         }
@@ -135,11 +212,12 @@ impl Engine<'_> {
         variant: &str,
         step: &ResolvedStep,
         action: &dyn Action,
-        lasts: Option<Duration>,
+        begun: Duration,
     ) -> Result<Ended, ScenarioError> {
         let world = self.world;
-        if *self.interrupt.borrow() {
-            return Ok(Ended::failed("interrupted"));
+        let lasts = step.lasts();
+        if let Some(why) = self.ends(begun) {
+            return Ok(Ended::failed(why));
         }
         let captured = match action.capture(world).await {
             Ok(captured) => captured,
@@ -159,7 +237,6 @@ impl Engine<'_> {
             lift_at,
             outside: action.outside(),
         })?;
-        let mut interrupt = self.interrupt.clone();
         self.watch.tell(Event::Acting(&step.id));
         let acting = tokio::time::timeout(
             step.within + GRACE,
@@ -167,7 +244,7 @@ impl Engine<'_> {
         );
         let acted = tokio::select! {
             acted = acting => acted,
-            _ = interrupt.wait_for(|interrupted| *interrupted) => return Ok(Ended::failed("interrupted")),
+            why = self.end(begun) => return Ok(Ended::failed(why)),
         };
         self.watch.tell(Event::Acted(&step.id));
         match acted {
@@ -204,8 +281,9 @@ impl Engine<'_> {
     async fn wait(
         &self,
         step: &ResolvedStep,
-        probes: &mut [Watched<'_>],
+        (probes, continuous): (&mut [Watched<'_>], &Continuous<'_>),
         injection: &mut Injection,
+        behind: &mut Behind<'_>,
         begun: Duration,
     ) -> Result<Ended, ScenarioError> {
         let lasts = match &step.work {
@@ -214,13 +292,22 @@ impl Engine<'_> {
         };
         let until = self.world.drivers.clock.elapsed() + lasts;
         loop {
-            self.look(probes, &injection.seen, begun).await;
-            self.lift_due(injection, begun).await?;
-            if *self.interrupt.borrow() {
-                return Ok(Ended::failed("interrupted"));
+            behind
+                .beside(self.look(probes, &injection.seen, begun))
+                .await;
+            behind.beside(self.lift_due(injection, begun)).await?;
+            if let Some(why) = self.ends(begun) {
+                return Ok(Ended::failed(why));
             }
-            if let Some(ended) = self.come(&step.work, probes).await {
+            if let Some(ended) = behind
+                .beside(self.come(&step.work, probes, continuous))
+                .await
+            {
                 return Ok(ended);
+            }
+            injection.absorb(behind)?;
+            if !injection.troubles.is_empty() {
+                return Ok(Ended::failed("a step in the background went wrong"));
             }
             if self.world.drivers.clock.elapsed() >= until {
                 return Ok(match &step.work {
@@ -231,17 +318,23 @@ impl Engine<'_> {
                     _ => Ended::failed(format!("its gates did not hold within {lasts:?}")),
                 });
             }
-            self.rest().await;
+            behind.beside(self.rest()).await;
         }
     }
 
     /// How a step ends that waits for something, where that has come.
-    async fn come(&self, work: &Work, probes: &[Watched<'_>]) -> Option<Ended> {
+    async fn come(
+        &self,
+        work: &Work,
+        probes: &[Watched<'_>],
+        continuous: &Continuous<'_>,
+    ) -> Option<Ended> {
         match work {
             Work::Wait(probe) => {
-                let mut fired = probes.iter().filter(|one| one.has_fired());
-                let fired = fired.find(|one| one.id == *probe)?;
-                let ms = fired.fired_ms;
+                let mut once = probes.iter().filter(|one| one.has_fired());
+                let once = once.find(|watched| watched.one.id == *probe);
+                let ms = once.map(|watched| watched.fired_ms);
+                let ms = ms.or_else(|| continuous.fired_ms(probe))?;
                 Some(Ended::done(format!("{probe} fired after {ms} ms")))
             }
             Work::Baseline(declared) => match self.declared(declared).await {
@@ -283,6 +376,14 @@ impl Engine<'_> {
 }
 
 impl Injection {
+    /// Takes down how steps in the background ended.
+    fn absorb(&mut self, behind: &mut Behind<'_>) -> Result<(), ScenarioError> {
+        for (step, ended) in std::mem::take(&mut behind.ended) {
+            self.take(step, ended?);
+        }
+        Ok(())
+    }
+
     /// Takes down how a step ended.
     fn take(&mut self, step: &ResolvedStep, ended: (Ended, u64, u64)) {
         let (ended, from, to) = ended;

@@ -12,16 +12,19 @@
 
 pub mod action;
 mod baseline;
+mod continuous;
 mod engine;
 mod error;
 mod file;
 mod inject;
 pub mod probe;
 mod recovery;
+mod safety;
 mod sampling;
 mod schema;
 mod step;
 mod undo;
+mod variables;
 mod watching;
 mod world;
 
@@ -29,6 +32,7 @@ pub use baseline::{Policy, clear};
 pub use engine::{Choice, run};
 pub use error::{ActionError, ScenarioError, ScenarioProblem};
 pub use file::{Expect, Phase, Resolved, ResolvedProbe, Scenario, parse};
+pub use safety::Stop;
 pub use schema::schema;
 pub use step::{ResolvedStep, Work};
 pub use undo::{Recovered, lift_overdue, recover, recover_outside};

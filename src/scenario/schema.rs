@@ -2,8 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
+use super::file::{Expect, Phase};
 use super::{action, probe};
 use crate::diagnostics::Keys;
+
+/// The words of a choice.
+fn words<T>(all: &[(&'static str, T)]) -> Vec<&'static str> {
+    all.iter().map(|(word, _)| *word).collect()
+}
+
+/// A count, which may be a variable.
+fn count(what: &str) -> Value {
+    json!({"type": ["integer", "string"], "description": what})
+}
 
 /// Arguments, of which any may be a variable.
 fn arguments(keys: &Keys) -> Value {
@@ -39,7 +50,16 @@ fn one_of(all: &[(&'static str, Keys)]) -> Value {
 fn probe(all: &[(&'static str, Keys)]) -> Value {
     let mut properties = Map::new();
     properties.insert("id".into(), json!({"type": "string"}));
-    properties.insert("at".into(), json!({"enum": ["before", "during", "after"]}));
+    properties.insert("at".into(), json!({"enum": words(Phase::WORDS)}));
+    let counts = [
+        ("times", "How often in a row it has to hold."),
+        ("retries", "How often it looks again where it could not."),
+        (
+            "misses",
+            "How many looks in a row may miss, of one that is to hold always.",
+        ),
+    ];
+    properties.extend(counts.map(|(key, what)| (key.to_owned(), count(what))));
     properties.insert(
         "since".into(),
         json!({"type": "string", "description": "The step after which it looks."}),
@@ -92,7 +112,7 @@ pub fn schema() -> Value {
                     "required": ["expect"],
                     "properties": {
                         "set": texts,
-                        "expect": {"type": "object", "additionalProperties": {"enum": ["fires", "never"]}},
+                        "expect": {"type": "object", "additionalProperties": {"enum": words(Expect::WORDS)}},
                     },
                 },
             },
@@ -100,8 +120,12 @@ pub fn schema() -> Value {
                 "type": "object",
                 "additionalProperties": false,
                 "properties": {
-                    "baseline": {"enum": super::Policy::WORDS.iter().map(|(word, _)| *word).collect::<Vec<_>>()},
+                    "baseline": {"enum": words(super::Policy::WORDS)},
                     "budget": {"$ref": "#/$defs/duration"},
+                    "allow": names,
+                    "protect": names,
+                    "most-hosts": count("At most so many hosts are acted on."),
+                    "stop": {"type": "array", "items": {"$ref": "#/$defs/stop"}},
                 },
             },
             "steady": {
@@ -128,6 +152,15 @@ pub fn schema() -> Value {
             "duration": {"type": "string", "description": "Like 90s, 5m or 1h30m."},
             "action": one_of(&action::arguments()),
             "probe": probe(&probe::arguments()),
+            "stop": {
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["probe"],
+                "properties": {
+                    "probe": {"type": "string", "description": "One that looks all the time."},
+                    "failures": count("After so many misses in a row; 3 where it does not say."),
+                },
+            },
             "step": {
                 "type": "object",
                 "additionalProperties": false,
@@ -138,6 +171,7 @@ pub fn schema() -> Value {
                     "do": {"$ref": "#/$defs/action"},
                     "for": {"$ref": "#/$defs/duration"},
                     "within": {"$ref": "#/$defs/duration"},
+                    "background": {"type": ["boolean", "string"], "description": "The next step does not wait for it."},
                     "wait": {"type": "string", "description": "The probe that has to fire."},
                     "pause": {"$ref": "#/$defs/duration"},
                     "undo": {"type": "string", "description": "The step that is put back here."},

@@ -7,6 +7,7 @@
 //! - {id: kept, baseline: post-deploy, within: 5m}        # takes one with that name's gates, once they hold; gone with the run
 //! - {id: heal, undo: cut}                                 # puts an earlier step back here, and not at the end
 //! - {id: both, together: [{id: a, do: ..}, {id: b, do: ..}]}
+//! - {id: long, do: {ACTION: {..}}, background: true}      # the next step does not wait for it; the last look does
 //! ```
 //!
 //! With `only: [VARIANT, ..]` it is a step of those variants alone.
@@ -31,6 +32,8 @@ pub struct ResolvedStep {
     pub work: Work,
     /// How long that may take.
     pub within: Duration,
+    /// Whether the next step does not wait for it.
+    pub background: bool,
 }
 
 /// What a step does.
@@ -53,6 +56,14 @@ pub enum Work {
 impl ResolvedStep {
     /// What it is about to do, for people.
     pub fn describe(&self) -> String {
+        let what = self.what();
+        if self.background {
+            return format!("{what}, in the background");
+        }
+        what
+    }
+
+    fn what(&self) -> String {
         match &self.work {
             Work::Act(action, None) => action.describe(),
             Work::Act(action, Some(lasts)) => format!("{}, for {lasts:?}", action.describe()),
@@ -64,6 +75,14 @@ impl ResolvedStep {
                 let steps: Vec<String> = steps.iter().map(Self::describe).collect();
                 format!("side by side: {}", steps.join("; "))
             }
+        }
+    }
+
+    /// How long what it does lasts, where it is put back after a time.
+    pub(super) const fn lasts(&self) -> Option<Duration> {
+        match &self.work {
+            Work::Act(_, lasts) => *lasts,
+            _ => None,
         }
     }
 
@@ -93,6 +112,8 @@ pub(super) struct Steps<'s> {
     /// The names of all variants.
     pub(super) variants: &'s [String],
     pub(super) read: Vec<ResolvedStep>,
+    /// The hosts that steps of this variant act on.
+    pub(super) acted_on: Vec<(String, Span)>,
     /// Names of probes that are waited for.
     pub(super) waited_for: Vec<(String, Span)>,
     /// The ids of steps that are of other variants alone.
@@ -105,6 +126,7 @@ impl<'s> Steps<'s> {
             variant,
             variants,
             read: Vec::new(),
+            acted_on: Vec::new(),
             waited_for: Vec::new(),
             elsewhere: Vec::new(),
         }
@@ -131,6 +153,10 @@ impl<'s> Steps<'s> {
             reader.wrong(ScenarioProblem::UnknownId { id, near }.at(span));
         }
         if ours {
+            let actions = step.actions();
+            let hosts = actions.iter().flat_map(|(_, action)| action.hosts());
+            self.acted_on
+                .extend(hosts.map(|host| (host.to_owned(), span)));
             self.read.push(step);
         } else {
             self.elsewhere
@@ -145,10 +171,23 @@ impl<'s> Steps<'s> {
         let within = fields.optional("within");
         let within = duration(reader, within, WITHIN);
         let ours = self.is_ours(fields.optional("only"), reader);
+        let behind = fields.optional("background");
+        let background = behind
+            .and_then(|node| reader.scalar(node, "true or false"))
+            .unwrap_or_default();
         let work = self.work(&mut fields, node.span, ours, reader);
         fields.finish(reader);
         let (id, work) = (id?, work?);
-        Some((ResolvedStep { id, work, within }, id_node?.span, ours))
+        if background && !matches!(work, Work::Act(..)) {
+            reader.wrong(ScenarioProblem::NotBackground.at(behind?.span));
+        }
+        let step = ResolvedStep {
+            id,
+            work,
+            within,
+            background,
+        };
+        Some((step, id_node?.span, ours))
     }
 
     fn is_ours(&self, node: Option<&Node>, reader: &mut Reader) -> bool {
@@ -229,6 +268,10 @@ impl<'s> Steps<'s> {
             .find(|(step, _, _)| !matches!(step.work, Work::Act(..)))
         {
             reader.wrong(ScenarioProblem::NotTogether.at(*span));
+        }
+        // Those that are done together are waited for together.
+        if let Some((_, span, _)) = inner.iter().find(|(step, _, _)| step.background) {
+            reader.wrong(ScenarioProblem::NotBackground.at(*span));
         }
         let steps = inner
             .into_iter()

@@ -2,21 +2,26 @@
 
 use std::time::Duration;
 
-use super::ScenarioError;
+use super::continuous::Continuous;
 use super::engine::{Engine, since};
-use super::file::{Expect, Phase, Resolved};
+use super::file::{Expect, Phase, Resolved, ResolvedProbe};
 use super::inject::Injection;
-use super::probe::{Finding, Probe, Seen};
+use super::probe::{Finding, Seen};
+use super::{ScenarioError, World};
 use crate::report::{EvidenceDocument, Outcome, ProbeDocument};
+
+/// Between a look that failed and the next.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// A probe while it is watched.
 pub(super) struct Watched<'p> {
-    pub(super) id: &'p str,
-    probe: &'p dyn Probe,
-    phase: Phase,
-    since: Option<&'p str>,
+    pub(super) one: &'p ResolvedProbe,
     expected: Option<Expect>,
-    begun: Result<serde_json::Value, String>,
+    stood: Result<serde_json::Value, String>,
+    /// Looks in a row that held.
+    in_row: u32,
+    /// What one that looks at both edges saw before the first step.
+    at_first: Option<Vec<EvidenceDocument>>,
     fired: Option<Vec<EvidenceDocument>>,
     /// When it fired, since the variant's begin.
     pub(super) fired_ms: u64,
@@ -26,6 +31,65 @@ pub(super) struct Watched<'p> {
 impl Watched<'_> {
     pub(super) const fn has_fired(&self) -> bool {
         self.fired.is_some()
+    }
+
+    /// Whether it is to look in this phase.
+    fn looks(&self, phase: Phase) -> bool {
+        if self.one.at != Phase::Edges {
+            return self.one.at == phase && !self.has_fired();
+        }
+        match phase {
+            Phase::Before => self.at_first.is_none(),
+            Phase::After => self.at_first.is_some() && !self.has_fired(),
+            _ => false,
+        }
+    }
+
+    /// Whether it was to hold before the first step, and did not.
+    pub(super) fn lacks_first_edge(&self) -> bool {
+        let edges = self.one.at == Phase::Edges && self.expected == Some(Expect::Fires);
+        edges && self.at_first.is_none()
+    }
+
+    /// Takes down what a look saw.
+    fn take(&mut self, looked: Result<Finding, String>, phase: Phase, at_ms: u64) {
+        match looked {
+            Ok(Finding::Fired(evidence)) => {
+                self.trouble = None;
+                self.in_row += 1;
+                if self.in_row < self.one.times {
+                    return;
+                }
+                self.in_row = 0;
+                if self.one.at == Phase::Edges && phase == Phase::Before {
+                    self.at_first = Some(evidence);
+                    return;
+                }
+                let mut all = self.at_first.clone().unwrap_or_default();
+                all.extend(evidence);
+                (self.fired, self.fired_ms) = (Some(all), at_ms);
+            }
+            Ok(Finding::Quiet) => (self.in_row, self.trouble) = (0, None),
+            Err(why) => (self.in_row, self.trouble) = (0, Some(why)),
+        }
+    }
+}
+
+/// Looks, and again where that could not be done, as often as the probe may.
+pub(super) async fn look_with_retries(
+    world: &World,
+    one: &ResolvedProbe,
+    stood: &Result<serde_json::Value, String>,
+    seen: &Seen,
+) -> Result<Finding, String> {
+    let stood = stood.as_ref().map_err(Clone::clone)?;
+    let mut left = one.retries;
+    loop {
+        match one.probe.look(world, stood, seen).await {
+            Err(_) if left > 0 => left -= 1,
+            looked => return looked.map_err(|error| error.to_string()),
+        }
+        world.drivers.clock.sleep(AGAIN).await;
     }
 }
 
@@ -37,24 +101,32 @@ impl Engine<'_> {
         begun: Duration,
     ) -> Vec<Watched<'p>> {
         let mut watched = Vec::new();
-        for one in &variant.probes {
-            let (id, probe) = (one.id.as_str(), one.probe.as_ref());
-            let stands = probe.begin(self.world).await;
-            let expected = variant.expect.iter().find(|(expected, _)| *expected == id);
+        let once = variant.probes.iter();
+        for one in once.filter(|one| one.at != Phase::Continuous) {
+            let stood = one.probe.begin(self.world).await;
             watched.push(Watched {
-                id,
-                probe,
-                phase: one.at,
-                since: one.since.as_deref(),
-                expected: expected.map(|(_, expected)| *expected),
-                begun: stands.map_err(|error| error.to_string()),
+                one,
+                expected: variant.expected(&one.id),
+                stood: stood.map_err(|error| error.to_string()),
+                in_row: 0,
+                at_first: None,
                 fired: None,
                 fired_ms: 0,
                 trouble: None,
             });
         }
-        self.look_at(&mut watched, Phase::Before, &Seen::default(), begun)
-            .await;
+        let before = watched.iter().filter(|probe| probe.looks(Phase::Before));
+        let looks = before.map(|probe| probe.one.times + probe.one.retries);
+        for look in 0..looks.max().unwrap_or(0) {
+            if look > 0 {
+                self.rest().await;
+            }
+            self.look_at(&mut watched, Phase::Before, &Seen::default(), begun)
+                .await;
+            if !watched.iter().any(|probe| probe.looks(Phase::Before)) {
+                break;
+            }
+        }
         watched
     }
 
@@ -67,8 +139,7 @@ impl Engine<'_> {
     ) -> Result<(), ScenarioError> {
         let clock = &self.world.drivers.clock;
         let until = clock.elapsed() + self.scenario.observe;
-        let budget = begun + self.scenario.budget;
-        let during = |probe: &Watched<'_>| probe.phase == Phase::During;
+        let during = |probe: &Watched<'_>| probe.one.at == Phase::During;
         let whole = probes
             .iter()
             .any(|probe| during(probe) && probe.expected == Some(Expect::Never));
@@ -81,13 +152,11 @@ impl Engine<'_> {
             let wrong = probes
                 .iter()
                 .any(|probe| probe.expected == Some(Expect::Never) && probe.has_fired());
-            let now = clock.elapsed();
-            if now >= until
-                || now >= budget
-                || wrong
-                || (!missing && !whole)
-                || *self.interrupt.borrow()
-            {
+            if clock.elapsed() >= until || wrong || (!missing && !whole) {
+                return Ok(());
+            }
+            if let Some(why) = self.ends(begun) {
+                injection.troubles.push(why);
                 return Ok(());
             }
             self.rest().await;
@@ -111,11 +180,9 @@ impl Engine<'_> {
         loop {
             self.look_at(probes, Phase::After, &injection.seen, begun)
                 .await;
-            let missing = probes.iter().any(|probe| {
-                probe.phase == Phase::After
-                    && probe.expected == Some(Expect::Fires)
-                    && !probe.has_fired()
-            });
+            let missing = probes
+                .iter()
+                .any(|probe| probe.looks(Phase::After) && probe.expected == Some(Expect::Fires));
             if !missing || clock.elapsed() >= until || *self.interrupt.borrow() {
                 return;
             }
@@ -132,30 +199,20 @@ impl Engine<'_> {
     ) {
         for probe in probes
             .iter_mut()
-            .filter(|probe| probe.phase == phase && probe.fired.is_none())
+            .filter(|probe| probe.looks(phase))
             .filter(|probe| {
-                let done = |step| seen.done.iter().any(|done| done == step);
-                probe.since.is_none_or(done)
+                let done = |step: &String| seen.done.contains(step);
+                probe.one.since.as_ref().is_none_or(done)
             })
         {
             let mut interrupt = self.interrupt.clone();
-            let looked = match &probe.begun {
-                Ok(stood) => tokio::select! {
-                    biased;
-                    // The undo does not wait for a look.
-                    Ok(_) = interrupt.wait_for(|interrupted| *interrupted) => return,
-                    looked = probe.probe.look(self.world, stood, seen) => looked.map_err(|error| error.to_string()),
-                },
-                Err(why) => Err(why.clone()),
+            let looked = tokio::select! {
+                biased;
+                // The undo does not wait for a look.
+                Ok(_) = interrupt.wait_for(|interrupted| *interrupted) => return,
+                looked = look_with_retries(self.world, probe.one, &probe.stood, seen) => looked,
             };
-            match looked {
-                Ok(Finding::Fired(evidence)) => {
-                    (probe.fired, probe.trouble) = (Some(evidence), None);
-                    probe.fired_ms = since(self.world, begun);
-                }
-                Ok(Finding::Quiet) => probe.trouble = None,
-                Err(why) => probe.trouble = Some(why),
-            }
+            probe.take(looked, phase, since(self.world, begun));
         }
     }
 
@@ -164,64 +221,94 @@ impl Engine<'_> {
         &self,
         variant: &str,
         probes: Vec<Watched<'_>>,
+        continuous: &Continuous<'_>,
     ) -> Result<Vec<ProbeDocument>, ScenarioError> {
-        let mut documents = Vec::new();
-        for probe in probes {
-            let result = match (&probe.fired, &probe.trouble) {
-                (Some(_), _) => "fired",
-                (None, None) => "quiet",
-                (None, Some(_)) => "unknown",
-            };
-            let fired_ms = probe.has_fired().then_some(probe.fired_ms);
-            let trouble = probe.trouble.map(|why| EvidenceDocument {
-                source: "could not look".into(),
-                text: why,
-            });
-            let evidence: Vec<EvidenceDocument> = probe
-                .fired
-                .unwrap_or_default()
-                .into_iter()
-                .chain(trouble)
-                .collect();
-            for piece in &evidence {
-                self.journal.keep_evidence(
-                    &self.world.run,
-                    variant,
-                    probe.id,
-                    &piece.source,
-                    &piece.text,
-                )?;
-            }
-            let expected = probe.expected.map(|expected| expected.as_str().to_owned());
-            documents.push(ProbeDocument {
-                id: probe.id.to_owned(),
-                expected,
-                result: result.to_owned(),
-                fired_ms,
-                evidence,
-            });
+        let once = probes.into_iter().map(Watched::document);
+        let documents: Vec<ProbeDocument> = once.chain(continuous.documents()).collect();
+        for (document, piece) in documents
+            .iter()
+            .flat_map(|document| document.evidence.iter().map(move |piece| (document, piece)))
+        {
+            self.journal.keep_evidence(
+                &self.world.run,
+                variant,
+                &document.id,
+                &piece.source,
+                &piece.text,
+            )?;
         }
         Ok(documents)
     }
 }
 
+/// What a probe saw, and why it could last not look.
+pub(super) fn evidence(
+    fired: Option<Vec<EvidenceDocument>>,
+    trouble: Option<String>,
+) -> Vec<EvidenceDocument> {
+    let trouble = trouble.map(|why| EvidenceDocument {
+        source: "could not look".into(),
+        text: why,
+    });
+    fired
+        .unwrap_or_default()
+        .into_iter()
+        .chain(trouble)
+        .collect()
+}
+
+impl Watched<'_> {
+    fn document(self) -> ProbeDocument {
+        let result = match (&self.fired, &self.trouble) {
+            (Some(_), _) => "fired",
+            (None, None) => "quiet",
+            (None, Some(_)) => "unknown",
+        };
+        let fired_ms = self.has_fired().then_some(self.fired_ms);
+        ProbeDocument {
+            id: self.one.id.clone(),
+            expected: self.expected.map(|expected| expected.as_str().to_owned()),
+            result: result.to_owned(),
+            fired_ms,
+            looks: 0,
+            missed: 0,
+            missed_in_row: 0,
+            changes: Vec::new(),
+            evidence: evidence(self.fired, self.trouble),
+        }
+    }
+}
+
+/// What speaks against a variant: what was seen and should not be, or should have been and was not; and what could not be
+/// looked at.
+#[derive(Debug, Default)]
+pub(super) struct Against {
+    pub(super) wrong: Vec<String>,
+    pub(super) blind: Vec<String>,
+}
+
 /// Judges a variant: an action without effect, or a probe that could not look, leaves it open whatever else was seen.
 pub(super) fn judge(
     probes: &[Watched<'_>],
+    continuous: &Continuous<'_>,
     troubles: &[String],
     recovered: &Result<(), Vec<String>>,
 ) -> (Outcome, Vec<String>) {
     if !troubles.is_empty() {
         return (Outcome::Inconclusive, troubles.to_vec());
     }
-    let (mut blind, mut wrong) = (Vec::new(), Vec::new());
+    let Against {
+        mut wrong,
+        mut blind,
+    } = continuous.against();
     for probe in probes {
+        let id = &probe.one.id;
         match (probe.expected, &probe.fired, &probe.trouble) {
             (Some(Expect::Never), Some(_), _) => {
-                wrong.push(format!("{} fired, and never should", probe.id));
+                wrong.push(format!("{id} fired, and never should"));
             }
-            (Some(_), None, Some(why)) => blind.push(format!("{} could not look: {why}", probe.id)),
-            (Some(Expect::Fires), None, None) => wrong.push(format!("{} did not fire", probe.id)),
+            (Some(_), None, Some(why)) => blind.push(format!("{id} could not look: {why}")),
+            (Some(Expect::Fires), None, None) => wrong.push(format!("{id} did not fire")),
             _ => {}
         }
     }

@@ -20,3 +20,4 @@ mod scenario_on_sim;
 mod schemas;
 mod support;
 mod topology_errors;
+mod watching_on_sim;

@@ -1,8 +1,9 @@
 //! Reports of a run: one HTML file that needs nothing else, and `JUnit` XML.
 
 use twin::report::{
-    EvidenceDocument, Outcome, ProbeDocument, SampleDocument, ScenarioDocument,
-    ScenarioStepDocument, VariantDocument, Verdict, WorldDocument, scenario_html, scenario_junit,
+    EvidenceDocument, LookDocument, Outcome, ProbeDocument, SampleDocument, ScenarioDocument,
+    ScenarioStepDocument, TargetDocument, VariantDocument, Verdict, WorldDocument, scenario_html,
+    scenario_junit,
 };
 
 /// Text that would break out of anything that does not escape it.
@@ -36,6 +37,10 @@ fn probe(id: &str, expected: &str, result: &str) -> ProbeDocument {
         expected: Some(expected.into()),
         result: result.into(),
         fired_ms: (result == "fired").then_some(1500),
+        looks: 0,
+        missed: 0,
+        missed_in_row: 0,
+        changes: Vec::new(),
         evidence: vec![EvidenceDocument {
             source: "the kernel".into(),
             text: HOSTILE.into(),
@@ -43,9 +48,29 @@ fn probe(id: &str, expected: &str, result: &str) -> ProbeDocument {
     }
 }
 
+fn continuous() -> ProbeDocument {
+    let changes = [(0, "held"), (700, "missed"), (1400, "held")];
+    let changes = changes.map(|(at_ms, state)| LookDocument {
+        at_ms,
+        state: state.into(),
+    });
+    ProbeDocument {
+        looks: 9,
+        missed: 3,
+        missed_in_row: 3,
+        changes: changes.into(),
+        ..probe("all-the-time", "always", "missed")
+    }
+}
+
 fn document() -> ScenarioDocument {
     let variant = VariantDocument {
         name: "bug".into(),
+        targets: vec![TargetDocument {
+            host: "a".into(),
+            domain: "lab-a".into(),
+            uuid: "u-1".into(),
+        }],
         outcome: Outcome::Unexpected,
         why: vec!["quiet-one fired, and never should".into()],
         injected: true,
@@ -55,6 +80,7 @@ fn document() -> ScenarioDocument {
             probe("good", "fires", "fired"),
             probe("wrong", "never", "fired"),
             probe("blind", "fires", "unknown"),
+            continuous(),
         ],
         steps: vec![
             step("cut", "verified", 100),
@@ -126,10 +152,10 @@ fn junit_counts_what_it_holds() {
         let nodes = suite.descendants();
         nodes.filter(|node| node.has_tag_name(name)).count()
     };
-    assert_eq!(suite.attribute("tests"), Some("7"));
-    assert_eq!(count("testcase"), 7);
-    assert_eq!(suite.attribute("failures"), Some("3"));
-    assert_eq!(count("failure"), 3);
+    assert_eq!(suite.attribute("tests"), Some("8"));
+    assert_eq!(count("testcase"), 8);
+    assert_eq!(suite.attribute("failures"), Some("4"));
+    assert_eq!(count("failure"), 4);
     assert_eq!(suite.attribute("skipped"), Some("1"));
     assert_eq!(count("skipped"), 1);
     assert_eq!(suite.attribute("timestamp"), Some("2026-01-01T00:00:00"));

@@ -11,7 +11,7 @@ use twin::wire::GuestState;
 
 use crate::lab_on_sim::up;
 
-const LAB: &str = "
+pub(crate) const LAB: &str = "
 schema: twin/topology/v1
 name: simlab
 networks:

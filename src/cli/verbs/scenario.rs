@@ -302,6 +302,19 @@ async fn dry_run(
                 context.ui.text(&format!("  {:<12}   {id}: {undo}\n", ""));
             }
         }
+        for host in &resolved.targets {
+            let line = match world.host(host) {
+                Ok(found) => format!("domain {}, {}", found.spec.name, found.spec.uuid),
+                Err(error) => format!("would be refused: {error}"),
+            };
+            context.ui.text(&format!("  acts on      {host}: {line}\n"));
+        }
+        for stop in &resolved.stop {
+            context.ui.text(&format!(
+                "  stops        when {} misses {} times in a row\n",
+                stop.probe, stop.failures
+            ));
+        }
         for (probe, expected) in &resolved.expect {
             context
                 .ui

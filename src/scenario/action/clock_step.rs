@@ -59,6 +59,10 @@ impl Action for ClockStep {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         let seconds = self.by_us / 1_000_000;
         format!("move the clock of {} by {seconds} s", self.host)

@@ -52,6 +52,10 @@ impl Action for ComputeReserve {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!("have nova-compute on {} reserve {}", self.host, self.memory)
     }

@@ -53,6 +53,10 @@ impl Action for ComputeResume {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!(
             "turn resume_guests_state_on_host_boot {} on {}",

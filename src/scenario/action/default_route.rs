@@ -58,6 +58,10 @@ impl Action for DefaultRoute {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!(
             "have {} send what is for elsewhere by {} through {}",

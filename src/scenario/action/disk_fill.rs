@@ -73,6 +73,10 @@ impl Action for DiskFill {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!(
             "fill {} of {} but for {}",

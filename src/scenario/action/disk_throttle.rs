@@ -70,6 +70,10 @@ impl Action for DiskThrottle {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!("let {}'s disks do {}", self.host, words(self.throttle))
     }

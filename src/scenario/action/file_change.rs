@@ -109,6 +109,10 @@ impl Action for FileChange {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         let bytes = self.content.len();
         format!("write {bytes} bytes to {} on {}", self.path, self.host)

@@ -58,6 +58,10 @@ impl Action for HostAutostart {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!(
             "turn libvirt's autostart {} for {}",

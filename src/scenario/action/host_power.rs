@@ -108,6 +108,10 @@ impl Action for HostPower {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         let host = &self.host;
         match self.power {

@@ -70,6 +70,10 @@ impl Action for HostRelease {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!(
             "release {}: off, its disks aside and blank ones in their place",

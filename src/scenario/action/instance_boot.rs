@@ -53,6 +53,10 @@ impl Action for InstanceBoot {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!(
             "boot instance {} of flavor {} on {}",

@@ -82,6 +82,10 @@ impl Action for InstanceFill {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!(
             "boot instances of flavor {} on {} until Placement refuses one",

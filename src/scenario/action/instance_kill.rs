@@ -61,6 +61,10 @@ impl Action for InstanceKill {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!("kill the QEMU of {} on {}", self.instance, self.host)
     }

@@ -56,6 +56,10 @@ impl Action for InstanceTouch {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!(
             "have the instances on {} write to all of their memory, until its kernel kills something",

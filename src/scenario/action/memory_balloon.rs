@@ -75,6 +75,10 @@ impl Action for MemoryBalloon {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!("leave {} of memory to {}", self.memory, self.host)
     }

@@ -70,6 +70,9 @@ pub trait Action: Debug + Send + Sync {
     /// What it is about to do, for people.
     fn describe(&self) -> String;
 
+    /// The hosts that it acts on.
+    fn hosts(&self) -> Vec<&str>;
+
     /// Whether it is done to this machine rather than inside a host: then a baseline of the hosts does not put it back.
     fn outside(&self) -> bool {
         false

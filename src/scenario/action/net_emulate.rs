@@ -104,6 +104,10 @@ impl Action for NetEmulate {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         let rate = self.rate_kbit;
         let rate = rate.map_or_else(String::new, |kbit| format!(", {kbit} kbit a second"));

@@ -65,6 +65,10 @@ impl Action for NicDown {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!("take {} of {} down", self.nic, self.host)
     }

@@ -70,6 +70,14 @@ impl Action for Partition {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        self.between
+            .iter()
+            .chain(&self.and)
+            .map(String::as_str)
+            .collect()
+    }
+
     fn describe(&self) -> String {
         format!(
             "cut {} off from {}",

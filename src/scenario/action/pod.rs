@@ -146,6 +146,10 @@ impl Action for Pod {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!("make pod {} in {} on {}", self.name, self.subnet, self.host)
     }

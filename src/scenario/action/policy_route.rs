@@ -76,6 +76,10 @@ impl Action for PolicyRoute {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!(
             "on {}, route what is from {} by {} through {}",

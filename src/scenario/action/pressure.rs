@@ -81,6 +81,10 @@ impl Action for Pressure {
         }
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         match self.load {
             Load::Memory(memory) => format!("hold {memory} of memory on {}", self.host),

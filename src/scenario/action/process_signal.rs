@@ -90,6 +90,10 @@ impl Action for ProcessSignal {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         let verb = match self.signal {
             Signal::Kill => "kill",

@@ -74,6 +74,10 @@ impl Action for ServiceRun {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!("run these services on {}: {}", self.host, self.services)
     }

@@ -59,6 +59,10 @@ impl Action for ServiceStop {
         NAME
     }
 
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
     fn describe(&self) -> String {
         format!("stop {} on {}", self.service, self.host)
     }

@@ -1,0 +1,189 @@
+//! How probes look and when a run stops, on the simulated drivers: all the time, at the edges, so often in a row, in the
+//! background.
+
+use twin::diagnostics::Source;
+use twin::lab::Silent;
+use twin::report::{Outcome, ProbeDocument, ScenarioDocument, VariantDocument, Verdict};
+use twin::scenario::{self, Choice, World};
+use twin::sim::{Sabotage, SimWorld};
+use twin::units::Seed;
+
+use crate::lab_on_sim::up;
+use crate::scenario_on_sim::LAB;
+
+/// Runs a scenario of these lines; nothing may be left of it.
+async fn run(lines: &str, faults: &[Sabotage]) -> ScenarioDocument {
+    let text = format!("schema: twin/scenario/v1\nname: s\ntitle: T\n{lines}");
+    let name = "s.yaml".into();
+    let scenario = scenario::parse(&Source { name, text });
+    let scenario = scenario.unwrap_or_else(|problems| panic!("{problems:?}"));
+    let directory = tempfile::tempdir().unwrap();
+    let sim = SimWorld::new(Seed(3));
+    let drivers = sim.drivers();
+    let (layout, journal, found) = up(LAB, &drivers, directory.path()).await;
+    let lab = found.record.uuid;
+    faults.iter().for_each(|fault| sim.sabotage(*fault));
+    let world = World {
+        drivers,
+        layout,
+        found,
+        seed: Seed(5),
+        run: "r1".into(),
+    };
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let choice = Choice::default();
+    let ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
+    assert_eq!(journal.open_acts(lab).unwrap(), []);
+    ended.unwrap()
+}
+
+fn variant(document: &ScenarioDocument) -> &VariantDocument {
+    &document.worlds[0].variants[0]
+}
+
+fn probe<'d>(document: &'d ScenarioDocument, id: &str) -> &'d ProbeDocument {
+    let mut probes = variant(document).probes.iter();
+    probes.find(|probe| probe.id == id).unwrap()
+}
+
+fn steps(document: &ScenarioDocument) -> Vec<&str> {
+    let steps = &variant(document).steps;
+    steps.iter().map(|step| step.id.as_str()).collect()
+}
+
+/// The database is away for ten seconds, and looked at all the time.
+fn away(expect: &str, more: &str, safety: &str, lasts: &str) -> String {
+    format!(
+        "variants: {{only: {{expect: {{{expect}}}}}}}\n\
+         safety: {{baseline: none, {safety}}}\n\
+         probes: [{{id: served, tcp: {{address: 10.1.0.10, port: 3306, is: open}}, at: continuous{more}}}]\n\
+         steps: [{{id: calm, pause: 5s}}, {{id: stop, do: {{service-stop: {{host: a, service: mysqld}}}}}}, {{id: wait, pause: {lasts}}}]\n\
+         observe: 1s\nrecover: {{within: 30s}}\n"
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_looks_all_the_time_sees_when_it_is_away() {
+    let document = run(&away("served: always", "", "budget: 10m", "10s"), &[]).await;
+    assert_eq!(document.verdict, Verdict::Fail, "{document:#?}");
+    let why = &variant(&document).why[0];
+    assert!(why.starts_with("served missed "), "{why}");
+    let served = probe(&document, "served");
+    assert_eq!(served.result, "missed");
+    let changes: Vec<&str> = served
+        .changes
+        .iter()
+        .map(|change| change.state.as_str())
+        .collect();
+    assert_eq!(changes, ["held", "missed", "held"], "{served:#?}");
+    let lasted = served.changes[2].at_ms - served.changes[1].at_ms;
+    assert!((10_000..14_000).contains(&lasted), "{served:#?}");
+    assert!((4_000..7_000).contains(&served.changes[1].at_ms));
+
+    let allowed = away("served: always", ", misses: 14", "budget: 10m", "10s");
+    let document = run(&allowed, &[]).await;
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    assert_eq!(probe(&document, "served").result, "held");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_condition_ends_the_run_and_puts_everything_back() {
+    let stop = "stop: [{probe: served, failures: 4}]";
+    let document = run(&away("", "", stop, "20m"), &[]).await;
+    assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
+    let why = &variant(&document).why[0];
+    assert!(
+        why.contains("stopped: served missed 4 times in a row"),
+        "{why}"
+    );
+    assert_eq!(steps(&document), ["calm", "stop", "wait", "undo stop"]);
+    assert!(variant(&document).recovered);
+    assert!(document.took_ms < 30_000, "{}", document.took_ms);
+    // One that is never reached changes nothing.
+    let stop = "stop: [{probe: served, failures: 40}]";
+    let document = run(&away("", "", stop, "10s"), &[]).await;
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_over_its_budget_is_put_back_and_no_pass() {
+    let document = run(&away("", "", "budget: 15s", "20m"), &[]).await;
+    assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
+    assert!(variant(&document).why[0].contains("its budget of 15s is over"));
+    assert!(document.took_ms < 30_000, "{}", document.took_ms);
+    assert!(variant(&document).recovered);
+}
+
+fn edges(port: u16) -> String {
+    format!(
+        "variants: {{only: {{expect: {{there: fires}}}}}}\nsafety: {{baseline: none}}\n\
+         probes: [{{id: there, tcp: {{address: 10.1.0.10, port: {port}, is: open}}, at: edges, times: 2}}]\n\
+         steps: [{{id: stop, do: {{service-stop: {{host: a, service: mysqld}}}}}}]\nobserve: 5s\nrecover: {{within: 30s}}\n"
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_at_the_edges_holds_before_and_after_or_nothing_is_done() {
+    let document = run(&edges(3306), &[]).await;
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    let there = probe(&document, "there");
+    assert_eq!((there.result.as_str(), there.evidence.len()), ("fired", 2));
+
+    let document = run(&edges(9), &[]).await;
+    assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
+    assert_eq!(
+        variant(&document).why,
+        ["there did not hold before the first step"]
+    );
+    assert_eq!(variant(&document).outcome, Outcome::Inconclusive);
+    assert_eq!(steps(&document), Vec::<&str>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_has_to_hold_so_often_in_a_row() {
+    let lines = |times: u32| {
+        format!(
+            "variants: {{only: {{expect: {{gone: fires}}}}}}\nsafety: {{baseline: none}}\n\
+             probes: [{{id: gone, tcp: {{address: 10.1.0.10, port: 3306, is: refused}}, times: {times}}}]\n\
+             steps: [{{id: stop, do: {{service-stop: {{host: a, service: mysqld}}}}, for: 5s}}, {{id: wait, pause: 10s}}]\n\
+             observe: 3s\nrecover: {{within: 30s}}\n"
+        )
+    };
+    let document = run(&lines(3), &[]).await;
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    let fired = probe(&document, "gone").fired_ms.unwrap();
+    assert!((2_000..5_000).contains(&fired), "{fired}");
+    let document = run(&lines(30), &[]).await;
+    assert_eq!(document.verdict, Verdict::Fail, "{document:#?}");
+}
+
+const BEHIND: &str = "variants: {only: {expect: {}}}\nsafety: {baseline: none}\nprobes: []\n\
+    steps:\n  - {id: touch, do: {instance-touch: {host: a}}, within: 20s, background: true}\n  - {id: wait, pause: 5s}\n\
+    \x20 - {id: reserve, do: {compute-reserve: {host: a, memory: 1GiB}}}\nobserve: 1s\nrecover: {within: 30s}\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_step_in_the_background_is_not_waited_for_by_the_next_and_is_by_the_last_look() {
+    let document = run(BEHIND, &[]).await;
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    assert_eq!(document.worlds[0].variants[0].steps.len(), 5);
+
+    // It has no effect, which shows when its time is over: long after the others.
+    let document = run(BEHIND, &[Sabotage::Touch]).await;
+    assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
+    let names = ["wait", "reserve", "touch", "undo reserve", "undo touch"];
+    assert_eq!(steps(&document), names, "{document:#?}");
+    let took = &variant(&document).steps[2].took_ms;
+    assert!(*took >= 20_000, "{document:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_says_which_hosts_it_acts_on() {
+    let document = run(BEHIND, &[]).await;
+    let [target] = variant(&document).targets.as_slice() else {
+        panic!("{document:#?}");
+    };
+    assert_eq!(
+        (target.host.as_str(), target.domain.as_str()),
+        ("a", "simlab-a")
+    );
+}
