@@ -13,12 +13,16 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::tool::{self, DEADLINE};
 use super::{
-    Connection, Counters, Cut, HostNet, HostNetError, Link, Network, Route, cut, leftover,
+    Answer, Connection, Counters, Cut, Forbidden, HostNet, HostNetError, Link, Network, Rejection,
+    Route, cut, forward, leftover,
 };
 use crate::units::{Cidr, Mac};
 
 /// Where libvirt's helper of dnsmasq writes leases down, a JSON file a bridge.
 const LEASES: &str = "/var/lib/libvirt/dnsmasq";
+
+/// The most that is read of a service's answer, in bytes.
+const MOST_OF_AN_ANSWER: &str = "1048576";
 
 /// This machine's network through netlink and nft.
 #[derive(Clone, Copy, Debug, Default)]
@@ -313,6 +317,19 @@ impl HostNet for LinuxNet {
         cut::make(table, chain, cut).await
     }
 
+    async fn forbid(
+        &self,
+        table: &str,
+        chain: &str,
+        forbidden: &Forbidden,
+    ) -> Result<(), HostNetError> {
+        forward::forbid(table, chain, forbidden).await
+    }
+
+    async fn rejections(&self, bridge: &str) -> Result<Vec<Rejection>, HostNetError> {
+        forward::rejections(bridge).await
+    }
+
     async fn dropped(&self, table: &str, chain: &str) -> Result<Option<u64>, HostNetError> {
         cut::dropped(table, chain).await
     }
@@ -332,6 +349,54 @@ impl HostNet for LinuxNet {
                 why: error.to_string(),
             },
             Err(_) => Connection::TimedOut,
+        }
+    }
+
+    async fn get(
+        &self,
+        address: Ipv4Addr,
+        port: u16,
+        path: &str,
+        within: Duration,
+    ) -> Result<Answer, Connection> {
+        // It tells a refusal from what is out of reach, which curl does not.
+        match self.connect(address, port, within).await {
+            Connection::Open => {}
+            other => return Err(other),
+        }
+        let url = format!("http://{address}:{port}{path}");
+        let seconds = within.as_secs_f64().to_string();
+        let unreachable = |why: String| Connection::Unreachable { why };
+        let arguments = [
+            "--silent",
+            "--show-error",
+            "--noproxy",
+            "*",
+            "--max-time",
+            &seconds,
+            "--max-filesize",
+            MOST_OF_AN_ANSWER,
+            "--write-out",
+            "\n%{http_code}",
+            &url,
+        ];
+        match tool::run("curl", &arguments, None).await {
+            Ok(Some(output)) => {
+                let text = String::from_utf8_lossy(&output);
+                let (body, status) = text.rsplit_once('\n').unwrap_or(("", &text));
+                let status = status
+                    .parse()
+                    .map_err(|_| unreachable("no status".into()))?;
+                let body = body.to_owned();
+                Ok(Answer { status, body })
+            }
+            Ok(None) => Err(unreachable(
+                "curl is not installed; scripts/host-setup.sh installs it".into(),
+            )),
+            Err(HostNetError::Failed { why, .. }) if why.contains("timed out") => {
+                Err(Connection::TimedOut)
+            }
+            Err(error) => Err(unreachable(error.to_string())),
         }
     }
 

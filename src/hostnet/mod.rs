@@ -1,6 +1,7 @@
 //! The seam to this machine's network: [`HostNet`].
 
 mod cut;
+mod forward;
 mod leftover;
 mod linux;
 mod tool;
@@ -82,6 +83,26 @@ pub struct Cut {
     pub sides: [Side; 2],
 }
 
+/// New connections from one bridge to another that are not to come about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forbidden {
+    /// The bridge that they come from.
+    pub from: String,
+    /// The bridge that they go to.
+    pub to: String,
+    /// Whether they are refused, at once; else they are dropped without a word.
+    pub refused: bool,
+}
+
+/// A rule of this machine that refuses what goes to a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Whose it is and where it stands: `iptables LIBVIRT_FWI`, `nftables ip libvirt_network guest_input`.
+    pub place: String,
+    /// Packets that it has refused.
+    pub packets: u64,
+}
+
 /// How a connection went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Connection {
@@ -107,6 +128,15 @@ impl std::fmt::Display for Connection {
             Self::Unreachable { why } => write!(formatter, "unreachable: {why}"),
         }
     }
+}
+
+/// How a service answered over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body, as far as it was read.
+    pub body: String,
 }
 
 /// Why a call failed.
@@ -167,8 +197,29 @@ pub trait HostNet: Send + Sync {
     /// Opens a TCP connection from this machine and closes it.
     async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection;
 
+    /// Asks for a path over HTTP from this machine; how the connection went where there is no answer.
+    async fn get(
+        &self,
+        address: Ipv4Addr,
+        port: u16,
+        path: &str,
+        within: Duration,
+    ) -> Result<Answer, Connection>;
+
     /// Drops what goes between two sets of hosts, in a chain of this name in tables of this name.
     async fn cut(&self, table: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError>;
+
+    /// Refuses or drops new connections from one bridge to another, before any other rule of this machine, in a chain of this
+    /// name in a table of this name. [`HostNet::dropped`] and [`HostNet::mend`] are for it as well.
+    async fn forbid(
+        &self,
+        table: &str,
+        chain: &str,
+        forbidden: &Forbidden,
+    ) -> Result<(), HostNetError>;
+
+    /// Lists the rules that refuse what goes to a bridge, whoever made them, by iptables or nftables.
+    async fn rejections(&self, bridge: &str) -> Result<Vec<Rejection>, HostNetError>;
 
     /// Packets that a cut has dropped so far; nothing where there is no such cut.
     async fn dropped(&self, table: &str, chain: &str) -> Result<Option<u64>, HostNetError>;

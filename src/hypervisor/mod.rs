@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::model::Mark;
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
-use crate::units::Mib;
+use crate::units::{Mac, Mib};
 
 /// What a hypervisor says of itself and the machine it runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +119,18 @@ pub struct Throttle {
     pub operations: u64,
 }
 
+/// An interface of a running domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NicState {
+    /// It is plugged in, and its link is up.
+    Up,
+    /// It is plugged in, and its link is down.
+    Down,
+    /// It is not plugged in: the guest has no such device.
+    Out,
+}
+
 /// A hypervisor.
 #[async_trait]
 pub trait Hypervisor: Capture {
@@ -167,6 +179,17 @@ pub trait Hypervisor: Capture {
     /// Sets what a running domain's disks may do. It lasts as long as the process.
     async fn set_throttle(&self, target: Target, throttle: Throttle)
     -> Result<(), HypervisorError>;
+
+    /// Tells how the interface with this Ethernet address, which is in the domain's definition, is now.
+    async fn nic(&self, target: Target, mac: Mac) -> Result<NicState, HypervisorError>;
+
+    /// Plugs a running domain's interface in or out, or changes its link. It lasts as long as the process.
+    async fn set_nic(
+        &self,
+        target: Target,
+        mac: Mac,
+        state: NicState,
+    ) -> Result<(), HypervisorError>;
 
     /// Takes a domain's power away and removes its definition; one that is gone is as good.
     async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError>;

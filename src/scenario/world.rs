@@ -8,7 +8,7 @@ use crate::hypervisor::{Power, Target};
 use crate::lab::{Drivers, Found, FoundHost, Layout};
 use crate::model::Mark;
 use crate::model::spec::{NetworkSpec, NicLink};
-use crate::units::{Mib, Seed};
+use crate::units::{Mac, Mib, Seed};
 use crate::wire::{ComputeConfig, GuestState, InstanceConfig, NicConfig};
 
 /// A lab under test.
@@ -128,8 +128,35 @@ impl World {
         Some(spec)
     }
 
+    /// The bridge of a network.
+    pub fn bridge(&self, network: &str) -> Result<&str, ActionError> {
+        let found = self.network(network).map(|network| network.bridge.as_str());
+        found.ok_or_else(|| ActionError::Target(format!("there is no network {network}")))
+    }
+
+    /// The Ethernet address of a host's interface on a network.
+    pub fn mac(&self, host: &str, network: &str) -> Result<Mac, ActionError> {
+        let none = || ActionError::Target(format!("{host} has no interface on {network}"));
+        let wanted = NicLink::Network(self.network(network).ok_or_else(none)?.name.clone());
+        let mut nics = self.host(host)?.spec.nics.iter();
+        let found = nics.find(|nic| nic.link == wanted);
+        found.map(|nic| nic.mac).ok_or_else(none)
+    }
+
+    /// This machine's end of a running host's interface on a network.
+    pub async fn tap(&self, host: &str, network: &str) -> Result<String, ActionError> {
+        let none = || ActionError::Target(format!("{host} has no interface on {network}"));
+        let wanted = self.network(network).ok_or_else(none)?;
+        let wanted = NicLink::Network(wanted.name.clone());
+        let found = self.host(host)?;
+        let index = found.spec.nics.iter().position(|nic| nic.link == wanted);
+        let anatomy = self.drivers.hypervisor.anatomy(self.target(host)?).await?;
+        let tap = index.and_then(|index| anatomy.taps.get(index).cloned());
+        tap.ok_or_else(none)
+    }
+
     /// Finds a host's interface on a network, as its guest knows it.
-    fn nic(&self, host: &str, network: &str) -> Option<NicConfig> {
+    pub(super) fn nic(&self, host: &str, network: &str) -> Option<NicConfig> {
         let wanted = NicLink::Network(self.network(network)?.name.clone());
         let host = self.found.host(host).ok()?;
         let mac = host.spec.nics.iter().find(|nic| nic.link == wanted)?.mac;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::SimWorld;
-use crate::hostnet::{Connection, Cut, HostNet, HostNetError, Link, Network, Route};
+use crate::hostnet::{
+    Answer, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network, Rejection, Route,
+};
 use crate::units::{Cidr, Mac};
 
 /// The families in which the tables of a cut are.
@@ -89,6 +91,14 @@ impl HostNet for SimNet {
         Ok(())
     }
 
+    async fn forbid(&self, table: &str, chain: &str, _: &Forbidden) -> Result<(), HostNetError> {
+        self.cut(table, chain, &Cut::default()).await
+    }
+
+    async fn rejections(&self, _: &str) -> Result<Vec<Rejection>, HostNetError> {
+        Ok(Vec::new())
+    }
+
     async fn dropped(&self, table: &str, chain: &str) -> Result<Option<u64>, HostNetError> {
         let cut = (table.to_owned(), chain.to_owned());
         Ok(self.0.lock().cuts.get(&cut).map(|_| 0))
@@ -113,6 +123,23 @@ impl HostNet for SimNet {
                 tokio::time::sleep(within).await;
                 Connection::TimedOut
             }
+        }
+    }
+
+    /// What is open answers, with nothing in it.
+    async fn get(
+        &self,
+        address: Ipv4Addr,
+        port: u16,
+        _: &str,
+        within: Duration,
+    ) -> Result<Answer, Connection> {
+        match self.connect(address, port, within).await {
+            Connection::Open => Ok(Answer {
+                status: 200,
+                body: String::new(),
+            }),
+            other => Err(other),
         }
     }
 

@@ -9,12 +9,12 @@ use uuid::Uuid;
 use super::world::{SimDomain, SimNetwork, SimWorld, State};
 use crate::hostnet::{Counters, Link};
 use crate::hypervisor::{
-    Hypervisor, HypervisorError, Machine, ObservedDomain, ObservedNetwork, Power, PowerAction,
-    Target, Throttle,
+    Hypervisor, HypervisorError, Machine, NicState, ObservedDomain, ObservedNetwork, Power,
+    PowerAction, Target, Throttle,
 };
 use crate::model::bridge_mac;
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
-use crate::units::Mib;
+use crate::units::{Mac, Mib};
 
 /// The hypervisor of a simulated machine.
 #[derive(Clone, Debug)]
@@ -184,6 +184,7 @@ impl Hypervisor for SimHypervisor {
                     autostart: domain.spec.autostart,
                     balloon: None,
                     throttle: Throttle::default(),
+                    nics: std::collections::BTreeMap::new(),
                     answers_at: None,
                     boots: 0,
                     guest: super::world::Inside::default(),
@@ -272,6 +273,30 @@ impl Hypervisor for SimHypervisor {
     ) -> Result<(), HypervisorError> {
         let mut state = self.0.lock();
         running(our_domain(&mut state, target)?, "setting a throttle")?.throttle = throttle;
+        Ok(())
+    }
+
+    async fn nic(&self, target: Target, mac: Mac) -> Result<NicState, HypervisorError> {
+        let mut state = self.0.lock();
+        let domain = our_domain(&mut state, target)?;
+        if !domain.spec.nics.iter().any(|nic| nic.mac == mac) {
+            return Err(not_found("an interface"));
+        }
+        let up = domain.power == Power::Running || domain.power == Power::Paused;
+        let otherwise = if up { NicState::Up } else { NicState::Out };
+        Ok(domain.nics.get(&mac).copied().unwrap_or(otherwise))
+    }
+
+    async fn set_nic(
+        &self,
+        target: Target,
+        mac: Mac,
+        state: NicState,
+    ) -> Result<(), HypervisorError> {
+        self.nic(target, mac).await?;
+        let mut world = self.0.lock();
+        let domain = running(our_domain(&mut world, target)?, "changing an interface")?;
+        domain.nics.insert(mac, state);
         Ok(())
     }
 

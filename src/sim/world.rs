@@ -15,11 +15,11 @@ use super::{SimGuest, SimHypervisor, SimNet};
 use crate::clock::Clock;
 use crate::guest::Guest;
 use crate::hostnet::{Cut, Link};
-use crate::hypervisor::{Power, Throttle};
+use crate::hypervisor::{NicState, Power, Throttle};
 use crate::lab::{Drivers, GuestWays, Nobody, Way};
 use crate::model::Mark;
 use crate::model::spec::{DomainSpec, NetworkSpec};
-use crate::units::{Mib, Random, Seed};
+use crate::units::{Mac, Mib, Random, Seed};
 use crate::wire::{GuestState, HostConfig};
 
 /// Between this and twice as long a simulated guest takes to boot.
@@ -55,6 +55,8 @@ pub(super) struct SimDomain {
     pub(super) autostart: bool,
     pub(super) balloon: Option<Mib>,
     pub(super) throttle: Throttle,
+    /// Interfaces that are not as they were plugged in.
+    pub(super) nics: BTreeMap<Mac, NicState>,
     pub(super) answers_at: Option<Instant>,
     pub(super) boots: u32,
     pub(super) guest: Inside,
@@ -167,6 +169,7 @@ impl State {
         domain.power = Power::Running;
         domain.answers_at = Some(Instant::now() + BOOT + more);
         domain.boots += 1;
+        domain.nics.clear();
         let config: HostConfig = domain
             .spec
             .config

@@ -8,7 +8,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use twin::hypervisor::{
-    Hypervisor, HypervisorError, ObservedDomain, ObservedNetwork, Power, PowerAction, Target,
+    Hypervisor, HypervisorError, NicState, ObservedDomain, ObservedNetwork, Power, PowerAction,
+    Target,
 };
 use twin::model::spec::{Boot, DiskSpec, DomainSpec, Marked, NetworkSpec, NicLink, NicSpec};
 use twin::model::{AcceleratorChoice, Dhcp, LabRecord, Mark, NetworkMode, RamBacking, Scale};
@@ -162,6 +163,7 @@ pub(crate) async fn keeps_the_contract(
     power(hypervisor, host, depth).await;
     strangers_are_safe(hypervisor, &domain, foreign).await;
     if depth != Depth::PowerOnly {
+        links(hypervisor, host, foreign, domain.spec.nics[0].mac).await;
         captures::all(hypervisor, host, foreign, &domain.spec.disks[0].path).await;
     }
     let in_files = [
@@ -254,6 +256,33 @@ async fn power(hypervisor: &dyn Hypervisor, host: Target, depth: Depth) {
             "after {action:?}"
         );
     }
+}
+
+/// A running domain's link goes down and comes up, again is as good, and another process has it up.
+async fn links(hypervisor: &dyn Hypervisor, host: Target, foreign: Target, mac: Mac) {
+    let state = async || hypervisor.nic(host, mac).await.expect("a state");
+    assert_eq!(state().await, NicState::Up);
+    for wanted in [NicState::Down, NicState::Down, NicState::Up] {
+        hypervisor.set_nic(host, mac, wanted).await.expect("set");
+        assert_eq!(state().await, wanted);
+    }
+    let down = NicState::Down;
+    hypervisor.set_nic(host, mac, down).await.expect("set");
+    let refused = hypervisor.set_nic(foreign, mac, NicState::Up).await;
+    assert!(
+        matches!(refused, Err(HypervisorError::NotOurs { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(state().await, NicState::Down);
+    let nowhere = hypervisor.nic(host, Mac([0x52, 0x54, 0, 1, 2, 3])).await;
+    assert!(
+        matches!(nowhere, Err(HypervisorError::NotFound { .. })),
+        "{nowhere:?}"
+    );
+    for action in [PowerAction::Destroy, PowerAction::Start] {
+        hypervisor.power(host, action).await.expect("a new process");
+    }
+    assert_eq!(state().await, NicState::Up);
 }
 
 /// Another lab's things are refused, and stay as they are.

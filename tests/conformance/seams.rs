@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use twin::clock::Clock;
 use twin::guest::{Guest, GuestError, collect};
-use twin::hostnet::{Connection, Cut, HostNet, HostNetError, Side};
+use twin::hostnet::{Connection, Cut, Forbidden, HostNet, HostNetError, Side};
 use twin::wire::{Request, VmState};
 
 /// A guest of the test's own answers within this, and does what it is asked.
@@ -164,6 +164,21 @@ pub(crate) async fn a_network_keeps_the_contract(
         net.mend(TABLE, "two").await.expect("mended is as good");
         assert_eq!(ours().await, Vec::<String>::new());
     }
+
+    let forbidden = Forbidden {
+        from: link.to_owned(),
+        to: "twnowhere0".into(),
+        refused: true,
+    };
+    net.forbid(TABLE, "way", &forbidden)
+        .await
+        .expect("forbidden");
+    assert_eq!(net.dropped(TABLE, "way").await.expect("counted"), Some(0));
+    assert!(!ours().await.is_empty());
+    net.mend(TABLE, "way").await.expect("mended");
+    assert_eq!(net.dropped(TABLE, "way").await.expect("counted"), None);
+    assert_eq!(ours().await, Vec::<String>::new());
+    assert_eq!(net.rejections("twnowhere0").await.expect("read"), []);
 
     let (address, port) = open;
     assert_eq!(net.connect(address, port, DEADLINE).await, Connection::Open);

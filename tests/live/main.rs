@@ -17,6 +17,7 @@ mod failures;
 mod images;
 mod kills;
 mod neighbours;
+mod probes;
 mod sabotage;
 mod space;
 mod states;

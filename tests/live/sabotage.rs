@@ -11,10 +11,12 @@ use async_trait::async_trait;
 use twin::clock::Clock;
 use twin::diagnostics::Source;
 use twin::guest::{ClockReading, Greeting, Guest, GuestError, Program};
-use twin::hostnet::{Connection, Cut, HostNet, HostNetError, Link, Network, Route};
+use twin::hostnet::{
+    Answer, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network, Rejection, Route,
+};
 use twin::hypervisor::{
-    Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, ObservedDomain,
-    ObservedNetwork, Power, PowerAction, Target, Throttle,
+    Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, NicState,
+    ObservedDomain, ObservedNetwork, Power, PowerAction, Target, Throttle,
 };
 use twin::journal::Journal;
 use twin::lab::{Drivers, Event, GuestWays, Layout, Nobody, Watch, Way, find_all};
@@ -42,6 +44,19 @@ const ACTIONS: &[(&str, &str)] = &[
         "file-change",
         "{host: a, path: /etc/hosts, content: \"127.0.0.1 elsewhere\"}",
     ),
+    (
+        "dns",
+        "{host: a, server: \"${gateway.metal}\", is: refuses}",
+    ),
+    ("dns", "{host: b, server: \"${gateway.metal}\", is: silent}"),
+    (
+        "forward-policy",
+        "{from: provider, to: metal, policy: refuse}",
+    ),
+    (
+        "forward-policy",
+        "{from: metal, to: provider, policy: drop}",
+    ),
     ("host-autostart", "{host: b, autostart: \"on\"}"),
     ("host-power", "{host: b, power: pause}"),
     ("host-power", "{host: b, power: \"off\"}"),
@@ -59,6 +74,9 @@ const ACTIONS: &[(&str, &str)] = &[
         "net-emulate",
         "{host: a, nic: \"${nic.a.metal}\", delay: 50ms, loss: 5%, rate-kbit: 800}",
     ),
+    ("nic-detach", "{host: a, network: provider}"),
+    ("nic-detach", "{host: b, network: metal}"),
+    ("nic-link", "{host: b, network: metal}"),
     ("nic-down", "{host: a, nic: \"${nic.a.metal}\"}"),
     ("partition", "{between: [a], and: [b]}"),
     (
@@ -266,6 +284,22 @@ impl Hypervisor for DeafHypervisor {
         self.0.set_throttle(target, throttle).await
     }
 
+    async fn nic(&self, target: Target, mac: Mac) -> Result<NicState, HypervisorError> {
+        self.0.nic(target, mac).await
+    }
+
+    async fn set_nic(
+        &self,
+        target: Target,
+        mac: Mac,
+        state: NicState,
+    ) -> Result<(), HypervisorError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.0.set_nic(target, mac, state).await
+    }
+
     async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
         self.0.remove_domain(target).await
     }
@@ -327,6 +361,22 @@ impl HostNet for DeafNet {
         self.0.cut(table, chain, cut).await
     }
 
+    async fn forbid(
+        &self,
+        table: &str,
+        chain: &str,
+        forbidden: &Forbidden,
+    ) -> Result<(), HostNetError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.0.forbid(table, chain, forbidden).await
+    }
+
+    async fn rejections(&self, bridge: &str) -> Result<Vec<Rejection>, HostNetError> {
+        self.0.rejections(bridge).await
+    }
+
     async fn dropped(&self, table: &str, chain: &str) -> Result<Option<u64>, HostNetError> {
         self.0.dropped(table, chain).await
     }
@@ -337,6 +387,16 @@ impl HostNet for DeafNet {
 
     async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection {
         self.0.connect(address, port, within).await
+    }
+
+    async fn get(
+        &self,
+        address: Ipv4Addr,
+        port: u16,
+        path: &str,
+        within: Duration,
+    ) -> Result<Answer, Connection> {
+        self.0.get(address, port, path, within).await
     }
 
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {

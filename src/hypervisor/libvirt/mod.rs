@@ -10,6 +10,7 @@ mod failure;
 mod ffi;
 mod monitor;
 mod networks;
+mod nics;
 mod tsc;
 mod worker;
 mod xml;
@@ -21,11 +22,11 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, ObservedDomain,
-    ObservedNetwork, Power, PowerAction, Target, Throttle,
+    Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, NicState,
+    ObservedDomain, ObservedNetwork, Power, PowerAction, Target, Throttle,
 };
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
-use crate::units::Mib;
+use crate::units::{Mac, Mib};
 use worker::Workers;
 
 /// A call that only reads returns within this.
@@ -248,6 +249,27 @@ impl Hypervisor for Libvirt {
         self.quick
             .call("setting what disks may do", QUICK, move |connection| {
                 monitor::set_throttle(connection, target, throttle)
+            })
+            .await
+    }
+
+    async fn nic(&self, target: Target, mac: Mac) -> Result<NicState, HypervisorError> {
+        self.quick
+            .call("reading an interface", QUICK, move |connection| {
+                nics::nic(connection, target, mac)
+            })
+            .await
+    }
+
+    async fn set_nic(
+        &self,
+        target: Target,
+        mac: Mac,
+        state: NicState,
+    ) -> Result<(), HypervisorError> {
+        self.long
+            .call("changing an interface", LONG, move |connection| {
+                nics::set_nic(connection, target, mac, state)
             })
             .await
     }

@@ -47,14 +47,18 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
 }
 
 /// The MiB of a flavor that a host's instances can have.
-pub(super) fn flavor(world: &World, host: &str, flavor: &str) -> Result<u64, ActionError> {
+pub(in super::super) fn flavor(
+    world: &World,
+    host: &str,
+    flavor: &str,
+) -> Result<u64, ActionError> {
     let compute = world.compute(host)?;
     let found = compute.flavors.get(flavor).copied();
     found.ok_or_else(|| ActionError::Target(format!("there is no flavor {flavor}")))
 }
 
 /// What Placement has of a host.
-pub(super) fn inventory(
+pub(in super::super) fn inventory(
     world: &World,
     host: &str,
     state: &GuestState,
@@ -68,7 +72,7 @@ pub(super) fn inventory(
 }
 
 /// What is allocated: a stopped instance keeps its allocation.
-pub(super) fn allocated(state: &GuestState) -> Mib {
+pub(in super::super) fn allocated(state: &GuestState) -> Mib {
     state
         .instances
         .iter()

@@ -6,7 +6,9 @@ mod compute_resume;
 mod default_route;
 mod disk_fill;
 mod disk_throttle;
+mod dns;
 mod file_change;
+mod forward_policy;
 mod host_autostart;
 mod host_power;
 mod host_release;
@@ -17,7 +19,9 @@ mod instance_kill;
 mod instance_touch;
 mod memory_balloon;
 mod net_emulate;
+mod nic_detach;
 mod nic_down;
+mod nic_link;
 mod partition;
 mod pod;
 mod policy_route;
@@ -27,6 +31,7 @@ mod ran;
 mod service_run;
 mod service_stop;
 
+pub(super) use instance_fill::{allocated, flavor, inventory};
 pub(super) use instance_kill::instance;
 pub(super) use pod::TABLE as POD_TABLE;
 pub(super) use process_signal::found as processes;
@@ -137,6 +142,20 @@ const ALL: &[(&str, ParseFn, UndoFn)] = &[
     }),
     (clock_step::NAME, clock_step::parse, |world, captured| {
         Box::pin(clock_step::undo(world, captured))
+    }),
+    (dns::NAME, dns::parse, |world, captured| {
+        Box::pin(dns::undo(world, captured))
+    }),
+    (
+        forward_policy::NAME,
+        forward_policy::parse,
+        |world, captured| Box::pin(forward_policy::undo(world, captured)),
+    ),
+    (nic_detach::NAME, nic_detach::parse, |world, captured| {
+        Box::pin(nic_detach::undo(world, captured))
+    }),
+    (nic_link::NAME, nic_link::parse, |world, captured| {
+        Box::pin(nic_link::undo(world, captured))
     }),
     (partition::NAME, partition::parse, |world, captured| {
         Box::pin(partition::undo(world, captured))

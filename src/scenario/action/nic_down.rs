@@ -42,7 +42,7 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
 }
 
 /// Whether an interface is up, as its flags say.
-async fn is_up(world: &World, host: &str, nic: &str) -> Result<bool, ActionError> {
+pub(super) async fn is_up(world: &World, host: &str, nic: &str) -> Result<bool, ActionError> {
     let said = inside::run(world, host, &["ip", "-o", "link", "show", "dev", nic]).await?;
     let flags = said
         .split('<')
@@ -51,7 +51,11 @@ async fn is_up(world: &World, host: &str, nic: &str) -> Result<bool, ActionError
     Ok(flags.is_some_and(|flags| flags.split(',').any(|flag| flag == "UP")))
 }
 
-async fn routes(world: &World, host: &str, nic: &str) -> Result<Vec<String>, ActionError> {
+pub(super) async fn routes(
+    world: &World,
+    host: &str,
+    nic: &str,
+) -> Result<Vec<String>, ActionError> {
     let said = inside::run(world, host, &["ip", "route", "show", "dev", nic]).await?;
     let lines = said.lines().map(str::trim);
     // Those that the kernel makes come with the address.

@@ -150,15 +150,20 @@ pub(super) async fn undo(
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
     let Captured { chain } = serde_json::from_value(captured)?;
+    mend(world, &chain).await
+}
+
+/// Removes a chain of the lab's own; returns what it has dropped or refused.
+pub(super) async fn mend(world: &World, chain: &str) -> Result<String, ActionError> {
     let table = table_name(world.found.record.uuid);
     let hostnet = &world.drivers.hostnet;
-    let dropped = hostnet.dropped(&table, &chain).await?;
-    hostnet.mend(&table, &chain).await?;
-    if hostnet.dropped(&table, &chain).await?.is_some() {
+    let dropped = hostnet.dropped(&table, chain).await?;
+    hostnet.mend(&table, chain).await?;
+    if hostnet.dropped(&table, chain).await?.is_some() {
         return Err(ActionError::Target(format!("chain {chain} is still there")));
     }
     let dropped = dropped.unwrap_or(0);
     Ok(format!(
-        "chain {chain} is gone; it dropped {dropped} packets"
+        "chain {chain} is gone; it stopped {dropped} packets"
     ))
 }

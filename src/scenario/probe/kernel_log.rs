@@ -1,4 +1,5 @@
-//! `kernel-log`: a line of a guest kernel's log, as QEMU wrote it to the serial log on this machine.
+//! `kernel-log`: a line of a guest kernel's log, as QEMU wrote it to the serial log on this machine. `console`: any line there,
+//! whoever wrote it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -12,6 +13,7 @@ use crate::diagnostics::{Node, Reader};
 use crate::scenario::{ActionError, World, action};
 
 pub(super) const NAME: &str = "kernel-log";
+pub(super) const CONSOLE: &str = "console";
 
 /// The most that is read of a log at once.
 const MOST_BYTES: u64 = 8 << 20;
@@ -20,10 +22,20 @@ const MOST_BYTES: u64 = 8 << 20;
 struct KernelLog {
     host: String,
     matches: Regex,
+    /// Whether anybody's lines count.
+    anybody: bool,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
+    parse_as(NAME, node, reader)
+}
+
+pub(super) fn parse_console(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
+    parse_as(CONSOLE, node, reader)
+}
+
+fn parse_as(name: &'static str, node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
+    let mut fields = reader.fields(node, name)?;
     let host = action::host_of(&mut fields, reader);
     let matches = fields
         .required("matches", reader)
@@ -32,6 +44,7 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     Some(Box::new(KernelLog {
         host: host?,
         matches: matches?,
+        anybody: name == CONSOLE,
     }))
 }
 
@@ -87,6 +100,15 @@ pub(super) fn source(world: &World, host: &str) -> String {
     format!("{host}'s kernel, by its serial console in {path}")
 }
 
+impl KernelLog {
+    fn source(&self, world: &World) -> String {
+        if self.anybody {
+            return format!("the serial console of {}", self.host);
+        }
+        source(world, &self.host)
+    }
+}
+
 #[async_trait]
 impl Probe for KernelLog {
     async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
@@ -102,7 +124,7 @@ impl Probe for KernelLog {
         let lines = lines_since(world, &self.host, begun.as_u64().unwrap_or_default())?;
         let found = lines.iter().filter(|line| self.matches.is_match(line));
         let found: Vec<_> = found
-            .map(|line| evidence(source(world, &self.host), line.as_str()))
+            .map(|line| evidence(self.source(world), line.as_str()))
             .collect();
         Ok(if found.is_empty() {
             Finding::Quiet

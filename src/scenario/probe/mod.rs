@@ -6,12 +6,17 @@
 mod clock_skew;
 mod domain_state;
 mod exec;
+mod file;
+mod forward_rejects;
+mod http;
 mod instance_state;
 mod kernel_log;
+mod link_counters;
 mod memory;
 mod oom_victim;
 mod packet_capture;
 mod packets;
+mod placement;
 mod process;
 mod scheduler_refused;
 mod tcp;
@@ -65,7 +70,12 @@ type ParseFn = fn(&Node, &mut Reader) -> Option<Box<dyn Probe>>;
 /// The probes.
 const ALL: &[(&str, ParseFn)] = &[
     (clock_skew::NAME, clock_skew::parse),
+    (kernel_log::CONSOLE, kernel_log::parse_console),
     (exec::NAME, exec::parse),
+    (file::NAME, file::parse),
+    (forward_rejects::NAME, forward_rejects::parse),
+    (http::NAME, http::parse),
+    (link_counters::NAME, link_counters::parse),
     (memory::NAME, memory::parse),
     (process::NAME, process::parse),
     (domain_state::NAME, domain_state::parse),
@@ -74,6 +84,7 @@ const ALL: &[(&str, ParseFn)] = &[
     (oom_victim::NAME, oom_victim::parse),
     (packet_capture::NAME, packet_capture::parse),
     (packets::NAME, packets::parse),
+    (placement::NAME, placement::parse),
     (scheduler_refused::NAME, scheduler_refused::parse),
     (tcp::NAME, tcp::parse),
     (victim_status::NAME, victim_status::parse),

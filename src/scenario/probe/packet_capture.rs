@@ -55,13 +55,6 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
 }
 
 impl PacketCapture {
-    fn bridge<'w>(&self, world: &'w World) -> Result<&'w str, ActionError> {
-        let network = world.network(&self.network);
-        let network = network
-            .ok_or_else(|| ActionError::Target(format!("there is no network {}", self.network)))?;
-        Ok(&network.bridge)
-    }
-
     fn held(&self) -> std::sync::MutexGuard<'_, Capture> {
         self.capture.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,7 +63,7 @@ impl PacketCapture {
 #[async_trait]
 impl Probe for PacketCapture {
     async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        let bridge = self.bridge(world)?;
+        let bridge = world.bridge(&self.network)?;
         let failed = |error: std::io::Error| {
             ActionError::Target(format!(
                 "tcpdump cannot be run: {error}; scripts/host-setup.sh installs it"
@@ -140,7 +133,7 @@ impl Probe for PacketCapture {
         _: &serde_json::Value,
         _: &Seen,
     ) -> Result<Finding, ActionError> {
-        let bridge = self.bridge(world)?;
+        let bridge = world.bridge(&self.network)?;
         let held = self.held();
         if held.process.is_none() {
             return Err(ActionError::Target("nothing is captured".into()));

@@ -36,11 +36,22 @@ const WORDS: &[(&str, Outcome)] = &[
 
 /// Where a connection comes from.
 #[derive(Debug)]
-struct From {
+pub(super) struct From {
     host: String,
     /// The network namespace in the host.
     namespace: Option<String>,
     source: Option<Ipv4Addr>,
+}
+
+impl From {
+    /// A host itself.
+    pub(super) fn host(name: &str) -> Self {
+        Self {
+            host: name.to_owned(),
+            namespace: None,
+            source: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -82,24 +93,29 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     }))
 }
 
-impl Tcp {
-    /// Connects from inside a host.
-    async fn inside(&self, world: &World, from: &From) -> Result<String, ActionError> {
-        let (address, port) = (self.address.to_string(), self.port.to_string());
-        let seconds = DEADLINE.as_secs().to_string();
-        let source = from.source.map(|source| source.to_string());
-        let mut argv = match &from.namespace {
-            Some(namespace) => vec!["ip", "netns", "exec", namespace.as_str()],
-            None => Vec::new(),
-        };
-        argv.extend(["twin-guest", "connect", &address, &port, &seconds]);
-        argv.extend(source.as_deref());
-        // It is off, and says so at once.
-        world.state(&from.host).await?;
-        let said = action::inside::run(world, &from.host, &argv).await?;
-        Ok(said.trim().to_owned())
-    }
+/// Connects from inside a host; how that went, as [`Connection`](crate::hostnet::Connection) is written.
+pub(super) async fn inside(
+    world: &World,
+    from: &From,
+    address: Ipv4Addr,
+    port: u16,
+) -> Result<String, ActionError> {
+    let (address, port) = (address.to_string(), port.to_string());
+    let seconds = DEADLINE.as_secs().to_string();
+    let source = from.source.map(|source| source.to_string());
+    let mut argv = match &from.namespace {
+        Some(namespace) => vec!["ip", "netns", "exec", namespace.as_str()],
+        None => Vec::new(),
+    };
+    argv.extend(["twin-guest", "connect", &address, &port, &seconds]);
+    argv.extend(source.as_deref());
+    // It is off, and says so at once.
+    world.state(&from.host).await?;
+    let said = action::inside::run(world, &from.host, &argv).await?;
+    Ok(said.trim().to_owned())
+}
 
+impl Tcp {
     fn source(&self) -> String {
         let from = self.from.as_ref().map_or_else(
             || "this machine".to_owned(),
@@ -137,7 +153,7 @@ impl Probe for Tcp {
                 let went = hostnet.connect(self.address, self.port, DEADLINE).await;
                 went.to_string()
             }
-            Some(from) => self.inside(world, from).await?,
+            Some(from) => inside(world, from, self.address, self.port).await?,
         };
         let word = said.split(':').next().unwrap_or_default();
         let outcome = WORDS.iter().find(|(known, _)| *known == word);

@@ -6,7 +6,9 @@ mod read;
 
 pub(super) use domain::domain;
 pub(super) use network::network;
-pub(super) use read::{bridge_and_subnet, console, devices, mark, mark_in_element, parts};
+pub(super) use read::{
+    bridge_and_subnet, console, devices, interface, mark, mark_in_element, parts, with_link,
+};
 
 use serde::Serialize;
 

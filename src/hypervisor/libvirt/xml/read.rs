@@ -8,7 +8,7 @@ use roxmltree::{Document, Node};
 use super::NAMESPACE;
 use crate::hypervisor::DomainDisk;
 use crate::model::Mark;
-use crate::units::Cidr;
+use crate::units::{Cidr, Mac};
 
 /// Returns twin's mark from a domain's or network's XML. A mark that cannot be read is none: the thing is left alone.
 pub(in super::super) fn mark(text: &str) -> Option<Mark> {
@@ -66,6 +66,46 @@ pub(in super::super) fn console(text: &str) -> Option<PathBuf> {
     child(serial, "source")?
         .attribute("path")
         .map(PathBuf::from)
+}
+
+/// An interface of a domain.
+pub(in super::super) struct Interface {
+    /// Its element, as libvirt wrote it.
+    pub(in super::super) element: String,
+    /// Whether its link is up.
+    pub(in super::super) up: bool,
+}
+
+/// Returns the interface with this Ethernet address.
+pub(in super::super) fn interface(text: &str, mac: Mac) -> Option<Interface> {
+    let document = Document::parse(text).ok()?;
+    let has_it = |node: &Node<'_, '_>| {
+        let address = child(*node, "mac").and_then(|node| node.attribute("address"));
+        address.is_some_and(|address| address.parse() == Ok(mac))
+    };
+    let mut interfaces = document
+        .descendants()
+        .filter(|node| node.has_tag_name("interface"));
+    let found = interfaces.find(has_it)?;
+    let link = child(found, "link").and_then(|node| node.attribute("state"));
+    Some(Interface {
+        element: text[found.range()].to_owned(),
+        up: link != Some("down"),
+    })
+}
+
+/// Gives an interface's element a link that is up, or down.
+pub(in super::super) fn with_link(element: &str, up: bool) -> Option<String> {
+    let document = Document::parse(element).ok()?;
+    let root = document.root_element();
+    let mut written = element.to_owned();
+    if let Some(link) = child(root, "link") {
+        written.replace_range(link.range(), "");
+    }
+    let begin = written.find('>')? + 1;
+    let state = if up { "up" } else { "down" };
+    written.insert_str(begin, &format!("<link state='{state}'/>"));
+    Some(written)
 }
 
 /// What a baseline has to know of a domain.
@@ -232,6 +272,25 @@ fn write_lasting(node: Node<'_, '_>, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interface_is_found_by_its_address_and_its_link_is_changed() {
+        let text = "<domain><devices><interface type='network'><mac address='52:54:00:00:00:01'/></interface>\
+            <interface type='network'>\n<mac address='52:54:00:00:00:02'/><link state='down'/><model type='virtio'/></interface></devices></domain>";
+        let mac = |last: u8| Mac([0x52, 0x54, 0, 0, 0, last]);
+        assert!(interface(text, mac(1)).is_some_and(|found| found.up));
+        assert!(interface(text, mac(3)).is_none());
+        let found = interface(text, mac(2)).expect("there");
+        assert!(!found.up);
+        let up = with_link(&found.element, true).expect("written");
+        assert_eq!(
+            up,
+            "<interface type='network'><link state='up'/>\n<mac address='52:54:00:00:00:02'/><model type='virtio'/></interface>"
+        );
+        let down = with_link(&up, false).expect("written");
+        let document = format!("<domain><devices>{down}</devices></domain>");
+        assert!(interface(&document, mac(2)).is_some_and(|found| !found.up));
+    }
 
     const DOMAIN: &str = "<domain><os><type machine='pc-q35-7.2'>hvm</type><nvram>/v.fd</nvram></os>
         <cpu><feature policy='require' name='invtsc'/></cpu><devices>

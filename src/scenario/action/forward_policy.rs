@@ -1,0 +1,123 @@
+//! `forward-policy`: this machine refuses, or drops, what goes from one of the lab's networks to another, in a table of the lab's
+//! own and before any other rule.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Verified};
+use crate::diagnostics::{Fields, Node, Reader};
+use crate::hostnet::Forbidden;
+use crate::plan::table_name;
+use crate::scenario::{ActionError, World};
+use crate::units::Name;
+
+pub(super) const NAME: &str = "forward-policy";
+
+#[derive(Debug)]
+struct ForwardPolicy {
+    from: String,
+    to: String,
+    refused: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    /// The chain that is made, of a name that nothing has.
+    chain: String,
+}
+
+fn network(fields: &mut Fields<'_>, key: &'static str, reader: &mut Reader) -> Option<String> {
+    let node = fields.required(key, reader)?;
+    let name: Option<Name> = reader.scalar(node, "network's name");
+    name.map(|name| name.to_string())
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let from = network(&mut fields, "from", reader);
+    let to = network(&mut fields, "to", reader);
+    let words = [("refuse", true), ("drop", false)];
+    let refused = fields
+        .required("policy", reader)
+        .and_then(|node| reader.choice(node, "policy", &words));
+    fields.finish(reader);
+    Some(Box::new(ForwardPolicy {
+        from: from?,
+        to: to?,
+        refused: refused?,
+    }))
+}
+
+impl ForwardPolicy {
+    fn forbidden(&self, world: &World) -> Result<Forbidden, ActionError> {
+        Ok(Forbidden {
+            from: world.bridge(&self.from)?.to_owned(),
+            to: world.bridge(&self.to)?.to_owned(),
+            refused: self.refused,
+        })
+    }
+}
+
+#[async_trait]
+impl Action for ForwardPolicy {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    /// It is done to this machine.
+    fn hosts(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn describe(&self) -> String {
+        let word = if self.refused { "refuse" } else { "drop" };
+        format!("{word} what goes from {} to {}", self.from, self.to)
+    }
+
+    fn outside(&self) -> bool {
+        true
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        self.forbidden(world)?;
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let chain = format!("fwd_{}", &id[..12]);
+        Ok(serde_json::to_value(Captured { chain })?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
+        let Captured { chain } = serde_json::from_value(captured.clone())?;
+        let table = table_name(world.found.record.uuid);
+        let forbidden = self.forbidden(world)?;
+        let hostnet = &world.drivers.hostnet;
+        Ok(hostnet.forbid(&table, &chain, &forbidden).await?)
+    }
+
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+    ) -> Result<Verified, ActionError> {
+        let Captured { chain } = serde_json::from_value(captured.clone())?;
+        let table = table_name(world.found.record.uuid);
+        let counted = world.drivers.hostnet.dropped(&table, &chain).await?;
+        let word = if counted.is_some() { "is" } else { "is not" };
+        let seen = format!("chain {chain} of {table} {word} there");
+        Ok(Verified::new(counted.is_some(), seen))
+    }
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let Captured { chain } = serde_json::from_value(captured)?;
+    super::partition::mend(world, &chain).await
+}

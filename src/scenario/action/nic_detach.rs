@@ -1,0 +1,187 @@
+//! `nic-detach`: takes one of a host's interfaces out while it runs, as a failed card is. The guest loses the device, its
+//! addresses and its routes; attached again, it gets them back.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::nic_down::{is_up, routes};
+use super::nic_link::{set, state};
+use super::{Action, Verified, host_of, inside};
+use crate::diagnostics::{Node, Reader};
+use crate::hypervisor::NicState;
+use crate::scenario::{ActionError, World};
+use crate::units::Name;
+
+pub(super) const NAME: &str = "nic-detach";
+
+#[derive(Debug)]
+struct NicDetach {
+    host: String,
+    network: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Captured {
+    host: String,
+    network: String,
+    was: NicState,
+    mac: String,
+    /// Its name in the guest.
+    nic: String,
+    up: bool,
+    addresses: Vec<String>,
+    routes: Vec<String>,
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = host_of(&mut fields, reader);
+    let network: Option<Name> = fields
+        .required("network", reader)
+        .and_then(|node| reader.scalar(node, "network's name"));
+    fields.finish(reader);
+    Some(Box::new(NicDetach {
+        host: host?,
+        network: network?.to_string(),
+    }))
+}
+
+/// The IPv4 addresses of an interface with their prefixes, in its own order.
+async fn addresses(world: &World, host: &str, nic: &str) -> Result<Vec<String>, ActionError> {
+    let argv = ["ip", "-4", "-o", "address", "show", "dev", nic];
+    let said = inside::run(world, host, &argv).await?;
+    let of = |line: &str| {
+        let (_, rest) = line.split_once(" inet ")?;
+        rest.split_whitespace().next().map(str::to_owned)
+    };
+    Ok(said.lines().filter_map(of).collect())
+}
+
+/// Whether the guest has a device with this Ethernet address.
+async fn is_there(world: &World, host: &str, mac: &str) -> Result<bool, ActionError> {
+    let script = "grep -qix \"$1\" /sys/class/net/*/address && echo there || echo gone";
+    let said = inside::run(world, host, &["sh", "-c", script, "sh", mac]).await?;
+    match said.trim() {
+        "there" => Ok(true),
+        "gone" => Ok(false),
+        other => Err(ActionError::Target(format!("{host} said {other:?}"))),
+    }
+}
+
+#[async_trait]
+impl Action for NicDetach {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn hosts(&self) -> Vec<&str> {
+        vec![&self.host]
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "take the interface of {} on {} out",
+            self.host, self.network
+        )
+    }
+
+    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let (host, network) = (&self.host, &self.network);
+        let was = state(world, host, network).await?;
+        if was == NicState::Out {
+            return Err(ActionError::Target(format!(
+                "{host} has no interface on {network} plugged in"
+            )));
+        }
+        let none = || ActionError::Target(format!("{host} has no interface on {network}"));
+        let nic = world.nic(host, network).ok_or_else(none)?.name;
+        Ok(serde_json::to_value(Captured {
+            host: host.clone(),
+            network: network.clone(),
+            was,
+            mac: world.mac(host, network)?.to_string(),
+            up: is_up(world, host, &nic).await?,
+            addresses: addresses(world, host, &nic).await?,
+            routes: routes(world, host, &nic).await?,
+            nic,
+        })?)
+    }
+
+    async fn act(
+        &self,
+        world: &World,
+        _: &serde_json::Value,
+        _: Duration,
+    ) -> Result<(), ActionError> {
+        set(world, &self.host, &self.network, NicState::Out).await
+    }
+
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+    ) -> Result<Verified, ActionError> {
+        let captured: Captured = serde_json::from_value(captured.clone())?;
+        let now = state(world, &self.host, &self.network).await?;
+        let there = is_there(world, &self.host, &captured.mac).await?;
+        let word = if there { "has" } else { "has not" };
+        let seen = format!(
+            "libvirt says of it: {now:?}; {} {word} the device",
+            self.host
+        );
+        Ok(Verified::new(now == NicState::Out && !there, seen))
+    }
+}
+
+pub(super) async fn undo(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let captured: Captured = serde_json::from_value(captured)?;
+    let Captured {
+        host,
+        network,
+        was,
+        mac,
+        nic,
+        up,
+        addresses: had,
+        routes: led,
+    } = &captured;
+    if state(world, host, network).await? == NicState::Out {
+        set(world, host, network, *was).await?;
+    }
+    // The guest finds the device when it gets to it, perhaps under another name.
+    let mut script = format!(
+        "t=0\nwhile :; do d=$(grep -lix '{mac}' /sys/class/net/*/address || :); [ -n \"$d\" ] && break\n\
+         [ $t -lt 200 ] || {{ echo 'the device did not come' >&2; exit 1; }}\nt=$((t+1)); sleep 0.1; done\n\
+         d=${{d#/sys/class/net/}}; d=${{d%%/*}}\n\
+         [ \"$d\" = {nic} ] || ip link set dev \"$d\" name {nic}\n"
+    );
+    // Writing to a String does not fail.
+    for address in had {
+        let _ = writeln!(script, "ip address replace {address} dev {nic}");
+    }
+    if *up {
+        let _ = writeln!(script, "ip link set dev {nic} up");
+        for route in led {
+            let _ = writeln!(script, "ip route replace {route} dev {nic}");
+        }
+    }
+    inside::script(world, host, &script).await?;
+    let (has, leads) = (
+        addresses(world, host, nic).await?,
+        routes(world, host, nic).await?,
+    );
+    if has == *had && (!up || leads == *led) {
+        return Ok(format!(
+            "{nic} of {host} is there, its addresses and routes as before"
+        ));
+    }
+    Err(ActionError::Target(format!(
+        "{nic} of {host} has {has:?} and {leads:?}, and had {had:?} and {led:?}"
+    )))
+}

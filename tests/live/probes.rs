@@ -1,0 +1,92 @@
+//! Probes in a real lab: each fires for what is there, and stays quiet for what is not.
+
+use crate::support::{TestLab, qemu_directory};
+
+const SCENARIO: &str = r#"
+schema: twin/scenario/v1
+name: look
+title: Looking
+variants:
+  only:
+    expect:
+      answers: fires
+      answers-inside: fires
+      wrong-status: fires
+      wrong-body: fires
+      no-such-path: never
+      not-that-body: never
+      nobody-there: fires
+      nobody-there-inside: fires
+      nobody-answers: fires
+      there: fires
+      gone: fires
+      not-gone: never
+      holds: fires
+      holds-not: never
+      said: fires
+      never-said: never
+      fits: fires
+      refused: never
+      to-b: fires
+      from-a: fires
+      over-the-bridge: fires
+      not-so-many: never
+      all-the-time: always
+      at-the-edges: fires
+safety: {baseline: none, protect: [b]}
+probes:
+  - {id: answers, http: {address: "${address.b.metal}", port: 80, path: /health, matches: "\"service\":\"apache2\""}}
+  - {id: answers-inside, http: {from: a, address: "${address.b.metal}", port: 80, matches: apache2}}
+  - {id: wrong-status, http: {address: "${address.b.metal}", port: 80, status: 404, is: wrong}}
+  - {id: wrong-body, http: {from: a, address: "${address.b.metal}", port: 80, matches: nginx, is: wrong}}
+  - {id: no-such-path, http: {address: "${address.b.metal}", port: 80, status: 404}}
+  - {id: not-that-body, http: {address: "${address.b.metal}", port: 80, matches: nginx}}
+  - {id: nobody-there, http: {address: "${address.b.metal}", port: 81, is: refused}}
+  - {id: nobody-there-inside, http: {from: a, address: "${address.b.metal}", port: 81, is: refused}}
+  - {id: nobody-answers, http: {from: a, address: 192.0.2.1, port: 80, is: down}}
+  - {id: there, file: {host: a, path: /etc/hosts}}
+  - {id: gone, file: {host: a, path: /etc/nothing, is: gone}}
+  - {id: not-gone, file: {host: a, path: /etc/hosts, is: gone}}
+  - {id: holds, file: {host: a, path: /proc/version, matches: "^Linux version"}}
+  - {id: holds-not, file: {host: a, path: /proc/version, matches: "^Windows"}}
+  - {id: say, exec: {host: a, command: "echo twin was here >/dev/console"}}
+  - {id: said, console: {host: a, matches: "^twin was here$"}}
+  - {id: never-said, console: {host: b, matches: "^twin was here$"}}
+  - {id: fits, placement: {host: a, flavor: nano, one-more: fits}}
+  - {id: refused, placement: {host: a, flavor: nano, one-more: refused}}
+  - {id: to-b, link-counters: {host: b, network: metal, packets: received, rise-by: 10}}
+  - {id: from-a, link-counters: {host: a, network: metal, packets: sent, rise-by: 10}}
+  - {id: over-the-bridge, link-counters: {network: metal, packets: sent, rise-by: 5}}
+  - {id: not-so-many, link-counters: {host: b, network: metal, packets: received, rise-by: 1000000}}
+  - {id: all-the-time, http: {address: "${address.b.metal}", port: 80}, at: continuous}
+  - {id: at-the-edges, tcp: {address: "${address.b.metal}", port: 80, is: open}, at: edges, times: 2}
+steps:
+  - {id: wait, pause: 6s}
+observe: 6s
+recover: {services: healthy, instances: as-before, within: 1m}
+"#;
+
+#[test]
+fn each_fires_for_what_is_there_and_stays_quiet_for_what_is_not() {
+    let lab = TestLab::new();
+    lab.done(&["up", "tiny", "--wait", "services"]);
+    let directory = qemu_directory("probes");
+    let file = directory.path().join("look.yaml");
+    std::fs::write(&file, SCENARIO).unwrap();
+    let document = lab.json(&["scenario", &file.display().to_string()]);
+    assert_eq!(document["verdict"], "pass", "{document:#}");
+    let variant = &document["worlds"][0]["variants"][0];
+    let probe = |id: &str| {
+        let mut probes = variant["probes"].as_array().unwrap().iter();
+        probes.find(|probe| probe["id"] == id).unwrap()
+    };
+    let seen = |id: &str| probe(id)["evidence"][0]["text"].as_str().unwrap();
+    assert!(seen("answers").starts_with("200: {"), "{}", seen("answers"));
+    assert!(seen("fits").contains("one more fits"), "{}", seen("fits"));
+    assert_eq!(seen("nobody-there"), "refused");
+    let continuous = probe("all-the-time");
+    assert_eq!(continuous["result"], "held");
+    assert_eq!(continuous["missed"], 0);
+    assert!(continuous["looks"].as_u64().unwrap() >= 6, "{continuous:#}");
+    assert_eq!(variant["targets"], serde_json::json!([]));
+}
