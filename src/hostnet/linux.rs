@@ -13,8 +13,8 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::tool::{self, DEADLINE};
 use super::{
-    Answer, Connection, Counters, Cut, Forbidden, HostNet, HostNetError, Link, Network, Rejection,
-    Route, cut, forward, leftover,
+    Answer, Connection, Counters, Cut, Forbidden, HostNet, HostNetError, Link, Network,
+    PacketCapture, Rejection, Route, capture, cut, forward, leftover,
 };
 use crate::units::{Cidr, Mac};
 
@@ -398,6 +398,14 @@ impl HostNet for LinuxNet {
             }
             Err(error) => Err(unreachable(error.to_string())),
         }
+    }
+
+    async fn capture(
+        &self,
+        link: &str,
+        filter: &str,
+    ) -> Result<Box<dyn PacketCapture>, HostNetError> {
+        capture::start(link, filter).await
     }
 
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {

@@ -1,5 +1,6 @@
 //! The seam to this machine's network: [`HostNet`].
 
+mod capture;
 mod cut;
 mod forward;
 mod leftover;
@@ -164,6 +165,12 @@ pub enum HostNetError {
     },
 }
 
+/// Packets on a link, as they are captured; dropping it ends the capture.
+pub trait PacketCapture: std::fmt::Debug + Send + Sync {
+    /// Those so far, a line each.
+    fn packets(&self) -> Vec<String>;
+}
+
 /// This machine's network.
 #[async_trait]
 pub trait HostNet: Send + Sync {
@@ -205,6 +212,13 @@ pub trait HostNet: Send + Sync {
         path: &str,
         within: Duration,
     ) -> Result<Answer, Connection>;
+
+    /// Begins to capture the packets on a link that match a filter, in tcpdump's language.
+    async fn capture(
+        &self,
+        link: &str,
+        filter: &str,
+    ) -> Result<Box<dyn PacketCapture>, HostNetError>;
 
     /// Drops what goes between two sets of hosts, in a chain of this name in tables of this name.
     async fn cut(&self, table: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError>;

@@ -6,9 +6,11 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::hostnet::SimNet;
 use super::world::{Inside, Sabotage, SimWorld, State};
 use crate::clock::Clock;
 use crate::guest::{ClockReading, Greeting, Guest, GuestError, Output, Program};
+use crate::hostnet::HostNet;
 use crate::hypervisor::Power;
 use crate::wire::{
     GuestState, HostConfig, InstanceConfig, InstanceState, KernelLine, ProcessState, Request,
@@ -44,6 +46,7 @@ impl Inside {
     /// Boots: services start, instances resume as configured, new ones are made.
     pub(super) fn start(&mut self, config: &HostConfig, boot_id: String) {
         self.state.boot_id = boot_id;
+        self.shell.boot(config);
         let services = config.services.iter().map(|service| ServiceState {
             name: service.name.clone(),
             process: Some(self.process(service.memory_mib * 1024, service.oom_score_adj)),
@@ -240,6 +243,22 @@ impl SimGuest {
         Self { world, domain }
     }
 
+    /// A connection, as if every host could reach every other.
+    async fn connect(&self, arguments: &[&str]) -> String {
+        let parsed = match arguments {
+            [address, port, seconds, ..] => {
+                let seconds = seconds.parse().ok().map(Duration::from_secs);
+                address.parse().ok().zip(port.parse().ok()).zip(seconds)
+            }
+            _ => None,
+        };
+        let Some(((address, port), within)) = parsed else {
+            return "unreachable: it was not asked rightly".into();
+        };
+        let net = SimNet(self.world.clone());
+        format!("{}\n", net.connect(address, port, within).await)
+    }
+
     /// Waits until the guest has booted, at most until `until`.
     async fn answering(&self, until: Instant) -> Result<(), GuestError> {
         let (power, answers_at) = {
@@ -292,7 +311,7 @@ impl Guest for SimGuest {
         })
     }
 
-    /// Knows `cat` of /proc/vmstat, `kill -KILL`, `uname`, `true` and `false`.
+    /// Knows `cat` of /proc/vmstat, `kill -KILL`, `uname`, `true`, `false`, `twin-guest connect`, and what [`super::shell`] does.
     async fn run(&self, program: Program) -> Result<i32, GuestError> {
         self.answering(Instant::now() + CALL).await?;
         let words: Vec<&str> = program.argv.iter().map(String::as_str).collect();
@@ -312,10 +331,15 @@ impl Guest for SimGuest {
             }
             ["true"] => (0, String::new()),
             ["false"] => (1, String::new()),
+            ["ip", "netns", "exec", _, "twin-guest", "connect", rest @ ..]
+            | ["twin-guest", "connect", rest @ ..] => (0, self.connect(rest).await),
             _ => {
-                return Err(GuestError::Refused {
-                    why: format!("a simulated guest cannot run {words:?}"),
-                });
+                let ran = self.with(|state| {
+                    let domain = state.domains.get_mut(&self.domain)?;
+                    Some(domain.guest.shell.run(&words))
+                })?;
+                ran.unwrap_or_else(|| Err(format!("a simulated guest cannot run {words:?}")))
+                    .map_err(|why| GuestError::Refused { why })?
             }
         };
         // A caller that takes no output has gone.

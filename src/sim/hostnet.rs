@@ -8,7 +8,8 @@ use async_trait::async_trait;
 
 use super::SimWorld;
 use crate::hostnet::{
-    Answer, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network, Rejection, Route,
+    Answer, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network, PacketCapture,
+    Rejection, Route,
 };
 use crate::units::{Cidr, Mac};
 
@@ -18,6 +19,15 @@ const CUT_FAMILIES: [&str; 2] = ["bridge", "inet"];
 /// The network of a simulated machine.
 #[derive(Clone, Debug)]
 pub struct SimNet(pub(super) SimWorld);
+
+#[derive(Debug)]
+struct NoPackets;
+
+impl PacketCapture for NoPackets {
+    fn packets(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
 
 #[async_trait]
 impl HostNet for SimNet {
@@ -141,6 +151,11 @@ impl HostNet for SimNet {
             }),
             other => Err(other),
         }
+    }
+
+    /// No packets are simulated.
+    async fn capture(&self, _: &str, _: &str) -> Result<Box<dyn PacketCapture>, HostNetError> {
+        Ok(Box::new(NoPackets))
     }
 
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {

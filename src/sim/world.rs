@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::capture::Saved;
+use super::shell::Shell;
 use super::{SimGuest, SimHypervisor, SimNet};
 use crate::clock::Clock;
 use crate::guest::Guest;
@@ -70,6 +71,7 @@ pub(super) struct Inside {
     pub(super) next_pid: u32,
     /// When nova-compute records that an instance without a process has stopped.
     pub(super) due: BTreeMap<String, Instant>,
+    pub(super) shell: Shell,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,19 @@ impl SimWorld {
     /// Puts a fault in.
     pub fn sabotage(&self, fault: Sabotage) {
         self.lock().sabotage.push(fault);
+    }
+
+    /// What has to be as before after an undo, beyond what the drivers tell: files, networks and interfaces of the guests, and
+    /// what keeps them apart.
+    pub fn picture(&self) -> Vec<String> {
+        let state = self.lock();
+        let guest = |domain: &SimDomain| {
+            let shell = domain.guest.shell.picture();
+            format!("{} {:?} {shell}", domain.spec.name, domain.nics)
+        };
+        let guests = state.domains.values().map(guest);
+        let net = format!("{:?} {:?}", state.tables, state.cuts);
+        guests.chain([net]).collect()
     }
 
     /// Returns drivers over this machine.

@@ -12,7 +12,8 @@ use twin::clock::Clock;
 use twin::diagnostics::Source;
 use twin::guest::{ClockReading, Greeting, Guest, GuestError, Program};
 use twin::hostnet::{
-    Answer, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network, Rejection, Route,
+    Answer, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network, PacketCapture,
+    Rejection, Route,
 };
 use twin::hypervisor::{
     Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, NicState,
@@ -397,6 +398,14 @@ impl HostNet for DeafNet {
         within: Duration,
     ) -> Result<Answer, Connection> {
         self.0.get(address, port, path, within).await
+    }
+
+    async fn capture(
+        &self,
+        link: &str,
+        filter: &str,
+    ) -> Result<Box<dyn PacketCapture>, HostNetError> {
+        self.0.capture(link, filter).await
     }
 
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {

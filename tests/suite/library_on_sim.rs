@@ -15,7 +15,26 @@ use crate::lab_on_sim::up;
 use crate::support::root;
 
 /// The scenarios whose mechanism the simulated world has.
-const LIBRARY: [&str; 2] = ["host-power-loss", "shutoff-capi-mgmt"];
+const WITH_MECHANISM: [&str; 2] = ["host-power-loss", "shutoff-capi-mgmt"];
+
+/// All of them: what they do is put back also where the world has no physics that makes it matter.
+fn library() -> Vec<String> {
+    let files = std::fs::read_dir(root().join("scenarios"))
+        .unwrap()
+        .flatten();
+    let mut names: Vec<String> = files
+        .filter(|file| file.path().extension().is_some_and(|kind| kind == "yaml"))
+        .map(|file| {
+            file.path()
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
 
 fn scenario(name: &str) -> Scenario {
     let path = root().join("scenarios").join(format!("{name}.yaml"));
@@ -25,11 +44,12 @@ fn scenario(name: &str) -> Scenario {
 }
 
 /// The testcloud on simulated drivers.
-async fn testcloud(directory: &Path) -> (World, Journal) {
+async fn testcloud(directory: &Path) -> (SimWorld, World, Journal) {
     let text = std::fs::read_to_string(root().join("topologies/testcloud.yaml")).unwrap();
     // Disks and memory files are not simulated.
     let text = text.replace("disk: 60GiB, swap: 0", "disk: 0MiB, ram: anon, swap: 0");
-    let drivers = SimWorld::new(Seed(11)).drivers();
+    let sim = SimWorld::new(Seed(11));
+    let drivers = sim.drivers();
     let (_, journal, found) = up(&text, &drivers, directory).await;
     let world = World {
         drivers,
@@ -38,7 +58,7 @@ async fn testcloud(directory: &Path) -> (World, Journal) {
         seed: Seed(1),
         run: "r1".into(),
     };
-    (world, journal)
+    (sim, world, journal)
 }
 
 async fn run(world: &World, journal: &Journal, scenario: &Scenario) -> ScenarioDocument {
@@ -50,8 +70,8 @@ async fn run(world: &World, journal: &Journal, scenario: &Scenario) -> ScenarioD
 }
 
 /// What has to be as before, of every host: power, definition, and the guest's state without what differs by itself.
-async fn picture(world: &World) -> Vec<String> {
-    let mut picture = Vec::new();
+async fn picture(sim: &SimWorld, world: &World) -> Vec<String> {
+    let mut picture = sim.picture();
     for domain in world.drivers.hypervisor.domains().await.unwrap() {
         let lab = world.found.record.uuid;
         let target = twin::hypervisor::Target {
@@ -95,8 +115,8 @@ async fn picture(world: &World) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_death_at_any_write_is_recovered_from() {
-    for name in LIBRARY {
-        let scenario = scenario(name);
+    for name in library() {
+        let scenario = scenario(&name);
         for variant in &scenario.variants {
             let choice = Choice {
                 variants: vec![variant.name.clone()],
@@ -106,13 +126,19 @@ async fn a_death_at_any_write_is_recovered_from() {
             let full = std::env::var("TWIN_LIVE").is_ok_and(|size| size == "full");
             for point in (1..).step_by(if full { 1 } else { 13 }) {
                 let directory = tempfile::tempdir().unwrap();
-                let (world, journal) = testcloud(directory.path()).await;
-                let before = picture(&world).await;
+                let (sim, world, journal) = testcloud(directory.path()).await;
+                let before = picture(&sim, &world).await;
                 journal.die_at(point);
                 let (_keep, interrupt) = tokio::sync::watch::channel(false);
                 let ended =
                     scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
-                if ended.is_ok() {
+                if let Ok(document) = ended {
+                    let steps = &document.worlds[0].variants[0].steps;
+                    let not = ["failed", "no-effect", "left"];
+                    let wrong = steps
+                        .iter()
+                        .find(|step| not.contains(&step.result.as_str()));
+                    assert!(wrong.is_none(), "{name} {}: {wrong:?}", variant.name);
                     break;
                 }
                 deaths += 1;
@@ -129,22 +155,22 @@ async fn a_death_at_any_write_is_recovered_from() {
                 let recovered = scenario::recover(&world, &journal).await.unwrap();
                 let at = format!("{name} {} at {point}: {recovered:?}", variant.name);
                 assert!(recovered.iter().all(|run| run.left.is_empty()), "{at}");
-                assert_eq!(picture(&world).await, before, "{at}");
+                assert_eq!(picture(&sim, &world).await, before, "{at}");
                 let lab = world.found.record.uuid;
                 assert_eq!(journal.open_acts(lab).unwrap(), [], "{at}");
                 let again = scenario::recover(&world, &journal).await.unwrap();
                 assert_eq!(again, [], "{at}");
             }
-            assert!(deaths > 1, "{name} {}: {deaths} deaths", variant.name);
+            assert!(deaths > 0, "{name} {}: no death", variant.name);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_variant_goes_as_expected_and_everything_is_put_back() {
-    for name in LIBRARY {
+    for name in WITH_MECHANISM {
         let directory = tempfile::tempdir().unwrap();
-        let (world, journal) = testcloud(directory.path()).await;
+        let (_, world, journal) = testcloud(directory.path()).await;
         let document = run(&world, &journal, &scenario(name)).await;
         assert_eq!(document.verdict, Verdict::Pass, "{name}: {document:#?}");
         assert_eq!(journal.open_acts(world.found.record.uuid).unwrap(), []);
