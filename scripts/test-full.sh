@@ -28,7 +28,9 @@ help_time() {
 }
 
 line "the suite and the shape" cargo test --locked --lib --test tidy --test suite
+line "every scenario killed at every write, simulated" env TWIN_LIVE=full cargo test --locked --test suite library
 line "live, at full size" env TWIN_LIVE=full cargo test --locked --test live -- --test-threads=1 --nocapture
+line "the incident library, three times" scripts/library.sh 3
 line "the parsers, 10 minutes each" env FUZZ_SECONDS=600 cargo test --locked --release --test fuzz -- --nocapture
 line "twin up beside plain QEMU" cargo bench --locked --bench up
 line "snapshots beside virsh" cargo bench --locked --bench snapshot

@@ -347,6 +347,15 @@ pub struct SampleDocument {
     pub available_bytes: u64,
     /// `full avg10` of /proc/pressure/memory in percent, where the kernel has PSI.
     pub psi_full_avg10: Option<f64>,
+    /// How long all tasks have waited for memory since boot: `full total` of it, in microseconds.
+    #[serde(default)]
+    pub psi_full_total_us: Option<u64>,
+    /// `SwapTotal`, in bytes.
+    #[serde(default)]
+    pub swap_total_bytes: u64,
+    /// What of it is used, in bytes.
+    #[serde(default)]
+    pub swap_used_bytes: u64,
     /// Processes that the kernel has killed for memory since boot.
     pub oom_kills: u64,
 }

@@ -225,15 +225,30 @@ fn chart(
         before = sample.oom_kills;
     }
     let host = escaped(host);
+    let totals = || samples.iter().filter_map(|sample| sample.psi_full_total_us);
+    let waited = totals().max().unwrap_or(0) - totals().min().unwrap_or(0);
+    let swap = samples.iter().map(|sample| sample.swap_total_bytes).max();
+    let swap = match swap.unwrap_or(0) {
+        0 => "no swap".to_owned(),
+        total => {
+            let used = samples.iter().map(|sample| sample.swap_used_bytes).max();
+            format!(
+                "swap used up to {} of {} MiB",
+                used.unwrap_or(0) >> 20,
+                total >> 20
+            )
+        }
+    };
     let description = format!(
-        "{} samples; at the least {} MiB available, memory pressure up to {pressed:.1} percent; {} kills by the kernel",
+        "{} samples; at the least {} MiB available, memory pressure up to {pressed:.1} percent, {} ms waited for memory; {swap}; {} kills by the kernel",
         samples.len(),
         lowest.unwrap_or(0) >> 20,
+        waited / 1000,
         kills.len()
     );
     let _ = writeln!(
         html,
-        "<h3>Memory of {host}</h3>\n<p class=\"soft\">Line: memory available, of {} MiB. Dashed: memory pressure (PSI full, avg10), in percent. Upright: a kill by the kernel.</p>\n\
+        "<h3>Memory of {host}</h3>\n<p class=\"soft\">Line: memory available, of {} MiB. Dashed: memory pressure (PSI full, avg10), in percent. Upright: a kill by the kernel. In all: {description}.</p>\n\
          <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"mt{id}\">\n<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-labelledby=\"mt{id} md{id}\">\n<title id=\"mt{id}\">Memory of {host}</title>\n<desc id=\"md{id}\">{description}</desc>",
         most >> 20,
         CHART + 30.0

@@ -30,6 +30,12 @@ pub fn scenario_text(document: &ScenarioDocument) -> String {
     for left in &document.left {
         let _ = writeln!(text, "LEFT  {left}");
     }
+    if !document.left.is_empty() {
+        let _ = writeln!(
+            text,
+            "DIRTY: new runs are refused. See to what keeps each from being put back, then `twin recover`"
+        );
+    }
     if let Some(baseline) = &document.baseline {
         let _ = writeln!(
             text,

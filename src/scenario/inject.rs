@@ -219,7 +219,11 @@ impl Engine<'_> {
         if let Some(why) = self.ends(begun) {
             return Ok(Ended::failed(why));
         }
-        let captured = match action.capture(world).await {
+        let captured = tokio::select! {
+            captured = action.capture(world) => captured,
+            why = self.end(begun) => return Ok(Ended::failed(why)),
+        };
+        let captured = match captured {
             Ok(captured) => captured,
             Err(error) => return Ok(Ended::failed(format!("nothing was done: {error}"))),
         };
@@ -262,7 +266,11 @@ impl Engine<'_> {
             self.journal
                 .lift_act_at(&world.run, sequence, at.unwrap_or_default())?;
         }
-        Ok(match action.verify(world, &captured).await {
+        let verified = tokio::select! {
+            verified = action.verify(world, &captured) => verified,
+            why = self.end(begun) => return Ok(Ended::failed(why)),
+        };
+        Ok(match verified {
             Ok(verified) if verified.effective => Ended {
                 refused: verified.refused,
                 ..Ended::done(verified.seen)

@@ -40,6 +40,10 @@ impl Samples {
                     total_bytes: memory.total_kib * 1024,
                     available_bytes: memory.available_kib * 1024,
                     psi_full_avg10: memory.psi_full_avg10,
+                    psi_full_total_us: memory.psi_full_total_us,
+                    swap_total_bytes: memory.swap_total_kib * 1024,
+                    swap_used_bytes: memory.swap_total_kib.saturating_sub(memory.swap_free_kib)
+                        * 1024,
                     oom_kills: memory.oom_kill,
                 };
                 self.0

@@ -37,6 +37,15 @@ pub struct MemoryState {
     pub oom_kill: u64,
     /// `full avg10` of /proc/pressure/memory in percent, where the kernel has PSI.
     pub psi_full_avg10: Option<f64>,
+    /// `full total` of it since boot, in microseconds.
+    #[serde(default)]
+    pub psi_full_total_us: Option<u64>,
+    /// `SwapTotal`.
+    #[serde(default)]
+    pub swap_total_kib: u64,
+    /// `SwapFree`.
+    #[serde(default)]
+    pub swap_free_kib: u64,
 }
 
 /// A process.

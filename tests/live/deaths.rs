@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use twin::units::{Random, Seed};
 
-use crate::sabotage::{mark_disks, picture, same};
+use crate::sabotage::{clocks, mark_disks, picture, same, same_clocks};
 use crate::support::{TestLab, full, qemu_directory, text, wait_for};
 
 /// How many are tried.
@@ -34,6 +34,9 @@ steps:
       - {id: stop, do: {process-signal: {host: a, process: mysqld, signal: stop}}}
       - {id: service, do: {service-stop: {host: b, service: apache2}}}
       - {id: balloon, do: {memory-balloon: {host: b, memory: 900MiB}}}
+  - {id: out, do: {nic-detach: {host: a, network: provider}}}
+  - {id: forward, do: {forward-policy: {from: metal, to: provider, policy: refuse}}}
+  - {id: names, do: {dns: {host: b, server: "${gateway.metal}", is: refuses}}}
   - {id: throttle, do: {disk-throttle: {host: a, rate: 8MiB}}}
   - {id: boot, do: {instance-boot: {host: a, flavor: nano, name: one-more}}}
   - {id: clock, do: {clock-step: {host: a, by: 90s}}}
@@ -71,6 +74,7 @@ fn a_run_killed_at_any_instant_is_put_back() {
     for death in 0..deaths {
         let at = Duration::from_millis(random.below(u64::try_from(whole.as_millis()).unwrap()));
         let what = format!("TWIN_SEED={seed}: death {death} after {at:?} of {whole:?}");
+        let told = clocks(&lab);
         let mut command = lab.command(&words);
         let spawned = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let mut child = spawned.unwrap();
@@ -96,6 +100,7 @@ fn a_run_killed_at_any_instant_is_put_back() {
         );
         lab.done(&["recover"]);
         same(&before, &picture(&lab), &what);
+        same_clocks(&told, &clocks(&lab), &what);
         assert_eq!(
             lab.json(&["status"])["baselines"],
             serde_json::json!([]),

@@ -23,6 +23,7 @@ mod space;
 mod states;
 mod support;
 mod testcloud;
+mod undo;
 mod verbs;
 
 #[path = "../conformance/mod.rs"]

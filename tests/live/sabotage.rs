@@ -442,18 +442,14 @@ fn scenario_of(action: &str, arguments: &str) -> scenario::Scenario {
 
 /// What an action could have left, inside the hosts and outside.
 pub(crate) fn picture(lab: &TestLab) -> String {
-    // What is not run by its own clock: within half a minute it is as this machine's.
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let look = format!(
-        "ip rule; ip -4 route show table all; tc qdisc show | grep -v noqueue || :; nft list tables; ip netns list; \
+    let look = "ip rule; ip -4 route show table all; tc qdisc show | grep -v noqueue || :; nft list tables; ip netns list; \
         md5sum /etc/hosts; stat -c '%a %u:%g' /etc/hosts; cat /proc/sys/net/ipv4/ip_forward; ls /run; \
-        ls -A /var; cat /var/marker; echo $(( ($(date +%s) - {}) / 30 )); \
-        cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^load-' || :; [ -e /sys/class/net/eth0 ] && cat /sys/class/net/eth0/flags",
-        now.unwrap().as_secs()
-    );
+        ls -A /var; cat /var/marker; \
+        cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^load-' || :; \
+        for nic in /sys/class/net/eth*; do echo $nic $(cat $nic/flags $nic/carrier $nic/address); done";
     let mut picture = String::new();
     for host in ["a", "b"] {
-        picture.push_str(&lab.done(&["exec", host, "--", "sh", "-c", &look]));
+        picture.push_str(&lab.done(&["exec", host, "--", "sh", "-c", look]));
         let domain = format!("{}-{host}", lab.name);
         picture.push_str(&tool("virsh", &["dumpxml", "--inactive", &domain]));
         picture.push_str(&tool("virsh", &["domstate", &domain]));
@@ -480,6 +476,42 @@ pub(crate) fn picture(lab: &TestLab) -> String {
 fn lab_folder(lab: &TestLab) -> PathBuf {
     let uuid = lab.json(&["status"])["uuid"].as_str().unwrap().to_owned();
     lab.state.join("pool/labs").join(uuid)
+}
+
+/// How far each host's clock is behind this machine's, in microseconds, by the quickest of some answers.
+pub(crate) fn clocks(lab: &TestLab) -> Vec<(String, i64)> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let drivers = twin::cli::drivers("qemu:///system", &lab.state);
+        let layout = Layout::new(lab.state.clone());
+        let labs = find_all(&drivers, &layout).await.unwrap();
+        let mut labs = labs.into_iter();
+        let found = labs.find(|found| found.record.name.as_str() == lab.name);
+        let found = found.unwrap();
+        let mut clocks = Vec::new();
+        for host in &found.hosts {
+            let way = host.way(&layout, &found.networks).unwrap();
+            let guest = drivers.guests.open(&way);
+            let mut readings = Vec::new();
+            for _ in 0..5 {
+                readings.push(guest.clock(drivers.clock.as_ref()).await.unwrap());
+            }
+            let quickest = readings.iter().min_by_key(|reading| reading.round_trip);
+            clocks.push((host.name.to_string(), quickest.unwrap().behind_us));
+        }
+        clocks
+    })
+}
+
+/// Checks that the clocks are within 250 ms of what they were.
+pub(crate) fn same_clocks(before: &[(String, i64)], after: &[(String, i64)], what: &str) {
+    for ((host, was), (_, now)) in before.iter().zip(after) {
+        let off = (now - was) / 1000;
+        assert!(
+            off.abs() <= 250,
+            "{what}: the clock of {host} is {off} ms from what it was"
+        );
+    }
 }
 
 /// Marks the hosts' disks, so that others in their place are seen.
@@ -558,9 +590,11 @@ fn every_action_takes_effect_and_is_put_back_and_never_passes_without() {
         }
         let one = scenario_of(action, arguments);
         let what = format!("{action} {arguments}");
+        let told = clocks(&lab);
         let document = runtime.block_on(run(&lab, &one, &format!("{index}"), false));
         assert_eq!(document.verdict, Verdict::Pass, "{what}: {document:#?}");
         same(&before, &picture(&lab), &what);
+        same_clocks(&told, &clocks(&lab), &what);
         let document = runtime.block_on(run(&lab, &one, &format!("{index}s"), true));
         let outcome = document.worlds[0].variants[0].outcome;
         assert_eq!(outcome, Outcome::Inconclusive, "{what}: {document:#?}");

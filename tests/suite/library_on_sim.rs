@@ -12,7 +12,7 @@ use twin::snapshot;
 use twin::units::Seed;
 
 use crate::lab_on_sim::up;
-use crate::support::root;
+use crate::support::{quick_directory, root};
 
 /// The scenarios whose mechanism the simulated world has.
 const WITH_MECHANISM: [&str; 2] = ["host-power-loss", "shutoff-capi-mgmt"];
@@ -125,7 +125,7 @@ async fn a_death_at_any_write_is_recovered_from() {
             let mut deaths = 0;
             let full = std::env::var("TWIN_LIVE").is_ok_and(|size| size == "full");
             for point in (1..).step_by(if full { 1 } else { 13 }) {
-                let directory = tempfile::tempdir().unwrap();
+                let directory = quick_directory();
                 let (sim, world, journal) = testcloud(directory.path()).await;
                 let before = picture(&sim, &world).await;
                 journal.die_at(point);
@@ -169,7 +169,7 @@ async fn a_death_at_any_write_is_recovered_from() {
 #[tokio::test(start_paused = true)]
 async fn every_variant_goes_as_expected_and_everything_is_put_back() {
     for name in WITH_MECHANISM {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = quick_directory();
         let (_, world, journal) = testcloud(directory.path()).await;
         let document = run(&world, &journal, &scenario(name)).await;
         assert_eq!(document.verdict, Verdict::Pass, "{name}: {document:#?}");

@@ -16,6 +16,9 @@ fn sample(at_ms: u64, oom_kills: u64) -> SampleDocument {
         total_bytes: 2 << 30,
         available_bytes: (2 << 30) - (at_ms << 18),
         psi_full_avg10: Some(12.5),
+        psi_full_total_us: Some(at_ms * 10),
+        swap_total_bytes: 1 << 30,
+        swap_used_bytes: at_ms << 20,
         oom_kills,
     }
 }
@@ -128,6 +131,8 @@ fn html_needs_nothing_else_and_lets_nothing_out() {
         "role=\"img\"",
         "<desc",
         "1 kills by the kernel",
+        "20 ms waited for memory",
+        "swap used up to 2000 of 1024 MiB",
         "class=\"fault\"",
         "class=\"kill\"",
     ] {

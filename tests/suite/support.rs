@@ -24,6 +24,12 @@ pub(crate) fn twin(directory: &Path, arguments: &[&str]) -> Output {
         .expect("twin runs")
 }
 
+/// A directory in memory, where there is such a place: what is written to its journals waits for no disk.
+pub(crate) fn quick_directory() -> tempfile::TempDir {
+    let made = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    made.expect("a directory")
+}
+
 /// Text of a stream.
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

@@ -84,6 +84,12 @@ pub(crate) fn memory() -> MemoryState {
             .lines()
             .find_map(|line| line.strip_prefix("full avg10="))
             .and_then(|rest| rest.split_whitespace().next()?.parse().ok()),
+        psi_full_total_us: pressure
+            .lines()
+            .find(|line| line.starts_with("full "))
+            .and_then(|line| line.rsplit_once("total=")?.1.trim().parse().ok()),
+        swap_total_kib: number_after(&meminfo, "SwapTotal").unwrap_or_default(),
+        swap_free_kib: number_after(&meminfo, "SwapFree").unwrap_or_default(),
     }
 }
 

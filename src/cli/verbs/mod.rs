@@ -301,10 +301,12 @@ impl Interrupt {
             }
             // A verb that has ended takes no notice.
             let _ = interrupt.send(true);
-            if tokio::signal::ctrl_c().await.is_ok() {
-                // What is open stays in the journal, and `twin recover` finishes it.
-                std::process::exit(i32::from(code::INTERRUPTED));
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
             }
+            // What is open stays in the journal, and `twin recover` finishes it.
+            std::process::exit(i32::from(code::INTERRUPTED));
         });
         Self { receiver, listener }
     }

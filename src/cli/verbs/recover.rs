@@ -69,6 +69,10 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     if recovered.is_empty() && finished == snapshot::Finished::default() {
         context.ui.text("nothing is open\n");
     }
+    if !clean {
+        let mend = "DIRTY: see to what keeps each from being put back, then `twin recover` again\n";
+        context.ui.text(mend);
+    }
     let text = |pairs: &[(String, String)]| {
         pairs
             .iter()

@@ -15,6 +15,9 @@ pub(super) const NAME: &str = "clock-step";
 /// Clocks drift against each other, most of all under emulation; a step is known by more than this.
 const SLACK_US: i64 = 250_000;
 
+/// One that is put back is set anew where it is further than this from what it was.
+const NEAR_US: i64 = 50_000;
+
 #[derive(Debug)]
 struct ClockStep {
     host: String,
@@ -47,7 +50,8 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
     }))
 }
 
-async fn behind_us(world: &World, host: &str) -> Result<i64, ActionError> {
+/// How far a host's clock is behind this machine's.
+pub(super) async fn behind_us(world: &World, host: &str) -> Result<i64, ActionError> {
     let guest = world.guest(host)?;
     let reading = guest.clock(world.drivers.clock.as_ref()).await?;
     Ok(reading.behind_us)
@@ -103,25 +107,21 @@ pub(super) async fn undo(
     world: &World,
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
-    let Captured {
-        host,
-        behind_us: was,
-    } = serde_json::from_value(captured)?;
-    let off = behind_us(world, &host).await? - was;
-    // A clock that was never moved is left alone: it drifts by itself.
-    if off.abs() > SLACK_US {
-        let guest = world.guest(&host)?;
+    let Captured { host, behind_us } = serde_json::from_value(captured)?;
+    settle(world, &host, behind_us).await
+}
+
+/// Sets a host's clock to how far it was behind this machine's; one that is near is left alone, for it drifts by itself.
+pub(super) async fn settle(world: &World, host: &str, was: i64) -> Result<String, ActionError> {
+    let off = behind_us(world, host).await? - was;
+    if off.abs() > NEAR_US {
+        let guest = world.guest(host)?;
         guest.ask(Request::ClockStep { by_us: off }).await?;
     }
-    let now = behind_us(world, &host).await? - was;
+    let now = behind_us(world, host).await? - was;
+    let what = format!("the clock of {host} is {} ms from what it was", -now / 1000);
     if now.abs() <= SLACK_US {
-        return Ok(format!(
-            "the clock of {host} is {} ms from what it was",
-            -now / 1000
-        ));
+        return Ok(what);
     }
-    Err(ActionError::Target(format!(
-        "the clock of {host} is {} ms from what it was",
-        -now / 1000
-    )))
+    Err(ActionError::Target(what))
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::ran::Ran;
-use super::{Action, Verified, host_of};
+use super::{Action, Verified, clock_step, host_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction};
 use crate::scenario::{ActionError, World};
@@ -48,6 +48,9 @@ pub(super) struct Captured {
     pub(super) power: Power,
     /// The boot that it was in; nothing where it did not answer, or has nothing that could.
     boot: Option<String>,
+    /// How far its clock was behind this machine's; a boot takes it from one that counts whole seconds.
+    #[serde(default)]
+    behind_us: Option<i64>,
     /// What ran on it.
     #[serde(flatten)]
     ran: Ran,
@@ -74,9 +77,14 @@ impl Captured {
             Power::Running => Some(world.state(host).await?),
             _ => None,
         };
+        let behind_us = match &state {
+            Some(_) => Some(clock_step::behind_us(world, host).await?),
+            None => None,
+        };
         Ok(Self {
             host: host.to_owned(),
             power,
+            behind_us,
             boot: state.as_ref().map(|state| state.boot_id.clone()),
             ran: state.as_ref().map(Ran::of).unwrap_or_default(),
         })
@@ -232,6 +240,9 @@ pub(super) async fn again(world: &World, captured: &Captured) -> Result<String, 
         return Ok(format!("{host} is off again"));
     }
     let now = boot(world, host, BOOT).await?;
+    if let Some(was) = captured.behind_us {
+        clock_step::settle(world, host, was).await?;
+    }
     if captured.boot.as_ref() == Some(&now) {
         return Ok(format!("{host} runs, in the same boot"));
     }

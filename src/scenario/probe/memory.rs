@@ -1,5 +1,7 @@
 //! `memory`: a host has less memory available than a share, or its tasks wait for memory for more than a share of the time.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{Finding, Probe, Seen, evidence};
@@ -15,6 +17,8 @@ struct Memory {
     available_below: Option<f64>,
     /// Percent of the last ten seconds, PSI full.
     pressure_over: Option<f64>,
+    /// How long all tasks have waited for memory since the first look, in microseconds.
+    stalled_us: Option<u64>,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
@@ -22,11 +26,15 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     let host = action::host_of(&mut fields, reader);
     let available_below = file::percent(&mut fields, "available-below", reader);
     let pressure_over = file::percent(&mut fields, "pressure-over", reader);
+    let stalled = fields.optional("stalled-over");
+    let stalled = stalled.map(|node| file::duration(reader, Some(node), Duration::ZERO));
+    let stalled_us = stalled.and_then(|stalled| u64::try_from(stalled.as_micros()).ok());
     fields.finish(reader);
     Some(Box::new(Memory {
         host: host?,
         available_below,
         pressure_over,
+        stalled_us,
     }))
 }
 
@@ -34,13 +42,16 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
 impl Probe for Memory {
     async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         world.host(&self.host)?;
-        Ok(serde_json::Value::Null)
+        // One that does not run has waited for nothing yet.
+        let state = world.state(&self.host).await.ok();
+        let total = state.and_then(|state| state.memory.psi_full_total_us);
+        Ok(total.unwrap_or(0).into())
     }
 
     async fn look(
         &self,
         world: &World,
-        _: &serde_json::Value,
+        begun: &serde_json::Value,
         _: &Seen,
     ) -> Result<Finding, ActionError> {
         let memory = world.state(&self.host).await?.memory;
@@ -67,12 +78,29 @@ impl Probe for Memory {
                 format!("full avg10={pressure}"),
             ));
         }
+        if let (Some(over), Some(total)) = (self.stalled_us, memory.psi_full_total_us) {
+            // After a boot it counts from zero.
+            let before = begun.as_u64().filter(|before| *before <= total);
+            let stalled = total - before.unwrap_or(0);
+            if stalled > over {
+                found.push(evidence(
+                    format!("/proc/pressure/memory on {}", self.host),
+                    format!("full total={total}: all tasks have waited {stalled} us since the first look"),
+                ));
+            }
+        }
         // All that was asked for has to hold.
-        let asked = [self.available_below, self.pressure_over]
-            .iter()
-            .flatten()
-            .count();
-        Ok(if asked > 0 && found.len() == asked {
+        let asked = [
+            self.available_below.is_some(),
+            self.pressure_over.is_some(),
+            self.stalled_us.is_some(),
+        ];
+        let asked = asked.iter().filter(|asked| **asked).count();
+        let whole = asked > 0 && found.len() == asked;
+        let used = memory.swap_total_kib.saturating_sub(memory.swap_free_kib);
+        let swap = format!("swap: {used} of {} KiB used", memory.swap_total_kib);
+        found.push(evidence(format!("/proc/meminfo on {}", self.host), swap));
+        Ok(if whole {
             Finding::Fired(found)
         } else {
             Finding::Quiet

@@ -19,6 +19,7 @@ mod packets;
 mod placement;
 mod process;
 mod scheduler_refused;
+mod service_state;
 mod tcp;
 mod victim_status;
 mod vm_counter;
@@ -86,6 +87,7 @@ const ALL: &[(&str, ParseFn)] = &[
     (packets::NAME, packets::parse),
     (placement::NAME, placement::parse),
     (scheduler_refused::NAME, scheduler_refused::parse),
+    (service_state::NAME, service_state::parse),
     (tcp::NAME, tcp::parse),
     (victim_status::NAME, victim_status::parse),
     (vm_counter::NAME, vm_counter::parse),

@@ -1,9 +1,12 @@
 //! `victim-status`: what Nova says of the instance whose process the kernel killed.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{Finding, Probe, Seen, evidence, kernel_log, oom_victim};
 use crate::diagnostics::{Node, Reader};
+use crate::report::EvidenceDocument;
 use crate::scenario::{ActionError, World, action};
 use crate::wire::NovaStatus;
 
@@ -30,6 +33,37 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
         host: host?,
         status: status?,
     }))
+}
+
+/// A connection to what it served that takes longer counts as timed out.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+impl VictimStatus {
+    /// What is lost with the instance: what it served no longer answers, and Placement counts its memory all the same.
+    async fn lost(
+        &self,
+        world: &World,
+        name: &str,
+        flavor_mib: u64,
+    ) -> Result<Vec<EvidenceDocument>, ActionError> {
+        let kept = format!("{flavor_mib} MiB of {name} stay allocated while it is stopped");
+        let mut lost = vec![evidence(
+            format!("Placement's count for {}", self.host),
+            kept,
+        )];
+        let instances = world.compute(&self.host)?.instances;
+        let known = instances.into_iter().find(|one| one.name == name);
+        let nics = world.host(&self.host)?.config().map(|config| config.nics);
+        let address = nics.iter().flatten().flat_map(|nic| &nic.addresses).next();
+        let ports = known.map(|known| known.ports).unwrap_or_default();
+        for (port, (address, _)) in ports.into_iter().zip(address.into_iter().cycle()) {
+            let hostnet = &world.drivers.hostnet;
+            let went = hostnet.connect(*address, port, DEADLINE).await;
+            let source = format!("a connection from this machine to {name} at {address}:{port}");
+            lost.push(evidence(source, went.to_string()));
+        }
+        Ok(lost)
+    }
 }
 
 #[async_trait]
@@ -71,6 +105,9 @@ impl Probe for VictimStatus {
             format!("nova-compute's record on {}", self.host),
             format!("instance {} is {}", victim.name, victim.status()),
         );
-        Ok(Finding::Fired(std::iter::once(status).chain(log).collect()))
+        let lost = self.lost(world, &victim.name, victim.flavor_mib).await?;
+        Ok(Finding::Fired(
+            std::iter::once(status).chain(lost).chain(log).collect(),
+        ))
     }
 }

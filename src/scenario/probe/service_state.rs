@@ -1,0 +1,84 @@
+//! `service-state`: the services that are meant to run on a host, or one of them, are all `healthy`; or some are `ill`.
+
+use async_trait::async_trait;
+
+use super::{Finding, Probe, Seen, evidence};
+use crate::diagnostics::{Node, Reader};
+use crate::scenario::{ActionError, World, action};
+use crate::wire::ServiceState as Service;
+
+pub(super) const NAME: &str = "service-state";
+
+#[derive(Debug)]
+struct ServiceState {
+    host: String,
+    service: Option<String>,
+    healthy: bool,
+}
+
+pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
+    let mut fields = reader.fields(node, NAME)?;
+    let host = action::host_of(&mut fields, reader);
+    let service = fields.optional("service");
+    let service = service.map(|node| reader.scalar::<String>(node, "service"));
+    let words = [("healthy", true), ("ill", false)];
+    let healthy = fields
+        .required("is", reader)
+        .and_then(|node| reader.choice(node, "state", &words));
+    fields.finish(reader);
+    Some(Box::new(ServiceState {
+        host: host?,
+        service: match service {
+            None => None,
+            Some(named) => Some(named?),
+        },
+        healthy: healthy?,
+    }))
+}
+
+/// A service in a word, with its process.
+fn told(service: &Service) -> String {
+    let word = if service.healthy { "healthy" } else { "ill" };
+    match &service.process {
+        Some(process) => format!("{} {word}, pid {}", service.name, process.pid),
+        None => format!("{} {word}, no process", service.name),
+    }
+}
+
+#[async_trait]
+impl Probe for ServiceState {
+    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let config = world.host(&self.host)?.config();
+        let services = config.map(|config| config.services).unwrap_or_default();
+        if let Some(named) = &self.service
+            && !services.iter().any(|service| service.name == *named)
+        {
+            let why = format!("{} has no service {named}", self.host);
+            return Err(ActionError::Target(why));
+        }
+        Ok(serde_json::Value::Null)
+    }
+
+    async fn look(
+        &self,
+        world: &World,
+        _: &serde_json::Value,
+        _: &Seen,
+    ) -> Result<Finding, ActionError> {
+        let state = world.state(&self.host).await?;
+        let meant = |service: &&Service| match &self.service {
+            Some(named) => service.name == *named,
+            None => service.wanted,
+        };
+        let services: Vec<&Service> = state.services.iter().filter(meant).collect();
+        if services.iter().all(|service| service.healthy) != self.healthy {
+            return Ok(Finding::Quiet);
+        }
+        let shown = services
+            .into_iter()
+            .filter(|service| service.healthy == self.healthy);
+        let text = shown.map(told).collect::<Vec<_>>().join("; ");
+        let source = format!("the processes and ports of the services on {}", self.host);
+        Ok(Finding::Fired(vec![evidence(source, text)]))
+    }
+}
