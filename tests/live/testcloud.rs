@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{TestLab, full, text, valid};
+use crate::support::{TestLab, full, qemu_directory, root, text, valid};
 
 fn variant<'d>(document: &'d serde_json::Value, name: &str) -> &'d serde_json::Value {
     let variants = document["worlds"][0]["variants"].as_array().unwrap();
@@ -93,6 +93,7 @@ fn oom_openstack1_shows_the_incident_its_cure_and_its_cause() {
     }
     a_killed_run_is_put_back_by_whoever_stands_by(&lab);
     the_library(&lab);
+    fixes_that_do_not_fix_fail(&lab);
     a_failure_is_kept_and_put_back_later(&lab);
     a_halt_ends_a_run_and_refuses_the_next(&lab);
 }
@@ -102,11 +103,12 @@ fn the_library(lab: &TestLab) {
     let all = [
         "cross-bridge-reject",
         "dual-homed-cilium",
+        "rebuild",
         "host-power-loss",
         "shutoff-capi-mgmt",
     ];
-    // The last two wait for Nova's timers; simulated drivers go through them in CI.
-    for name in &all[..if full() { 4 } else { 2 }] {
+    // The last ones boot hosts and wait for Nova's timers; simulated drivers go through them in CI.
+    for name in &all[..if full() { 5 } else { 2 }] {
         let before = network_inside(lab);
         let mut run = vec!["scenario", name];
         run.extend(if full() {
@@ -121,6 +123,59 @@ fn the_library(lab: &TestLab) {
         println!("scenario: {name} {took} s");
         assert_eq!(network_inside(lab), before, "{name}");
         the_lab_is_as_before(lab);
+    }
+}
+
+/// A scenario with something else in its text.
+fn changed(name: &str, pairs: &[(&str, &str)]) -> (tempfile::TempDir, String) {
+    let path = root().join("scenarios").join(format!("{name}.yaml"));
+    let mut text = std::fs::read_to_string(path).unwrap();
+    for (from, to) in pairs {
+        assert!(text.contains(from), "{name} has no {from}");
+        text = text.replace(from, to);
+    }
+    let directory = qemu_directory("changed");
+    let file = directory.path().join(format!("{name}.yaml"));
+    std::fs::write(&file, text).unwrap();
+    let file = file.display().to_string();
+    (directory, file)
+}
+
+/// A cure that is none makes a scenario fail. Those of Nova's policy are tried on simulated drivers.
+fn fixes_that_do_not_fix_fail(lab: &TestLab) {
+    let fails = |arguments: &[&str]| {
+        let output = lab.run(arguments);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        the_lab_is_as_before(lab);
+    };
+    let metal = "target=${vip.keystone-metal}";
+    fails(&[
+        "scenario",
+        "cross-bridge-reject",
+        "--variant",
+        "fix",
+        "--set",
+        metal,
+    ]);
+    // The interface is taken down, and the source rule is made all the same.
+    let rule = [
+        ("    only: [bug]\n", "    only: [bug, fix]\n"),
+        (
+            "  - {id: one-interface, do: {nic-down: {host: \"${host}\", nic: \"${nic.capi-mgmt.metal}\"}}, only: [fix]}\n",
+            "",
+        ),
+    ];
+    let (_keep, file) = changed("dual-homed-cilium", &rule);
+    fails(&["scenario", &file, "--variant", "fix"]);
+    if full() {
+        // Switched off, and not released: nothing is forgotten.
+        let off = [(
+            "host-release: {host: ",
+            "host-power: {power: \"off\", host: ",
+        )];
+        let (_keep, file) = changed("rebuild", &off);
+        fails(&["scenario", &file, "--variant", "release"]);
     }
 }
 

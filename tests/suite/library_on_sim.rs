@@ -176,3 +176,25 @@ async fn every_variant_goes_as_expected_and_everything_is_put_back() {
         assert_eq!(journal.open_acts(world.found.record.uuid).unwrap(), []);
     }
 }
+
+/// A variant whose cure is made none.
+#[tokio::test(start_paused = true)]
+async fn a_fix_that_does_not_fix_fails() {
+    for (name, variant) in [
+        ("host-power-loss", "resume"),
+        ("shutoff-capi-mgmt", "before-on"),
+    ] {
+        let directory = quick_directory();
+        let (_, world, journal) = testcloud(directory.path()).await;
+        let (_keep, interrupt) = tokio::sync::watch::channel(false);
+        let choice = Choice {
+            variants: vec![variant.to_owned()],
+            set: [("resume".to_owned(), "off".to_owned())].into(),
+            ..Choice::default()
+        };
+        let scenario = scenario(name);
+        let ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
+        let document = ended.unwrap();
+        assert_eq!(document.verdict, Verdict::Fail, "{name}: {document:#?}");
+    }
+}
