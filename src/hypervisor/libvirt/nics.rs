@@ -42,6 +42,9 @@ fn defined(domain: &Domain, mac: Mac) -> Result<String, Failure> {
 pub(super) fn nic(connection: &Connect, target: Target, mac: Mac) -> Result<NicState, Failure> {
     let domain = ours(connection, target)?;
     defined(&domain, mac)?;
+    if !domain.is_active()? {
+        return Ok(NicState::Out);
+    }
     Ok(live(&domain, mac)?.1)
 }
 

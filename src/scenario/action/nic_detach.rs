@@ -7,11 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::host_power::power_state;
 use super::nic_down::{is_up, routes};
 use super::nic_link::{set, state};
 use super::{Action, Verified, host_of, inside};
 use crate::diagnostics::{Node, Reader};
-use crate::hypervisor::NicState;
+use crate::hypervisor::{NicState, Power};
 use crate::scenario::{ActionError, World};
 use crate::units::Name;
 
@@ -88,6 +89,11 @@ impl Action for NicDetach {
         )
     }
 
+    /// A baseline is of hosts with all their devices.
+    fn outside(&self) -> bool {
+        true
+    }
+
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let (host, network) = (&self.host, &self.network);
         let was = state(world, host, network).await?;
@@ -151,6 +157,10 @@ pub(super) async fn undo(
         addresses: had,
         routes: led,
     } = &captured;
+    let power = power_state(world, host).await?;
+    if power == Power::ShutOff || power == Power::Crashed {
+        return Ok(format!("{host} is off, and starts with all its interfaces"));
+    }
     if state(world, host, network).await? == NicState::Out {
         set(world, host, network, *was).await?;
     }

@@ -77,6 +77,11 @@ impl Action for NicLink {
         format!("take the link of {} to {} down", self.host, self.network)
     }
 
+    /// A baseline is of hosts with all their devices.
+    fn outside(&self) -> bool {
+        true
+    }
+
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let was = state(world, &self.host, &self.network).await?;
         if was != NicState::Up {
