@@ -11,6 +11,7 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::baseline::Policy;
@@ -18,6 +19,9 @@ use super::error::ScenarioProblem;
 use super::file::duration;
 use crate::diagnostics::{Node, Reader, Span};
 use crate::units::Name;
+
+/// So many misses in a row where the file does not say.
+const FAILURES: NonZeroU64 = NonZeroU64::MIN.saturating_add(2);
 
 /// What a file says of safety, variables not filled in.
 #[derive(Clone, Debug)]
@@ -137,9 +141,10 @@ impl Safety {
             let named = fields.required("probe", reader);
             let probe: Option<String> = named.and_then(|node| reader.scalar(node, "probe"));
             let failures = fields.optional("failures");
-            let failures = failures.map_or(Some(3), |node| reader.scalar(node, "count"));
+            let failures = failures.map_or(Some(FAILURES), |node| reader.scalar(node, "count"));
             fields.finish(reader);
             if let (Some(named), Some(probe), Some(failures)) = (named, probe, failures) {
+                let failures = failures.get();
                 stops.push((Stop { probe, failures }, named.span));
             }
         }

@@ -155,6 +155,9 @@ impl Engine<'_> {
             if clock.elapsed() >= until || wrong || (!missing && !whole) {
                 return Ok(());
             }
+            if *self.interrupt.borrow() {
+                return Ok(());
+            }
             if let Some(why) = self.ends(begun) {
                 injection.troubles.push(why);
                 return Ok(());

@@ -84,6 +84,7 @@ fn document() -> ScenarioDocument {
             probe("wrong", "never", "fired"),
             probe("blind", "fires", "unknown"),
             continuous(),
+            probe("went-on", "always", "held"),
         ],
         steps: vec![
             step("cut", "verified", 100),
@@ -157,8 +158,8 @@ fn junit_counts_what_it_holds() {
         let nodes = suite.descendants();
         nodes.filter(|node| node.has_tag_name(name)).count()
     };
-    assert_eq!(suite.attribute("tests"), Some("8"));
-    assert_eq!(count("testcase"), 8);
+    assert_eq!(suite.attribute("tests"), Some("9"));
+    assert_eq!(count("testcase"), 9);
     assert_eq!(suite.attribute("failures"), Some("4"));
     assert_eq!(count("failure"), 4);
     assert_eq!(suite.attribute("skipped"), Some("1"));

@@ -94,7 +94,7 @@ pub(in super::super) fn interface(text: &str, mac: Mac) -> Option<Interface> {
     })
 }
 
-/// Gives an interface's element a link that is up, or down.
+/// Gives an interface's element a link that is down, or none: then it is up, as in a definition that says nothing of it.
 pub(in super::super) fn with_link(element: &str, up: bool) -> Option<String> {
     let document = Document::parse(element).ok()?;
     let root = document.root_element();
@@ -102,9 +102,10 @@ pub(in super::super) fn with_link(element: &str, up: bool) -> Option<String> {
     if let Some(link) = child(root, "link") {
         written.replace_range(link.range(), "");
     }
-    let begin = written.find('>')? + 1;
-    let state = if up { "up" } else { "down" };
-    written.insert_str(begin, &format!("<link state='{state}'/>"));
+    if !up {
+        let begin = written.find('>')? + 1;
+        written.insert_str(begin, "<link state='down'/>");
+    }
     Some(written)
 }
 
@@ -285,7 +286,7 @@ mod tests {
         let up = with_link(&found.element, true).expect("written");
         assert_eq!(
             up,
-            "<interface type='network'><link state='up'/>\n<mac address='52:54:00:00:00:02'/><model type='virtio'/></interface>"
+            "<interface type='network'>\n<mac address='52:54:00:00:00:02'/><model type='virtio'/></interface>"
         );
         let down = with_link(&up, false).expect("written");
         let document = format!("<domain><devices>{down}</devices></domain>");
