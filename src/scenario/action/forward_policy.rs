@@ -6,12 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Verified};
-use crate::diagnostics::{Fields, Node, Reader};
+use super::{Action, Verified, network_of};
+use crate::diagnostics::{Node, Reader};
 use crate::hostnet::Forbidden;
 use crate::plan::table_name;
 use crate::scenario::{ActionError, World};
-use crate::units::Name;
 
 pub(super) const NAME: &str = "forward-policy";
 
@@ -28,16 +27,10 @@ struct Captured {
     chain: String,
 }
 
-fn network(fields: &mut Fields<'_>, key: &'static str, reader: &mut Reader) -> Option<String> {
-    let node = fields.required(key, reader)?;
-    let name: Option<Name> = reader.scalar(node, "network's name");
-    name.map(|name| name.to_string())
-}
-
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
     let mut fields = reader.fields(node, NAME)?;
-    let from = network(&mut fields, "from", reader);
-    let to = network(&mut fields, "to", reader);
+    let from = network_of(&mut fields, "from", reader);
+    let to = network_of(&mut fields, "to", reader);
     let words = [("refuse", true), ("drop", false)];
     let refused = fields
         .required("policy", reader)

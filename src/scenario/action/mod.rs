@@ -282,6 +282,18 @@ pub(super) async fn undo(
     undo(world, serde_json::from_str(captured)?).await
 }
 
+/// Reads a key that names a network.
+pub(super) fn network_of(
+    fields: &mut crate::diagnostics::Fields<'_>,
+    key: &'static str,
+    reader: &mut Reader,
+) -> Option<String> {
+    fields
+        .required(key, reader)
+        .and_then(|node| reader.scalar::<crate::units::Name>(node, "network's name"))
+        .map(|name| name.to_string())
+}
+
 /// Reads the key `host`.
 pub(super) fn host_of(
     fields: &mut crate::diagnostics::Fields<'_>,

@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::host_power::power_state;
 use super::nic_down::{is_up, routes};
 use super::nic_link::{set, state};
-use super::{Action, Verified, host_of, inside};
+use super::{Action, Verified, host_of, inside, network_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{NicState, Power};
 use crate::scenario::{ActionError, World};
-use crate::units::Name;
 
 pub(super) const NAME: &str = "nic-detach";
 
@@ -40,13 +39,11 @@ struct Captured {
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = host_of(&mut fields, reader);
-    let network: Option<Name> = fields
-        .required("network", reader)
-        .and_then(|node| reader.scalar(node, "network's name"));
+    let network = network_of(&mut fields, "network", reader);
     fields.finish(reader);
     Some(Box::new(NicDetach {
         host: host?,
-        network: network?.to_string(),
+        network: network?,
     }))
 }
 

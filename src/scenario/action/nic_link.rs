@@ -6,11 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Verified, host_of};
+use super::{Action, Verified, host_of, network_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::NicState;
 use crate::scenario::{ActionError, World};
-use crate::units::Name;
 
 pub(super) const NAME: &str = "nic-link";
 
@@ -30,13 +29,11 @@ struct Captured {
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
     let mut fields = reader.fields(node, NAME)?;
     let host = host_of(&mut fields, reader);
-    let network: Option<Name> = fields
-        .required("network", reader)
-        .and_then(|node| reader.scalar(node, "network's name"));
+    let network = network_of(&mut fields, "network", reader);
     fields.finish(reader);
     Some(Box::new(NicLink {
         host: host?,
-        network: network?.to_string(),
+        network: network?,
     }))
 }
 

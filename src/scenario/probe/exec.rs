@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use regex::Regex;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::{Finding, Probe, Seen, evidence, matches_of};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::{ActionError, World, action};
 
@@ -28,17 +28,13 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
         .and_then(|node| reader.scalar(node, "command"));
     let exit = fields.optional("exit");
     let exit = exit.map_or(Some(0), |node| reader.scalar(node, "exit code"));
-    let matches = fields.optional("matches");
-    let matches = matches.map(|node| reader.scalar::<Regex>(node, "regular expression"));
+    let matches = matches_of(&mut fields, reader);
     fields.finish(reader);
     Some(Box::new(Exec {
         host: host?,
         command: command?,
         exit: exit?,
-        matches: match matches {
-            None => None,
-            Some(found) => Some(found?),
-        },
+        matches,
     }))
 }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use regex::Regex;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::{Finding, Probe, Seen, evidence, matches_of};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::{ActionError, World, action};
 
@@ -29,14 +29,13 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     let words = [("there", true), ("gone", false)];
     let there = fields.optional("is");
     let there = there.map_or(Some(true), |node| reader.choice(node, "state", &words));
-    let matches_node = fields.optional("matches");
-    let matches = matches_node.map(|node| reader.scalar::<Regex>(node, "regular expression"));
+    let matches = matches_of(&mut fields, reader);
     fields.finish(reader);
     let (path, there) = (path?, there?);
     if !path.starts_with('/') {
         reader.bad_value(named?, &path, "path", &"it begins with a slash");
     }
-    if let (Some(node), false) = (matches_node, there) {
+    if matches.is_some() && !there {
         let why = "what is gone holds nothing";
         reader.bad_value(node, &"matches", "condition", &why);
     }
@@ -44,10 +43,7 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
         host: host?,
         path,
         there,
-        matches: match matches {
-            None => None,
-            Some(found) => Some(found?),
-        },
+        matches,
     }))
 }
 

@@ -7,8 +7,7 @@ use async_trait::async_trait;
 
 use super::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World};
-use crate::units::Name;
+use crate::scenario::{ActionError, World, action};
 
 pub(super) const NAME: &str = "forward-rejects";
 
@@ -22,9 +21,7 @@ struct ForwardRejects {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let network: Option<Name> = fields
-        .required("network", reader)
-        .and_then(|node| reader.scalar(node, "network's name"));
+    let network = action::network_of(&mut fields, "network", reader);
     // Nothing before the name of either.
     let words = [
         ("any", ""),
@@ -37,7 +34,7 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     let at_least = at_least.map_or(Some(1), |node| reader.scalar(node, "count"));
     fields.finish(reader);
     Some(Box::new(ForwardRejects {
-        network: network?.to_string(),
+        network: network?,
         by: by?,
         at_least: at_least?,
     }))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use regex::Regex;
 
-use super::{Finding, Probe, Seen, evidence, tcp};
+use super::{Finding, Probe, Seen, evidence, matches_of, tcp};
 use crate::diagnostics::{Node, Reader};
 use crate::hostnet::{Answer, Connection};
 use crate::scenario::{ActionError, World, action};
@@ -53,8 +53,7 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     let path = path_node.map_or(Some("/".to_owned()), |node| reader.scalar(node, "path"));
     let status = fields.optional("status");
     let status = status.map_or(Some(200), |node| reader.scalar(node, "status"));
-    let matches = fields.optional("matches");
-    let matches = matches.map(|node| reader.scalar::<Regex>(node, "regular expression"));
+    let matches = matches_of(&mut fields, reader);
     let is = fields.optional("is");
     let is = is.map_or(Some("answers"), |node| {
         reader.choice(node, "outcome", WORDS)
@@ -72,10 +71,7 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
         port: port?,
         path,
         status: status?,
-        matches: match matches {
-            None => None,
-            Some(found) => Some(found?),
-        },
+        matches,
         is: is?,
         from: from.map(|name| name.to_string()),
     }))

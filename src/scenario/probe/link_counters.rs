@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use super::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
 use crate::hostnet::Counters;
-use crate::scenario::{ActionError, World};
+use crate::scenario::{ActionError, World, action};
 use crate::units::Name;
 
 pub(super) const NAME: &str = "link-counters";
@@ -22,9 +22,7 @@ struct LinkCounters {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let network: Option<Name> = fields
-        .required("network", reader)
-        .and_then(|node| reader.scalar(node, "network's name"));
+    let network = action::network_of(&mut fields, "network", reader);
     let host = fields.optional("host");
     let host: Option<Option<Name>> = match host {
         None => Some(None),
@@ -39,7 +37,7 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
         .and_then(|node| reader.scalar(node, "count"));
     fields.finish(reader);
     Some(Box::new(LinkCounters {
-        network: network?.to_string(),
+        network: network?,
         host: host?.map(|name| name.to_string()),
         sent: sent?,
         rises_by: rises_by?,

@@ -27,10 +27,11 @@ mod vm_counter;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use regex::Regex;
 
 use super::error::ScenarioProblem;
 use super::{ActionError, World};
-use crate::diagnostics::{Key, Keys, Node, Reader, keys_of, nearest};
+use crate::diagnostics::{Fields, Key, Keys, Node, Reader, keys_of, nearest};
 use crate::report::EvidenceDocument;
 
 /// What has been seen when a probe is asked.
@@ -115,6 +116,12 @@ pub(super) fn parse(key: &Key, arguments: &Node, reader: &mut Reader) -> Option<
         .at(key.span),
     );
     None
+}
+
+/// Reads the key `matches`, where it is given; one that is no regular expression is told by the reader.
+fn matches_of(fields: &mut Fields<'_>, reader: &mut Reader) -> Option<Regex> {
+    let node = fields.optional("matches")?;
+    reader.scalar(node, "regular expression")
 }
 
 fn evidence(source: impl Into<String>, text: impl Into<String>) -> EvidenceDocument {
