@@ -7,6 +7,7 @@
 //!  agent        agent   network, disk, the channel to twin, services, nova-compute's records
 //!  hold         holder  one service's or instance's process: its name, its memory, its ports
 //!  connect      probe   one TCP connection, and how it went
+//!  get          probe   one GET over HTTP, and its answer
 //!  talk, dirty  load    numbered messages between hosts, writes to memory: what baselines are tried with
 //! ```
 //!
@@ -18,6 +19,7 @@ mod channel;
 mod connect;
 mod dirty;
 mod exec;
+mod get;
 mod hold;
 mod init;
 mod keep;
@@ -40,8 +42,9 @@ fn main() -> ExitCode {
         Some("talk") => talk::run(&arguments[1..]),
         Some("dirty") => dirty::run(&arguments[1..]),
         Some("connect") => connect::run(&arguments[1..]),
+        Some("get") => get::run(&arguments[1..]),
         _ => Err(
-            "usage: twin-guest agent [--under-systemd] | hold .. | talk .. | dirty .. | connect .."
+            "usage: twin-guest agent [--under-systemd] | hold .. | talk .. | dirty .. | connect .. | get .."
                 .into(),
         ),
     };

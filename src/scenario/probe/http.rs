@@ -90,20 +90,14 @@ impl Http {
         if went != "open" {
             return Ok(Err(went));
         }
-        let url = format!("http://{address}:{port}{}", self.path);
+        let (address, port) = (address.to_string(), port.to_string());
         let seconds = DEADLINE.as_secs().to_string();
-        // With the server's headers on its errors' stream; it fails where the status is not 2xx.
-        let argv = ["wget", "-S", "-q", "-O", "-", "-T", &seconds, &url];
-        let (_, body, said) = action::inside::attempt(world, host, &argv).await?;
-        let status = said
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("HTTP/"))
-            .filter_map(|line| line.split(' ').nth(1)?.parse().ok())
-            .next_back();
-        Ok(match status {
-            Some(status) => Ok(Answer { status, body }),
-            None if said.contains("timed out") => Err("timed-out".into()),
-            None => Err(format!("unreachable: {}", said.trim())),
+        let argv = ["twin-guest", "get", &address, &port, &seconds, &self.path];
+        let (code, answer, said) = action::inside::attempt(world, host, &argv).await?;
+        Ok(match parsed(&answer) {
+            Some(answer) => Ok(answer),
+            None if code == 0 && answer.is_empty() => Err("timed-out".into()),
+            None => Err(format!("unreachable: no answer over HTTP: {}", said.trim())),
         })
     }
 
@@ -126,6 +120,16 @@ impl Http {
             }
         }
     }
+}
+
+/// An answer as it came, with its status line and headers.
+fn parsed(answer: &str) -> Option<Answer> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/")?.split(' ').nth(1)?;
+    Some(Answer {
+        status: status.parse().ok()?,
+        body: body.to_owned(),
+    })
 }
 
 #[async_trait]
@@ -164,5 +168,23 @@ impl Probe for Http {
             ),
             seen,
         )]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_a_status_line_headers_and_a_body() {
+        let answer = parsed("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
+        let wanted = Answer {
+            status: 404,
+            body: "no".into(),
+        };
+        assert_eq!(answer, Some(wanted));
+        for other in ["", "SSH-2.0-OpenSSH\r\n", "HTTP/1.1 OK\r\n\r\n"] {
+            assert_eq!(parsed(other), None, "{other:?}");
+        }
     }
 }
