@@ -42,14 +42,14 @@ const ACTIONS: &[(&str, &str)] = &[
     ("disk-fill", "{host: a, leave: 8MiB}"),
     ("disk-throttle", "{host: a, rate: 1MiB, operations: 20}"),
     (
-        "file-change",
-        "{host: a, path: /etc/hosts, content: \"127.0.0.1 elsewhere\"}",
-    ),
-    (
         "dns",
         "{host: a, server: \"${gateway.metal}\", is: refuses}",
     ),
     ("dns", "{host: b, server: \"${gateway.metal}\", is: silent}"),
+    (
+        "file-change",
+        "{host: a, path: /etc/hosts, content: \"127.0.0.1 elsewhere\"}",
+    ),
     (
         "forward-policy",
         "{from: provider, to: metal, policy: refuse}",
@@ -77,8 +77,8 @@ const ACTIONS: &[(&str, &str)] = &[
     ),
     ("nic-detach", "{host: a, network: provider}"),
     ("nic-detach", "{host: b, network: metal}"),
-    ("nic-link", "{host: b, network: metal}"),
     ("nic-down", "{host: a, nic: \"${nic.a.metal}\"}"),
+    ("nic-link", "{host: b, network: metal}"),
     ("partition", "{between: [a], and: [b]}"),
     (
         "pod",
