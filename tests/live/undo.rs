@@ -23,7 +23,7 @@ steps:
   - {id: route, do: {policy-route: {host: a, from: "${address.a.provider}", via: "${gateway.provider}", nic: "${nic.a.provider}", table: 77}}}
   - {id: cut, do: {partition: {between: [a], and: [b]}}}
   - {id: calm, pause: 10m}
-recover: {services: healthy, instances: as-before, within: 30s}
+recover: {services: healthy, instances: as-before, within: 10s}
 "#;
 
 fn written(text: &str) -> (tempfile::TempDir, String) {
