@@ -28,7 +28,7 @@ fn rules(table: &str, chain: &str, forbidden: &Forbidden) -> String {
     };
     format!(
         "table inet {table} {{\nchain {chain} {{\ntype filter hook forward priority -300; policy accept;\n\
-         iifname {from:?} oifname {to:?} counter {how}\n}}\n}}\n"
+         iifname {from:?} oifname {to:?} ct state new counter {how}\n}}\n}}\n"
     )
 }
 
@@ -151,10 +151,12 @@ mod tests {
             refused,
         };
         let refused = rules("twin_a", "fwd_b", &forbidden(true));
-        assert!(
-            refused.contains("iifname \"virbr1\" oifname \"virbr2\" counter reject with icmpx")
-        );
+        assert!(refused.contains(
+            "iifname \"virbr1\" oifname \"virbr2\" ct state new counter reject with icmpx"
+        ));
         let dropped = rules("twin_a", "fwd_b", &forbidden(false));
-        assert!(dropped.contains("iifname \"virbr1\" oifname \"virbr2\" counter drop"));
+        assert!(
+            dropped.contains("iifname \"virbr1\" oifname \"virbr2\" ct state new counter drop")
+        );
     }
 }

@@ -21,8 +21,8 @@ use crate::units::{Cidr, Mac};
 /// Where libvirt's helper of dnsmasq writes leases down, a JSON file a bridge.
 const LEASES: &str = "/var/lib/libvirt/dnsmasq";
 
-/// The most that is read of a service's answer, in bytes.
-const MOST_OF_AN_ANSWER: &str = "1048576";
+/// The most that is kept of a service's answer, in characters.
+const MOST_OF_AN_ANSWER: usize = 256 << 10;
 
 /// This machine's network through netlink and nft.
 #[derive(Clone, Copy, Debug, Default)]
@@ -358,45 +358,51 @@ impl HostNet for LinuxNet {
         port: u16,
         path: &str,
         within: Duration,
-    ) -> Result<Answer, Connection> {
+    ) -> Result<Result<Answer, Connection>, HostNetError> {
         // It tells a refusal from what is out of reach, which curl does not.
         match self.connect(address, port, within).await {
             Connection::Open => {}
-            other => return Err(other),
+            other => return Ok(Err(other)),
         }
         let url = format!("http://{address}:{port}{path}");
         let seconds = within.as_secs_f64().to_string();
-        let unreachable = |why: String| Connection::Unreachable { why };
-        let arguments = [
-            "--silent",
-            "--show-error",
-            "--noproxy",
-            "*",
+        let mut arguments = vec!["--silent", "--show-error", "--globoff", "--noproxy", "*"];
+        arguments.extend([
             "--max-time",
             &seconds,
-            "--max-filesize",
-            MOST_OF_AN_ANSWER,
             "--write-out",
             "\n%{http_code}",
             &url,
-        ];
+        ]);
         match tool::run("curl", &arguments, None).await {
             Ok(Some(output)) => {
                 let text = String::from_utf8_lossy(&output);
                 let (body, status) = text.rsplit_once('\n').unwrap_or(("", &text));
                 let status = status
                     .parse()
-                    .map_err(|_| unreachable("no status".into()))?;
-                let body = body.to_owned();
-                Ok(Answer { status, body })
+                    .map_err(|_| failed("curl", &format!("{status:?} is no status")))?;
+                let body = body.chars().take(MOST_OF_AN_ANSWER).collect();
+                Ok(Ok(Answer { status, body }))
             }
-            Ok(None) => Err(unreachable(
-                "curl is not installed; scripts/host-setup.sh installs it".into(),
+            Ok(None) => Err(failed(
+                "curl",
+                &"it is not installed; scripts/host-setup.sh installs it",
             )),
             Err(HostNetError::Failed { why, .. }) if why.contains("timed out") => {
-                Err(Connection::TimedOut)
+                Ok(Err(Connection::TimedOut))
             }
-            Err(error) => Err(unreachable(error.to_string())),
+            // It closed the connection, or spoke something else.
+            Err(HostNetError::Failed { why, .. })
+                if ["Empty reply", "Received HTTP/0.9", "Recv failure"]
+                    .iter()
+                    .any(|said| why.contains(said)) =>
+            {
+                Ok(Ok(Answer {
+                    status: 0,
+                    body: why,
+                }))
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -134,7 +134,7 @@ impl std::fmt::Display for Connection {
 /// How a service answered over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The status.
+    /// The status; 0 where what came is no answer over HTTP, or nothing came before the end.
     pub status: u16,
     /// The body, as far as it was read.
     pub body: String,
@@ -204,14 +204,15 @@ pub trait HostNet: Send + Sync {
     /// Opens a TCP connection from this machine and closes it.
     async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection;
 
-    /// Asks for a path over HTTP from this machine; how the connection went where there is no answer.
+    /// Asks for a path over HTTP from this machine; how the connection went where there is no answer. It fails where it cannot
+    /// ask.
     async fn get(
         &self,
         address: Ipv4Addr,
         port: u16,
         path: &str,
         within: Duration,
-    ) -> Result<Answer, Connection>;
+    ) -> Result<Result<Answer, Connection>, HostNetError>;
 
     /// Begins to capture the packets on a link that match a filter, in tcpdump's language.
     async fn capture(

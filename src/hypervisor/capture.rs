@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{HypervisorError, Power, Target};
+use crate::units::Mac;
 
 /// How a domain's memory is captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +61,7 @@ pub struct Anatomy {
     /// Its disks.
     pub disks: Vec<DomainDisk>,
     /// This machine's ends of its interfaces.
-    pub taps: Vec<String>,
+    pub taps: Vec<(Mac, String)>,
     /// The file of the firmware's variables.
     pub nvram: Option<PathBuf>,
     /// What keeps it from being captured, in words.

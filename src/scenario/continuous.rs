@@ -21,20 +21,21 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// What came of one probe's looks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
+struct Tally {
     looks: u64,
     missed: u64,
-    /// Looks in a row that held, and that missed, up to now.
+    /// Looks in a row that held, that missed, and that could not be made, up to now.
     held_in_row: u64,
     missed_in_row: u64,
+    blind_in_row: u64,
     /// Whether one of those that missed saw that it does not hold; the others could not look.
     seen_to_miss: bool,
-    /// The most in a row that missed, and of which none could look.
+    /// The most in a row that missed, one of them at least seen to; and that could not be made.
     worst: u64,
     worst_blind: u64,
     /// When it first held as often as it has to, and what it saw.
     fired: Option<(u64, Vec<EvidenceDocument>)>,
-    /// Why it could last not look.
+    /// Why it could last not look; kept, for what it did not see meanwhile.
     trouble: Option<String>,
     /// When what it saw changed.
     changes: Vec<LookDocument>,
@@ -46,28 +47,23 @@ impl Tally {
         let state = match looked {
             Ok(Finding::Fired(evidence)) => {
                 (self.held_in_row, self.missed_in_row) = (self.held_in_row + 1, 0);
-                (self.seen_to_miss, self.trouble) = (false, None);
+                (self.blind_in_row, self.seen_to_miss) = (0, false);
                 if self.held_in_row >= times && self.fired.is_none() {
                     self.fired = Some((at_ms, evidence));
                 }
                 "held"
             }
-            other => {
-                self.missed += 1;
-                (self.held_in_row, self.missed_in_row) = (0, self.missed_in_row + 1);
-                self.trouble = other.err();
-                self.seen_to_miss |= self.trouble.is_none();
-                let worst = if self.seen_to_miss {
-                    &mut self.worst
-                } else {
-                    &mut self.worst_blind
-                };
-                *worst = self.missed_in_row.max(*worst);
-                if self.trouble.is_some() {
-                    "unknown"
-                } else {
-                    "missed"
-                }
+            Ok(Finding::Quiet) => {
+                (self.blind_in_row, self.seen_to_miss) = (0, true);
+                self.miss();
+                "missed"
+            }
+            Err(why) => {
+                self.blind_in_row += 1;
+                self.worst_blind = self.worst_blind.max(self.blind_in_row);
+                self.trouble = Some(why);
+                self.miss();
+                "unknown"
             }
         };
         if self.changes.last().is_none_or(|last| last.state != state) {
@@ -75,14 +71,31 @@ impl Tally {
             self.changes.push(LookDocument { at_ms, state });
         }
     }
+
+    fn miss(&mut self) {
+        self.missed += 1;
+        (self.held_in_row, self.missed_in_row) = (0, self.missed_in_row + 1);
+        if self.seen_to_miss {
+            self.worst = self.worst.max(self.missed_in_row);
+        }
+    }
+
+    /// Whether it was blind for longer than it may be.
+    const fn blind(&self, misses: u64) -> bool {
+        self.looks == 0 || self.worst_blind > misses
+    }
 }
+
+/// What it remembers of the time before the first step.
+type Stood = Result<serde_json::Value, String>;
 
 /// A variant's probes that look all the time.
 pub(super) struct Continuous<'p> {
     probes: Vec<(&'p ResolvedProbe, Option<Expect>)>,
+    stood: Mutex<Vec<Stood>>,
     tallies: Mutex<Vec<Tally>>,
-    /// How many rounds of looks have ended.
-    rounds: watch::Sender<u64>,
+    /// How many looks of each probe have ended.
+    looks: watch::Sender<Vec<u64>>,
 }
 
 impl<'p> Continuous<'p> {
@@ -94,23 +107,51 @@ impl<'p> Continuous<'p> {
         let probes: Vec<_> = probes
             .map(|probe| (probe, variant.expected(&probe.id)))
             .collect();
-        let tallies = vec![Tally::default(); probes.len()];
         Self {
+            stood: Mutex::default(),
+            tallies: Mutex::new(vec![Tally::default(); probes.len()]),
+            looks: watch::Sender::new(vec![0; probes.len()]),
             probes,
-            tallies: Mutex::new(tallies),
-            rounds: watch::Sender::new(0),
         }
     }
 
-    /// Waits until all have looked at what there is now; not where somebody else has ended the following.
+    /// Has the probes remember where things stand, and look for the first time: before the first step.
+    pub(super) async fn begin(&self, world: &World, begun: Duration) {
+        let begin = async |probe: &'p ResolvedProbe| {
+            let stands = tokio::time::timeout(LONGEST, probe.probe.begin(world)).await;
+            stands.map_or_else(
+                |_| Err(format!("it did not begin within {LONGEST:?}")),
+                |stands| stands.map_err(|error| error.to_string()),
+            )
+        };
+        let stood = join_all(self.probes.iter().map(|(probe, _)| begin(probe))).await;
+        *self.stood.lock().unwrap_or_else(PoisonError::into_inner) = stood;
+        let looks = (0..self.probes.len()).map(|index| self.look(world, index, begun));
+        join_all(looks).await;
+    }
+
+    /// Waits until all have looked at what there is now.
     pub(super) async fn look_once_more(&self) {
-        if self.probes.is_empty() {
-            return;
-        }
-        let mut rounds = self.rounds.subscribe();
-        // The round that is under way may have looked already.
-        let enough = *rounds.borrow() + 2;
-        let _ = rounds.wait_for(|rounds| *rounds >= enough).await;
+        let mut looks = self.looks.subscribe();
+        // The looks that are under way may have seen what there was before.
+        let enough: Vec<u64> = looks.borrow().iter().map(|looks| looks + 2).collect();
+        let all = |looks: &Vec<u64>| looks.iter().zip(&enough).all(|(now, enough)| now >= enough);
+        // The other end is this very thing's.
+        let _ = looks.wait_for(all).await;
+    }
+
+    /// Whether one of them has yet to fire.
+    pub(super) fn is_missing(&self) -> bool {
+        let tallies = self.held();
+        let mut pairs = self.probes.iter().zip(&*tallies);
+        pairs
+            .any(|((_, expected), tally)| *expected == Some(Expect::Fires) && tally.fired.is_none())
+    }
+
+    /// Whether one of them has to be watched for the whole time.
+    pub(super) fn takes_the_whole_time(&self) -> bool {
+        let mut probes = self.probes.iter();
+        probes.any(|(_, expected)| matches!(expected, Some(Expect::Never | Expect::Always)))
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<Tally>> {
@@ -129,21 +170,25 @@ impl<'p> Continuous<'p> {
         for ((probe, expected), tally) in self.probes.iter().zip(&*self.held()) {
             let id = &probe.id;
             let why = tally.trouble.as_deref().unwrap_or("it did not look");
-            let unseen = tally.looks == 0 || tally.trouble.is_some();
+            let blind = tally.blind(probe.misses);
             match expected {
                 Some(Expect::Never) if tally.fired.is_some() => {
                     against.wrong.push(format!("{id} fired, and never should"));
                 }
                 Some(Expect::Always) if tally.worst > probe.misses => {
-                    let Tally { missed, looks, .. } = tally;
-                    let worst = tally.worst;
+                    let Tally {
+                        missed,
+                        looks,
+                        worst,
+                        ..
+                    } = tally;
                     let what = format!("{id} missed {missed} of {looks} looks, {worst} in a row");
                     against.wrong.push(what);
                 }
-                Some(Expect::Always) if tally.looks == 0 || tally.worst_blind > probe.misses => {
+                Some(Expect::Never | Expect::Always) if blind => {
                     against.blind.push(format!("{id} could not look: {why}"));
                 }
-                Some(Expect::Fires | Expect::Never) if tally.fired.is_none() && unseen => {
+                Some(Expect::Fires) if tally.fired.is_none() && blind => {
                     against.blind.push(format!("{id} could not look: {why}"));
                 }
                 Some(Expect::Fires) if tally.fired.is_none() => {
@@ -161,11 +206,11 @@ impl<'p> Continuous<'p> {
         let document = |(probe, expected): &(&ResolvedProbe, Option<Expect>), tally: Tally| {
             let missed_in_row = tally.worst.max(tally.worst_blind);
             let result = match (expected, &tally.fired) {
-                _ if tally.looks == 0 => "unknown",
-                (Some(Expect::Always), _) if missed_in_row > probe.misses => "missed",
+                (Some(Expect::Always), _) if tally.worst > probe.misses => "missed",
+                (Some(Expect::Always), _) if tally.blind(probe.misses) => "unknown",
                 (Some(Expect::Always), _) => "held",
                 (_, Some(_)) => "fired",
-                (_, None) if tally.trouble.is_some() => "unknown",
+                (_, None) if tally.blind(probe.misses) => "unknown",
                 (_, None) => "quiet",
             };
             let fired_ms = tally.fired.as_ref().map(|(at, _)| *at);
@@ -185,13 +230,28 @@ impl<'p> Continuous<'p> {
         pairs.map(|(probe, tally)| document(probe, tally)).collect()
     }
 
-    /// Takes down what a round of looks saw.
-    fn take(&self, looked: Vec<Result<Finding, String>>, at_ms: u64) {
-        let mut tallies = self.held();
-        for ((looked, tally), (probe, _)) in looked.into_iter().zip(&mut *tallies).zip(&self.probes)
-        {
-            tally.take(looked, u64::from(probe.times), at_ms);
+    /// One look of one probe.
+    async fn look(&self, world: &World, index: usize, begun: Duration) {
+        let (Some((probe, _)), Some(stood)) = (self.probes.get(index), self.stood(index)) else {
+            return;
+        };
+        let seen = Seen::default();
+        let looking = look_with_retries(world, probe, &stood, &seen);
+        let looked = tokio::time::timeout(LONGEST, looking).await;
+        let looked = looked.unwrap_or_else(|_| Err(format!("no end of a look within {LONGEST:?}")));
+        if let Some(tally) = self.held().get_mut(index) {
+            tally.take(looked, u64::from(probe.times), since(world, begun));
         }
+        self.looks.send_modify(|looks| {
+            if let Some(looks) = looks.get_mut(index) {
+                *looks += 1;
+            }
+        });
+    }
+
+    fn stood(&self, index: usize) -> Option<Stood> {
+        let stood = self.stood.lock().unwrap_or_else(PoisonError::into_inner);
+        stood.get(index).cloned()
     }
 
     /// Says so to `stop` where a stop condition holds, once.
@@ -206,7 +266,7 @@ impl<'p> Continuous<'p> {
         }
     }
 
-    /// Looks until dropped; says so to `stop` when a stop condition holds.
+    /// Looks until dropped, each probe for itself; says so to `stop` when a stop condition holds.
     pub(super) async fn follow(
         &self,
         world: &World,
@@ -214,31 +274,15 @@ impl<'p> Continuous<'p> {
         stop: &watch::Sender<Option<String>>,
         begun: Duration,
     ) -> Infallible {
-        let begin = |probe: &'p ResolvedProbe| async {
-            let stood = probe.probe.begin(world).await;
-            stood.map_err(|error| error.to_string())
-        };
-        let stood = join_all(self.probes.iter().map(|(probe, _)| begin(probe))).await;
-        if self.probes.is_empty() {
-            return std::future::pending().await;
-        }
-        let seen = Seen::default();
-        loop {
-            let looks = self
-                .probes
-                .iter()
-                .zip(&stood)
-                .map(async |((probe, _), stood)| {
-                    let looking = look_with_retries(world, probe, stood, &seen);
-                    let looked = tokio::time::timeout(LONGEST, looking).await;
-                    looked.unwrap_or_else(|_| Err(format!("no end of a look within {LONGEST:?}")))
-                });
-            let looked = join_all(looks).await;
-            self.take(looked, since(world, begun));
-            self.stop_where_due(stops, stop);
-            self.rounds.send_modify(|rounds| *rounds += 1);
+        let follow = async |index: usize| loop {
             world.drivers.clock.sleep(LOOK).await;
-        }
+            self.look(world, index, begun).await;
+            self.stop_where_due(stops, stop);
+        };
+        let following: Vec<()> = join_all((0..self.probes.len()).map(follow)).await;
+        // There was none.
+        drop(following);
+        std::future::pending().await
     }
 }
 
@@ -262,6 +306,10 @@ mod tests {
             tally.take(looked, 2, at);
         }
         assert_eq!((tally.looks, tally.missed, tally.worst), (6, 3, 2));
+        assert!(
+            tally.blind(0) && !tally.blind(1),
+            "one look in a row was none"
+        );
         assert_eq!(tally.fired.map(|(at, _)| at), Some(4), "twice in a row");
         let changes: Vec<(u64, &str)> = tally
             .changes

@@ -75,6 +75,9 @@ pub async fn run(
         });
     }
     // Should this process die, somebody else puts back what it did.
+    for name in resolved.iter().flat_map(|variant| &variant.named) {
+        world.found.host(name)?;
+    }
     let standing = stand_by(world)?;
     journal.begin_run(
         &world.run,
@@ -102,13 +105,10 @@ pub async fn run(
                 "  acts on {host}: domain {domain}, {uuid}"
             )));
         }
-        let (document, unrecovered) = engine.variant(variant, &mut reference).await?;
-        variants.push(document);
-        if choice.keep {
-            kept = unrecovered;
-        } else {
-            left.extend(unrecovered);
-        }
+        let tested = engine.variant(variant, &mut reference).await?;
+        variants.push(tested.document);
+        left.extend(tested.left);
+        kept.extend(tested.kept);
         if !left.is_empty() || *engine.interrupt.borrow() {
             break;
         }
@@ -224,6 +224,26 @@ pub(super) fn since(world: &World, started: Duration) -> u64 {
     .unwrap_or(u64::MAX)
 }
 
+/// What came of a variant.
+struct Tested {
+    document: VariantDocument,
+    /// What could not be put back.
+    left: Vec<String>,
+    /// What was left in place, because the user asked for it.
+    kept: Vec<String>,
+}
+
+impl Tested {
+    const fn put_back(document: VariantDocument, left: Vec<String>) -> Self {
+        let kept = Vec::new();
+        Self {
+            document,
+            left,
+            kept,
+        }
+    }
+}
+
 /// When a variant was begun, and when its first look was.
 #[derive(Clone, Copy)]
 struct Times {
@@ -232,12 +252,12 @@ struct Times {
 }
 
 impl Engine<'_> {
-    /// Runs one variant; returns what happened and what could not be put back.
+    /// Runs one variant.
     async fn variant(
         &self,
         variant: &Resolved,
         reference: &mut Option<String>,
-    ) -> Result<(VariantDocument, Vec<String>), ScenarioError> {
+    ) -> Result<Tested, ScenarioError> {
         let started = self.world.drivers.clock.elapsed();
         self.note("waiting for a steady state");
         let steady = recovery::well(self.world, None, self.scenario.steady_within).await;
@@ -250,27 +270,30 @@ impl Engine<'_> {
                 .into_iter()
                 .map(|ill| format!("not steady before the first step: {ill}"))
                 .collect();
-            return Ok((
-                self.document(variant, Outcome::Inconclusive, why, started),
-                Vec::new(),
-            ));
+            let document = self.document(variant, Outcome::Inconclusive, why, started);
+            return Ok(Tested::put_back(document, Vec::new()));
         };
         if let Err(why) = self.reference(reference).await {
             let document = self.document(variant, Outcome::Inconclusive, vec![why], started);
-            return Ok((document, Vec::new()));
+            return Ok(Tested::put_back(document, Vec::new()));
         }
         let begun = self.world.drivers.clock.elapsed();
         self.stop.send_replace(None);
         let (samples, continuous) = (Samples::default(), Continuous::new(variant));
+        tokio::select! {
+            () = continuous.begin(self.world, begun) => {}
+            // The steps see to it.
+            _ = self.end(begun) => {}
+        }
         let times = Times { started, begun };
         let tested = self.tested(variant, &before, reference, &continuous, times);
-        let (mut document, left) = tokio::select! {
+        let mut tested = tokio::select! {
             tested = tested => tested?,
             never = samples.follow(self.world, &variant.watch, begun) => match never {},
             never = continuous.follow(self.world, &variant.stop, &self.stop, begun) => match never {},
         };
-        document.samples = samples.take();
-        Ok((document, left))
+        tested.document.samples = samples.take();
+        Ok(tested)
     }
 
     /// The variant itself, from the first look to the last, in a lab that is steady.
@@ -281,17 +304,19 @@ impl Engine<'_> {
         reference: &mut Option<String>,
         continuous: &Continuous<'_>,
         Times { started, begun }: Times,
-    ) -> Result<(VariantDocument, Vec<String>), ScenarioError> {
+    ) -> Result<Tested, ScenarioError> {
         let mut probes = self.begin_probes(variant, begun).await;
         let mut injection = self.inject(variant, &mut probes, continuous, begun).await?;
         if injection.troubles.is_empty() {
             self.note("observing");
-            self.observe(&mut probes, &mut injection, begun).await?;
+            self.observe(&mut probes, continuous, &mut injection, begun)
+                .await?;
         } else {
             // One look, for the report.
             self.look(&mut probes, &injection.seen, begun).await;
         }
-        if self.choice.keep {
+        // What has been stopped for safety's sake is put back all the same.
+        if self.choice.keep && (self.ends(begun).is_none() || *self.interrupt.borrow()) {
             let (outcome, why) = judge(&probes, continuous, &injection.troubles, &Ok(()));
             let mut document = self.document(variant, outcome, why, started);
             document.injected = injection.troubles.is_empty();
@@ -299,7 +324,11 @@ impl Engine<'_> {
             document.steps = injection.steps;
             document.probes = self.probe_documents(&variant.name, probes, continuous)?;
             let open = self.journal.open_acts(self.world.found.record.uuid)?;
-            return Ok((document, open.into_iter().map(|act| act.step).collect()));
+            return Ok(Tested {
+                document,
+                left: Vec::new(),
+                kept: open.into_iter().map(|act| act.step).collect(),
+            });
         }
         let undone_from = self.world.drivers.clock.elapsed();
         self.note("undoing");
@@ -312,8 +341,11 @@ impl Engine<'_> {
         if recovered.is_ok() {
             self.look_after(&mut probes, &injection, begun).await;
         }
-        if !*self.interrupt.borrow() {
-            continuous.look_once_more().await;
+        let mut interrupt = self.interrupt.clone();
+        tokio::select! {
+            biased;
+            Ok(_) = interrupt.wait_for(|interrupted| *interrupted) => {}
+            () = continuous.look_once_more() => {}
         }
         let recovered = match (recovered, &*reference) {
             (Ok(()), Some(name)) => self.as_before(name).await,
@@ -339,7 +371,7 @@ impl Engine<'_> {
         document.mttr_ms = mttr_ms;
         document.steps = injection.steps;
         document.probes = self.probe_documents(&variant.name, probes, continuous)?;
-        Ok((document, left))
+        Ok(Tested::put_back(document, left))
     }
 
     fn document(
@@ -415,7 +447,7 @@ impl Engine<'_> {
         let mut open = self.journal.open_acts(world.found.record.uuid)?;
         let all = open.clone();
         open.retain(|act| {
-            let chosen = only.is_none_or(|step| act.step == step && !undo::is_aside(act, &all));
+            let chosen = only.is_none_or(|step| act.step == step && !undo::waits(act, &all));
             act.run == world.run && chosen
         });
         let mut left = Vec::new();

@@ -98,6 +98,8 @@ pub struct Resolved {
     pub watch: Vec<String>,
     /// The hosts that its steps act on.
     pub targets: Vec<String>,
+    /// The hosts that its safety names: a name that is none would protect nothing.
+    pub named: Vec<String>,
     /// When it is stopped.
     pub stop: Vec<Stop>,
 }
@@ -407,7 +409,7 @@ impl Scenario {
         }
         let mut filled = |node: &Node, reader: &mut Reader| fill_in(node, &value, reader);
         let stops = self.safety.stops(&mut filled, &mut reader);
-        let targets = self
+        let hosts = self
             .safety
             .targets(&steps.acted_on, &mut filled, &mut reader);
         self.check_named(variant, &steps, &stops, &probes, &mut reader);
@@ -426,7 +428,8 @@ impl Scenario {
             probes,
             expect,
             watch,
-            targets,
+            targets: hosts.targets,
+            named: hosts.named,
             stop: stops.into_iter().map(|(stop, _)| stop).collect(),
         })
     }
@@ -490,6 +493,8 @@ fn probe(node: &Node, reader: &mut Reader) -> Option<(ResolvedProbe, Span)> {
     let (mut id, mut found, mut at, mut span) = (None, None, Phase::default(), node.span);
     let (mut since, mut count) = (None, 0);
     let (mut times, mut retries, mut misses) = (1, 0, 0);
+    // Keys that mean nothing to one that looks all the time, and one that means nothing to any other.
+    let (mut not_all_the_time, mut all_the_time) = (None, None);
     for (key, node) in entries {
         match key.text.as_str() {
             "times" => {
@@ -497,12 +502,18 @@ fn probe(node: &Node, reader: &mut Reader) -> Option<(ResolvedProbe, Span)> {
                 times = found.map_or(1, std::num::NonZeroU32::get);
             }
             "retries" => retries = reader.scalar(node, "count").unwrap_or_default(),
-            "misses" => misses = reader.scalar(node, "count").unwrap_or_default(),
+            "misses" => {
+                misses = reader.scalar(node, "count").unwrap_or_default();
+                all_the_time = Some(key);
+            }
             "id" => {
                 id = reader.scalar(node, "id");
                 span = node.span;
             }
-            "since" => since = reader.scalar(node, "step"),
+            "since" => {
+                since = reader.scalar(node, "step");
+                not_all_the_time = Some(key);
+            }
             "at" => {
                 at = reader
                     .choice(node, "phase", Phase::WORDS)
@@ -511,8 +522,28 @@ fn probe(node: &Node, reader: &mut Reader) -> Option<(ResolvedProbe, Span)> {
             _ => {
                 count += 1;
                 found = super::probe::parse(key, node, reader);
+                if super::probe::is_of_steps(&key.text) {
+                    not_all_the_time = Some(key);
+                }
             }
         }
+    }
+    let (wrong, why) = match at {
+        Phase::Continuous => (
+            not_all_the_time,
+            "a probe that looks all the time has no step",
+        ),
+        _ => (
+            all_the_time,
+            "only a probe that looks all the time may miss",
+        ),
+    };
+    if let Some(key) = wrong {
+        let node = Node {
+            span: key.span,
+            value: Value::Text(key.text.clone()),
+        };
+        reader.bad_value(&node, &key.text, "key here", &why);
     }
     if count != 1 {
         reader.wrong(ScenarioProblem::OneProbe { count }.at(node.span));

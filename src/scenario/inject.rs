@@ -81,8 +81,9 @@ impl Behind<'_> {
         loop {
             tokio::select! {
                 biased;
-                done = &mut work => return done,
+                // First: what is ready at once, again and again, would keep these from ever going on.
                 Some(ended) = self.running.next() => self.ended.push(ended),
+                done = &mut work => return done,
             }
         }
     }
@@ -184,6 +185,9 @@ impl Engine<'_> {
             behind.beside(self.lift_due(injection, begun)).await?;
             behind.beside(self.rest()).await;
             injection.absorb(behind)?;
+            if let Some(why) = self.ends(begun) {
+                injection.troubles.push(why);
+            }
         }
         Ok(())
     }

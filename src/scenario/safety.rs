@@ -23,6 +23,13 @@ use crate::units::Name;
 /// So many misses in a row where the file does not say.
 const FAILURES: NonZeroU64 = NonZeroU64::MIN.saturating_add(2);
 
+/// The hosts of a variant: those that its steps act on, and those that `allow` and `protect` name, which have to be there.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    pub(super) targets: Vec<String>,
+    pub(super) named: Vec<String>,
+}
+
 /// What a file says of safety, variables not filled in.
 #[derive(Clone, Debug)]
 pub(super) struct Safety {
@@ -91,13 +98,13 @@ fn hosts(node: &Node, reader: &mut Reader) -> Vec<Name> {
 }
 
 impl Safety {
-    /// Checks on which hosts a variant's steps act; returns them, each once.
+    /// Checks on which hosts a variant's steps act; returns them, each once, and those that are named.
     pub(super) fn targets(
         &self,
         acted_on: &[(String, Span)],
         filled: &mut dyn FnMut(&Node, &mut Reader) -> Node,
         reader: &mut Reader,
-    ) -> Vec<String> {
+    ) -> Hosts {
         let mut list = |node: &Option<Node>, reader: &mut Reader| {
             let node = node.as_ref().map(|node| filled(node, reader));
             node.map(|node| hosts(&node, reader))
@@ -123,7 +130,11 @@ impl Safety {
                 reader.wrong(ScenarioProblem::TooManyHosts { most }.at(*span));
             }
         }
-        targets.into_iter().collect()
+        let named = allowed.into_iter().flatten().chain(protected);
+        Hosts {
+            targets: targets.into_iter().collect(),
+            named: named.map(|name| name.to_string()).collect(),
+        }
     }
 
     /// Reads the stop conditions, with where each names its probe.

@@ -28,6 +28,25 @@ pub(super) async fn undo_one(
     act: &OpenAct,
     claimer: &str,
 ) -> Result<Result<String, String>, JournalError> {
+    undo_as_far_as(Reach::Whole, world, journal, act, claimer).await
+}
+
+/// How far an undo goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// All of it.
+    Whole,
+    /// What was done to this machine.
+    Machine,
+}
+
+async fn undo_as_far_as(
+    reach: Reach,
+    world: &World,
+    journal: &Journal,
+    act: &OpenAct,
+    claimer: &str,
+) -> Result<Result<String, String>, JournalError> {
     if !journal.claim_act(&act.run, act.sequence, claimer)? {
         let until = world.drivers.clock.elapsed() + OTHER;
         loop {
@@ -43,7 +62,11 @@ pub(super) async fn undo_one(
             }
         }
     }
-    Ok(match action::undo(world, &act.action, &act.undo).await {
+    let undone = match reach {
+        Reach::Whole => action::undo(world, &act.action, &act.undo).await,
+        Reach::Machine => action::undo_outside(world, &act.action, &act.undo).await,
+    };
+    Ok(match undone {
         Ok(done) => {
             journal.mark_act(&act.run, act.sequence, ActState::Undone, Some(&done))?;
             Ok(done)
@@ -56,26 +79,26 @@ pub(super) async fn undo_one(
     })
 }
 
-/// Whether an act inside a host is on disks that are aside: a later step has released the host, and what is undone now would
-/// be undone on the blank ones. It is undone after that step.
-pub(super) fn is_aside(act: &OpenAct, open: &[OpenAct]) -> bool {
+/// Whether an act waits for a later one on the same host, which is still there: it was done on disks that are aside, or the
+/// later one captured what it had changed. It is undone after that.
+pub(super) fn waits(act: &OpenAct, open: &[OpenAct]) -> bool {
     let host = |act: &OpenAct| -> Option<String> {
         let captured: serde_json::Value = serde_json::from_str(&act.undo).ok()?;
         captured["host"].as_str().map(str::to_owned)
     };
-    let later = |other: &&OpenAct| {
+    let Some(own) = host(act) else { return false };
+    open.iter().any(|other| {
         other.run == act.run
             && other.sequence > act.sequence
-            && action::puts_disks_aside(&other.action)
-    };
-    let mut releases = open.iter().filter(later);
-    !act.outside && releases.any(|other| host(other).is_some() && host(other) == host(act))
+            && action::stands_on(&other.action, &act.action, act.outside)
+            && host(other).as_ref() == Some(&own)
+    })
 }
 
 /// Puts back what runs of the lab have left. Called with the lab's lock held, so whoever made a claim is dead.
 pub async fn recover(world: &World, journal: &Journal) -> Result<Vec<Recovered>, JournalError> {
     let open = journal.open_acts(world.found.record.uuid)?;
-    put_back(world, journal, &open).await
+    put_back(Reach::Whole, world, journal, &open).await
 }
 
 /// Puts back what runs have left on this machine, outside the hosts: what a restore of the hosts does not. Called with the
@@ -86,10 +109,11 @@ pub async fn recover_outside(
 ) -> Result<Vec<Recovered>, JournalError> {
     let mut open = journal.open_acts(world.found.record.uuid)?;
     open.retain(|act| act.outside);
-    put_back(world, journal, &open).await
+    put_back(Reach::Machine, world, journal, &open).await
 }
 
 async fn put_back(
+    reach: Reach,
     world: &World,
     journal: &Journal,
     open: &[OpenAct],
@@ -104,7 +128,7 @@ async fn put_back(
                 ..Recovered::default()
             });
         }
-        let ended = undo_one(world, journal, act, &claimer).await?;
+        let ended = undo_as_far_as(reach, world, journal, act, &claimer).await?;
         if let Some(run) = runs.last_mut() {
             match ended {
                 Ok(done) => run.undone.push((act.step.clone(), done)),
@@ -129,7 +153,7 @@ pub async fn lift_overdue(
     let lab = world.found.record.uuid;
     let open = journal.open_acts(lab)?;
     let mut overdue = journal.overdue_acts(Some(lab), over)?;
-    overdue.retain(|act| !is_aside(act, &open));
+    overdue.retain(|act| !waits(act, &open));
     for act in overdue {
         recovered.run.clone_from(&act.run);
         match undo_one(world, journal, &act, &claimer).await? {
@@ -162,7 +186,31 @@ mod tests {
             act(1, "file-change", "b", false),
             act(0, "host-autostart", "b", true),
         ];
-        let aside: Vec<bool> = open.iter().map(|act| is_aside(act, &open)).collect();
+        let aside: Vec<bool> = open.iter().map(|act| waits(act, &open)).collect();
         assert_eq!(aside, [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn what_a_later_act_has_captured_waits_for_it() {
+        let act = |sequence: i64, action: &str, host: &str, outside: bool| OpenAct {
+            run: "r".into(),
+            sequence,
+            step: format!("s{sequence}"),
+            action: action.into(),
+            undo: serde_json::json!({"host": host}).to_string(),
+            lift_at: None,
+            outside,
+        };
+        let open = [
+            act(6, "nic-detach", "b", true),
+            act(5, "host-power", "a", false),
+            act(4, "nic-link", "b", true),
+            act(3, "net-emulate", "b", false),
+            act(2, "net-emulate", "a", false),
+            act(1, "clock-step", "a", false),
+            act(0, "clock-step", "b", false),
+        ];
+        let waiting: Vec<bool> = open.iter().map(|act| waits(act, &open)).collect();
+        assert_eq!(waiting, [false, false, true, true, false, true, true]);
     }
 }

@@ -134,32 +134,36 @@ impl Engine<'_> {
     pub(super) async fn observe(
         &self,
         probes: &mut [Watched<'_>],
+        continuous: &Continuous<'_>,
         injection: &mut Injection,
         begun: Duration,
     ) -> Result<(), ScenarioError> {
         let clock = &self.world.drivers.clock;
         let until = clock.elapsed() + self.scenario.observe;
         let during = |probe: &Watched<'_>| probe.one.at == Phase::During;
-        let whole = probes
-            .iter()
-            .any(|probe| during(probe) && probe.expected == Some(Expect::Never));
+        let whole = continuous.takes_the_whole_time()
+            || probes
+                .iter()
+                .any(|probe| during(probe) && probe.expected == Some(Expect::Never));
         loop {
             self.look(probes, &injection.seen, begun).await;
             self.lift_due(injection, begun).await?;
-            let missing = probes.iter().any(|probe| {
-                during(probe) && probe.expected == Some(Expect::Fires) && !probe.has_fired()
-            });
-            let wrong = probes
-                .iter()
-                .any(|probe| probe.expected == Some(Expect::Never) && probe.has_fired());
-            if clock.elapsed() >= until || wrong || (!missing && !whole) {
-                return Ok(());
-            }
+            let missing = continuous.is_missing()
+                || probes.iter().any(|probe| {
+                    during(probe) && probe.expected == Some(Expect::Fires) && !probe.has_fired()
+                });
+            let wrong = !continuous.against().wrong.is_empty() && !continuous.is_missing()
+                || probes
+                    .iter()
+                    .any(|probe| probe.expected == Some(Expect::Never) && probe.has_fired());
             if *self.interrupt.borrow() {
                 return Ok(());
             }
             if let Some(why) = self.ends(begun) {
                 injection.troubles.push(why);
+                return Ok(());
+            }
+            if clock.elapsed() >= until || wrong || (!missing && !whole) {
                 return Ok(());
             }
             self.rest().await;
@@ -180,13 +184,17 @@ impl Engine<'_> {
     ) {
         let clock = &self.world.drivers.clock;
         let until = clock.elapsed() + self.scenario.observe;
-        loop {
+        let looking = probes.iter().filter(|probe| probe.looks(Phase::After));
+        let times = looking.map(|probe| probe.one.times).max().unwrap_or(0);
+        for look in 1.. {
             self.look_at(probes, Phase::After, &injection.seen, begun)
                 .await;
             let missing = probes
                 .iter()
                 .any(|probe| probe.looks(Phase::After) && probe.expected == Some(Expect::Fires));
-            if !missing || clock.elapsed() >= until || *self.interrupt.borrow() {
+            let over = clock.elapsed() >= until || *self.interrupt.borrow();
+            // One that never should has its chance too.
+            if (!missing && look >= times) || over {
                 return;
             }
             self.rest().await;

@@ -145,14 +145,14 @@ impl World {
 
     /// This machine's end of a running host's interface on a network.
     pub async fn tap(&self, host: &str, network: &str) -> Result<String, ActionError> {
-        let none = || ActionError::Target(format!("{host} has no interface on {network}"));
-        let wanted = self.network(network).ok_or_else(none)?;
-        let wanted = NicLink::Network(wanted.name.clone());
-        let found = self.host(host)?;
-        let index = found.spec.nics.iter().position(|nic| nic.link == wanted);
+        let mac = self.mac(host, network)?;
         let anatomy = self.drivers.hypervisor.anatomy(self.target(host)?).await?;
-        let tap = index.and_then(|index| anatomy.taps.get(index).cloned());
-        tap.ok_or_else(none)
+        let tap = anatomy.taps.into_iter().find(|(of, _)| *of == mac);
+        tap.map(|(_, tap)| tap).ok_or_else(|| {
+            ActionError::Target(format!(
+                "the interface of {host} on {network} is not plugged in"
+            ))
+        })
     }
 
     /// Finds a host's interface on a network, as its guest knows it.

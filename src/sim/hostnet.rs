@@ -143,14 +143,14 @@ impl HostNet for SimNet {
         port: u16,
         _: &str,
         within: Duration,
-    ) -> Result<Answer, Connection> {
-        match self.connect(address, port, within).await {
+    ) -> Result<Result<Answer, Connection>, HostNetError> {
+        Ok(match self.connect(address, port, within).await {
             Connection::Open => Ok(Answer {
                 status: 200,
                 body: String::new(),
             }),
             other => Err(other),
-        }
+        })
     }
 
     /// No packets are simulated.

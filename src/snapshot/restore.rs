@@ -292,7 +292,7 @@ async fn carry_out(
     // Nothing that a guest sends from now on may reach another one after that was put back.
     let ports: Vec<String> = tasks
         .iter()
-        .flat_map(|task| task.now.taps.clone())
+        .flat_map(|task| task.now.taps.iter().map(|(_, tap)| tap.clone()))
         .collect();
     let table = hold_table(set.lab());
     let hostnet = &set.drivers.hostnet;

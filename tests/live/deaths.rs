@@ -10,7 +10,7 @@ use crate::support::{TestLab, full, qemu_directory, text, wait_for};
 
 /// How many are tried.
 const DEATHS: u64 = 60;
-const SAMPLE: u64 = 3;
+const SAMPLE: u64 = 2;
 
 /// Everything is as before within this.
 const RECOVERED: Duration = Duration::from_secs(180);

@@ -84,11 +84,16 @@ impl Run {
 }
 
 #[test]
-fn a_run_that_is_interrupted_is_put_back_at_once() {
+fn what_can_be_put_back_is_at_once_and_what_cannot_is_dirty() {
     let lab = TestLab::new();
     lab.done(&["up", "tiny", "--wait", "services"]);
     let (_keep, file) = written(FAULTS);
     let before = picture(&lab);
+    a_run_that_is_interrupted_is_put_back_at_once(&lab, &file, &before);
+    an_undo_that_cannot_work_is_dirty_and_the_others_are_done(&lab, &file, &before);
+}
+
+fn a_run_that_is_interrupted_is_put_back_at_once(lab: &TestLab, file: &str, before: &str) {
     // While it waits, and while it acts.
     let mut cases = vec![("-INT", "let 600s pass"), ("-TERM", "cut a off")];
     if full() {
@@ -105,7 +110,7 @@ fn a_run_that_is_interrupted_is_put_back_at_once() {
     }
     for (signal, word) in cases {
         let what = format!("{signal} at {word:?}");
-        let mut run = Run::start(&lab, &file);
+        let mut run = Run::start(lab, file);
         run.tells(word, Duration::from_secs(60));
         let told = Instant::now();
         run.signal(signal);
@@ -117,10 +122,10 @@ fn a_run_that_is_interrupted_is_put_back_at_once() {
         println!("{what}: undo began after {began:?}, the run ended after {took:?}");
         assert!(took < Duration::from_secs(10), "{what}: {took:?}");
         assert_eq!(lab.json(&["status"])["dirty"], false, "{what}");
-        same(&before, &picture(&lab), &what);
+        same(before, &picture(lab), &what);
     }
     // A second one ends it where it is; what is open is in the journal.
-    let mut run = Run::start(&lab, &file);
+    let mut run = Run::start(lab, file);
     run.tells("let 600s pass", Duration::from_secs(60));
     run.signal("-INT");
     run.tells("undoing", Duration::from_secs(10));
@@ -133,15 +138,14 @@ fn a_run_that_is_interrupted_is_put_back_at_once() {
         let status: serde_json::Value = serde_json::from_slice(&status.stdout).ok()?;
         (recovered.status.success() && status["dirty"] == false).then_some(())
     });
-    same(&before, &picture(&lab), "a second signal");
+    same(before, &picture(lab), "a second signal");
 }
 
-#[test]
-fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done() {
-    let lab = TestLab::new();
-    lab.done(&["up", "tiny", "--wait", "services"]);
-    let (_keep, file) = written(FAULTS);
-    let before = picture(&lab);
+fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done(
+    lab: &TestLab,
+    file: &str,
+    before: &str,
+) {
     let domain = format!("{}-b", lab.name);
     // The target is gone; or somebody is there who does not answer.
     let mut ways = vec!["off"];
@@ -149,7 +153,7 @@ fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done() {
         ways.push("deaf");
     }
     for way in ways {
-        let mut run = Run::start(&lab, &file);
+        let mut run = Run::start(lab, file);
         run.tells("let 600s pass", Duration::from_secs(60));
         let guest = |signal: &str| {
             let pause = if signal == "STOP" { "sleep 1; " } else { "" };
@@ -175,7 +179,7 @@ fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done() {
         assert!(said.contains("LEFT slow: "), "{way}: {said}");
         assert!(said.contains("then `twin recover` again"), "{way}: {said}");
         assert!(!said.contains("LEFT file"), "{way}: {said}");
-        let refused = lab.run(&["scenario", &file]);
+        let refused = lab.run(&["scenario", file]);
         let said = text(&refused.stderr);
         assert_eq!(refused.status.code(), Some(5), "{way}: {said}");
         assert!(said.contains("slow of run"), "{way}: {said}");
@@ -192,7 +196,7 @@ fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done() {
         });
         lab.done(&["recover"]);
         wait_for("services run", Duration::from_secs(60), || {
-            (picture(&lab) == before).then_some(())
+            (picture(lab) == before).then_some(())
         });
         assert_eq!(lab.json(&["status"])["dirty"], false, "{way}");
     }

@@ -2,9 +2,10 @@
 //! background.
 
 use twin::diagnostics::Source;
+use twin::journal::Journal;
 use twin::lab::Silent;
 use twin::report::{Outcome, ProbeDocument, ScenarioDocument, VariantDocument, Verdict};
-use twin::scenario::{self, Choice, World};
+use twin::scenario::{self, Choice, Scenario, World};
 use twin::sim::{Sabotage, SimWorld};
 use twin::units::Seed;
 
@@ -13,23 +14,11 @@ use crate::scenario_on_sim::LAB;
 
 /// Runs a scenario of these lines; nothing may be left of it.
 async fn run(lines: &str, faults: &[Sabotage]) -> ScenarioDocument {
-    let text = format!("schema: twin/scenario/v1\nname: s\ntitle: T\n{lines}");
-    let name = "s.yaml".into();
-    let scenario = scenario::parse(&Source { name, text });
-    let scenario = scenario.unwrap_or_else(|problems| panic!("{problems:?}"));
     let directory = tempfile::tempdir().unwrap();
     let sim = SimWorld::new(Seed(3));
-    let drivers = sim.drivers();
-    let (layout, journal, found) = up(LAB, &drivers, directory.path()).await;
-    let lab = found.record.uuid;
+    let (scenario, world, journal) = world_of(lines, directory.path(), &sim).await;
+    let lab = world.found.record.uuid;
     faults.iter().for_each(|fault| sim.sabotage(*fault));
-    let world = World {
-        drivers,
-        layout,
-        found,
-        seed: Seed(5),
-        run: "r1".into(),
-    };
     let (_keep, interrupt) = tokio::sync::watch::channel(false);
     let choice = Choice::default();
     let ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
@@ -174,6 +163,81 @@ async fn a_step_in_the_background_is_not_waited_for_by_the_next_and_is_by_the_la
     assert_eq!(steps(&document), names, "{document:#?}");
     let took = &variant(&document).steps[2].took_ms;
     assert!(*took >= 20_000, "{document:#?}");
+}
+
+/// A world of the scenario's own lab, with the text parsed.
+async fn world_of(
+    lines: &str,
+    directory: &std::path::Path,
+    sim: &SimWorld,
+) -> (Scenario, World, Journal) {
+    let text = format!("schema: twin/scenario/v1\nname: s\ntitle: T\n{lines}");
+    let name = "s.yaml".into();
+    let scenario = scenario::parse(&Source { name, text });
+    let scenario = scenario.unwrap_or_else(|problems| panic!("{problems:?}"));
+    let drivers = sim.drivers();
+    let (layout, journal, found) = up(LAB, &drivers, directory).await;
+    let world = World {
+        drivers,
+        layout,
+        found,
+        seed: Seed(5),
+        run: "r1".into(),
+    };
+    (scenario, world, journal)
+}
+
+/// A user who is in a hurry is not kept waiting by what goes on in the background.
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_ends_what_goes_on_in_the_background() {
+    let lines = BEHIND
+        .replace("within: 20s", "within: 10m")
+        .replace("  - {id: wait, pause: 5s}\n", "");
+    let directory = tempfile::tempdir().unwrap();
+    let sim = SimWorld::new(Seed(3));
+    let (scenario, world, journal) = world_of(&lines, directory.path(), &sim).await;
+    // It never takes effect, and is waited for once the other step has ended.
+    sim.sabotage(Sabotage::Touch);
+    let (interrupt, interrupted) = tokio::sync::watch::channel(false);
+    let hurry = async {
+        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+        interrupt.send_replace(true);
+        std::future::pending::<()>().await;
+    };
+    let choice = Choice::default();
+    let run = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupted);
+    let document = tokio::select! {
+        ended = run => ended.unwrap(),
+        () = hurry => unreachable!("it never ends"),
+    };
+    assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
+    assert!(document.took_ms < 60_000, "{}", document.took_ms);
+    let lab = world.found.record.uuid;
+    assert_eq!(journal.open_acts(lab).unwrap(), []);
+}
+
+/// The fault stands while nothing else is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_fault_is_watched_for_the_whole_time_by_what_looks_all_the_time() {
+    let text = away("served: always", "", "budget: 10m", "10s")
+        .replace(", {id: wait, pause: 10s}", "")
+        .replace("observe: 1s", "observe: 20s");
+    let document = run(&text, &[]).await;
+    assert_eq!(document.verdict, Verdict::Fail, "{document:#?}");
+    assert!(probe(&document, "served").missed_in_row > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn safety_that_names_no_host_of_the_lab_is_refused() {
+    let lines = away("", "", "protect: [nobody]", "1s");
+    let directory = tempfile::tempdir().unwrap();
+    let sim = SimWorld::new(Seed(3));
+    let (scenario, world, journal) = world_of(&lines, directory.path(), &sim).await;
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let choice = Choice::default();
+    let refused = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
+    let why = refused.err().unwrap().to_string();
+    assert!(why.contains("nobody"), "{why}");
 }
 
 #[tokio::test(start_paused = true)]

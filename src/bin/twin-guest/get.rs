@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! twin-guest get ADDRESS PORT SECONDS PATH
-//!   stdout: the answer as it came, headers included; nothing where nothing came back in time
+//!   stdout: "timed-out"; or "answered" and, from the next line on, what came, headers included, which may be nothing
 //! ```
 
 use std::io::{Read, Write};
@@ -22,14 +22,19 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let port: u16 = port.parse().map_err(|_| usage())?;
     let within = Duration::from_secs(seconds.parse().map_err(|_| usage())?);
     let answer = ask(SocketAddr::from((address, port)), within, path);
-    let answer = answer.map_err(|error| format!("get: {error}"))?;
-    std::io::stdout()
-        .write_all(&answer)
-        .map_err(|error| format!("get: {error}"))
+    match answer.map_err(|error| format!("get: {error}"))? {
+        None => crate::say("timed-out"),
+        Some(answer) => {
+            crate::say("answered");
+            // Without a reader there is nobody to tell.
+            let _ = std::io::stdout().write_all(&answer);
+        }
+    }
+    Ok(())
 }
 
-/// Version 1.0: the answer ends with the connection.
-fn ask(to: SocketAddr, within: Duration, path: &str) -> std::io::Result<Vec<u8>> {
+/// Version 1.0: the answer ends with the connection. Nothing where that did not come in time.
+fn ask(to: SocketAddr, within: Duration, path: &str) -> std::io::Result<Option<Vec<u8>>> {
     let until = Instant::now() + within;
     let mut stream = TcpStream::connect_timeout(&to, within)?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", to.ip()).as_bytes())?;
@@ -37,16 +42,18 @@ fn ask(to: SocketAddr, within: Duration, path: &str) -> std::io::Result<Vec<u8>>
     while answer.len() < MOST_BYTES {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break;
+            return Ok(None);
         }
         stream.set_read_timeout(Some(left))?;
         match stream.read(&mut piece) {
             Ok(0) => break,
             Ok(count) => answer.extend(&piece[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(None),
+            // It closed without a word, or in the middle of one.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
             Err(error) => return Err(error),
         }
     }
-    Ok(answer)
+    Ok(Some(answer))
 }

@@ -309,6 +309,12 @@ async fn dry_run(
             };
             context.ui.text(&format!("  acts on      {host}: {line}\n"));
         }
+        for name in &resolved.named {
+            if let Err(error) = world.host(name) {
+                let line = format!("  safety       would be refused: {error}\n");
+                context.ui.text(&line);
+            }
+        }
         for stop in &resolved.stop {
             context.ui.text(&format!(
                 "  stops        when {} misses {} times in a row\n",

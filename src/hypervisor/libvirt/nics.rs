@@ -1,5 +1,6 @@
 //! Interfaces of running domains: plugged in, with or without a link, or out.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use virt::connect::Connect;
@@ -54,6 +55,9 @@ pub(super) fn set_nic(
     mac: Mac,
     wanted: NicState,
 ) -> Result<(), Failure> {
+    // One at a time: who puts an interface back waits here for a detach that was given up on its way.
+    static BUSY: Mutex<()> = Mutex::new(());
+    let _busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
     let domain = ours(connection, target)?;
     let as_defined = defined(&domain, mac)?;
     if !domain.is_active()? {

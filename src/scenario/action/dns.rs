@@ -102,15 +102,21 @@ impl Action for Dns {
         _: Duration,
     ) -> Result<(), ActionError> {
         let server = self.server;
-        let (udp, tcp) = if self.refuses {
-            ("reject", "reject with tcp reset")
+        // Answers are dropped and not questions: a program that sends one would be told that it may not.
+        let chain = if self.refuses {
+            format!(
+                "chain asked {{\ntype filter hook output priority 0; policy accept;\n\
+                 ip daddr {server} udp dport 53 counter reject\n\
+                 ip daddr {server} tcp dport 53 counter reject with tcp reset\n}}\n"
+            )
         } else {
-            ("drop", "drop")
+            format!(
+                "chain answered {{\ntype filter hook input priority 0; policy accept;\n\
+                 ip saddr {server} udp sport 53 counter drop\n\
+                 ip saddr {server} tcp sport 53 counter drop\n}}\n"
+            )
         };
-        let rules = format!(
-            "table inet {TABLE} {{\nchain out {{\ntype filter hook output priority 0; policy accept;\n\
-             ip daddr {server} udp dport 53 counter {udp}\nip daddr {server} tcp dport 53 counter {tcp}\n}}\n}}\n"
-        );
+        let rules = format!("table inet {TABLE} {{\n{chain}}}\n");
         let script = "printf %s \"$1\" | nft -f -";
         inside::run(world, &self.host, &["sh", "-ec", script, "sh", &rules])
             .await

@@ -36,9 +36,14 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
         .required("policy", reader)
         .and_then(|node| reader.choice(node, "policy", &words));
     fields.finish(reader);
+    let (from, to) = (from?, to?);
+    if from == to {
+        let why = "nothing is forwarded within a network";
+        reader.bad_value(node, &to, "network to forward to", &why);
+    }
     Some(Box::new(ForwardPolicy {
-        from: from?,
-        to: to?,
+        from,
+        to,
         refused: refused?,
     }))
 }
@@ -59,7 +64,7 @@ impl Action for ForwardPolicy {
         NAME
     }
 
-    /// It is done to this machine.
+    /// It is done to this machine, and to networks.
     fn hosts(&self) -> Vec<&str> {
         Vec::new()
     }

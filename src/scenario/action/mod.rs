@@ -235,6 +235,17 @@ pub fn puts_disks_aside(action: &str) -> bool {
     action == host_release::NAME
 }
 
+/// Whether a later act on a host captured what an earlier one on it has changed, or took away what its undo needs: then the
+/// earlier one is put back after it.
+pub(super) fn stands_on(later: &str, earlier: &str, earlier_is_outside: bool) -> bool {
+    match later {
+        host_release::NAME => !earlier_is_outside,
+        host_power::NAME => earlier == clock_step::NAME,
+        nic_detach::NAME => !earlier_is_outside || earlier == nic_link::NAME,
+        _ => false,
+    }
+}
+
 /// The names of all actions, sorted.
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<&'static str> = ALL.iter().map(|(name, _, _)| *name).collect();
@@ -280,6 +291,18 @@ pub(super) async fn undo(
         )));
     };
     undo(world, serde_json::from_str(captured)?).await
+}
+
+/// Undoes what an action has done to this machine, and leaves what it did inside a host to a baseline.
+pub(super) async fn undo_outside(
+    world: &World,
+    action: &str,
+    captured: &str,
+) -> Result<String, ActionError> {
+    if action == nic_detach::NAME {
+        return nic_detach::undo_outside(world, serde_json::from_str(captured)?).await;
+    }
+    undo(world, action, captured).await
 }
 
 /// Reads a key that names a network.

@@ -17,6 +17,10 @@ use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "nic-detach";
 
+/// How long a guest may take to let go of a device that it was asked for, and between two looks whether it has.
+const LETS_GO: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 struct NicDetach {
     host: String,
@@ -139,6 +143,39 @@ impl Action for NicDetach {
     }
 }
 
+/// Plugs it in again. A detach that was given up on its way may still come about: the guest lets go when it gets to it.
+async fn attach(world: &World, captured: &Captured) -> Result<(), ActionError> {
+    let Captured {
+        host, network, was, ..
+    } = captured;
+    let clock = &world.drivers.clock;
+    let until = clock.elapsed() + LETS_GO;
+    loop {
+        let out = state(world, host, network).await? == NicState::Out;
+        set(world, host, network, *was).await?;
+        if out || clock.elapsed() >= until {
+            return Ok(());
+        }
+        clock.sleep(LOOK).await;
+    }
+}
+
+/// The part of the undo that is done to this machine; what is inside the guest is put back by a baseline.
+pub(super) async fn undo_outside(
+    world: &World,
+    captured: serde_json::Value,
+) -> Result<String, ActionError> {
+    let captured: Captured = serde_json::from_value(captured)?;
+    let Captured { host, network, .. } = &captured;
+    let power = power_state(world, host).await?;
+    if power != Power::ShutOff && power != Power::Crashed {
+        attach(world, &captured).await?;
+    }
+    Ok(format!(
+        "the interface of {host} on {network} is plugged in"
+    ))
+}
+
 pub(super) async fn undo(
     world: &World,
     captured: serde_json::Value,
@@ -146,21 +183,18 @@ pub(super) async fn undo(
     let captured: Captured = serde_json::from_value(captured)?;
     let Captured {
         host,
-        network,
-        was,
         mac,
         nic,
         up,
         addresses: had,
         routes: led,
+        ..
     } = &captured;
     let power = power_state(world, host).await?;
     if power == Power::ShutOff || power == Power::Crashed {
         return Ok(format!("{host} is off, and starts with all its interfaces"));
     }
-    if state(world, host, network).await? == NicState::Out {
-        set(world, host, network, *was).await?;
-    }
+    attach(world, &captured).await?;
     // The guest finds the device when it gets to it, perhaps under another name.
     let mut script = format!(
         "t=0\nwhile :; do d=$(grep -lix '{mac}' /sys/class/net/*/address || :); [ -n \"$d\" ] && break\n\

@@ -54,8 +54,8 @@ async fn side(world: &World, hosts: &[String]) -> Result<Side, ActionError> {
     for name in hosts {
         let host = world.host(name)?;
         let target = host.target(world.found.record.uuid);
-        side.ports
-            .extend(world.drivers.hypervisor.anatomy(target).await?.taps);
+        let taps = world.drivers.hypervisor.anatomy(target).await?.taps;
+        side.ports.extend(taps.into_iter().map(|(_, tap)| tap));
         let nics = host.config().map(|config| config.nics).unwrap_or_default();
         let addresses = nics.iter().flat_map(|nic| &nic.addresses);
         side.addresses

@@ -94,11 +94,16 @@ impl Http {
         let seconds = DEADLINE.as_secs().to_string();
         let argv = ["twin-guest", "get", &address, &port, &seconds, &self.path];
         let (code, answer, said) = action::inside::attempt(world, host, &argv).await?;
-        Ok(match parsed(&answer) {
-            Some(answer) => Ok(answer),
-            None if code == 0 && answer.is_empty() => Err("timed-out".into()),
-            None => Err(format!("unreachable: no answer over HTTP: {}", said.trim())),
-        })
+        // It writes a word first: how it went.
+        let (word, answer) = answer.split_once('\n').unwrap_or((&answer, ""));
+        match word {
+            "answered" if code == 0 => Ok(Ok(parsed(answer))),
+            "timed-out" if code == 0 => Ok(Err("timed-out".into())),
+            _ => Err(ActionError::Target(format!(
+                "twin-guest get on {host} ended with {code}: {}",
+                said.trim()
+            ))),
+        }
     }
 
     /// How it went, in a word, and what was seen.
@@ -122,14 +127,15 @@ impl Http {
     }
 }
 
-/// An answer as it came, with its status line and headers.
-fn parsed(answer: &str) -> Option<Answer> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/")?.split(' ').nth(1)?;
-    Some(Answer {
-        status: status.parse().ok()?,
-        body: body.to_owned(),
-    })
+/// An answer as it came, with its status line and headers; status 0 where it is none.
+fn parsed(answer: &str) -> Answer {
+    let read = || {
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.strip_prefix("HTTP/")?.split(' ').nth(1)?;
+        Some((status.parse().ok()?, body.to_owned()))
+    };
+    let (status, body) = read().unwrap_or_else(|| (0, answer.to_owned()));
+    Answer { status, body }
 }
 
 #[async_trait]
@@ -152,7 +158,7 @@ impl Probe for Http {
             None => {
                 let hostnet = &world.drivers.hostnet;
                 let asked = hostnet.get(self.address, self.port, &self.path, DEADLINE);
-                asked.await.map_err(|went: Connection| went.to_string())
+                asked.await?.map_err(|went: Connection| went.to_string())
             }
         };
         let (word, seen) = self.judged(went);
@@ -178,13 +184,9 @@ mod tests {
     #[test]
     fn an_answer_has_a_status_line_headers_and_a_body() {
         let answer = parsed("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
-        let wanted = Answer {
-            status: 404,
-            body: "no".into(),
-        };
-        assert_eq!(answer, Some(wanted));
+        assert_eq!((answer.status, answer.body.as_str()), (404, "no"));
         for other in ["", "SSH-2.0-OpenSSH\r\n", "HTTP/1.1 OK\r\n\r\n"] {
-            assert_eq!(parsed(other), None, "{other:?}");
+            assert_eq!(parsed(other).status, 0, "{other:?}");
         }
     }
 }

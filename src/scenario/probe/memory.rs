@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
+use crate::hypervisor::Power;
 use crate::scenario::{ActionError, World, action, file};
 
 pub(super) const NAME: &str = "memory";
@@ -38,14 +39,27 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     }))
 }
 
+impl Memory {
+    fn no_pressure(&self) -> ActionError {
+        ActionError::Target(format!("the kernel of {} tells no pressure", self.host))
+    }
+}
+
 #[async_trait]
 impl Probe for Memory {
     async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         world.host(&self.host)?;
         // One that does not run has waited for nothing yet.
-        let state = world.state(&self.host).await.ok();
-        let total = state.and_then(|state| state.memory.psi_full_total_us);
-        Ok(total.unwrap_or(0).into())
+        let power = world
+            .drivers
+            .hypervisor
+            .power_state(world.target(&self.host)?)
+            .await?;
+        if self.stalled_us.is_none() || power != Power::Running {
+            return Ok(0.into());
+        }
+        let total = world.state(&self.host).await?.memory.psi_full_total_us;
+        Ok(total.ok_or_else(|| self.no_pressure())?.into())
     }
 
     async fn look(
@@ -78,7 +92,9 @@ impl Probe for Memory {
                 format!("full avg10={pressure}"),
             ));
         }
-        if let (Some(over), Some(total)) = (self.stalled_us, memory.psi_full_total_us) {
+        if let Some(over) = self.stalled_us {
+            let total = memory.psi_full_total_us;
+            let total = total.ok_or_else(|| self.no_pressure())?;
             // After a boot it counts from zero.
             let before = begun.as_u64().filter(|before| *before <= total);
             let stalled = total - before.unwrap_or(0);

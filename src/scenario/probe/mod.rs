@@ -94,6 +94,11 @@ const ALL: &[(&str, ParseFn)] = &[
     (vm_counter::NAME, vm_counter::parse),
 ];
 
+/// Whether a probe tells what came of a step.
+pub(super) fn is_of_steps(probe: &str) -> bool {
+    probe == scheduler_refused::NAME
+}
+
 /// The arguments of all probes, by name.
 pub(super) fn arguments() -> Vec<(&'static str, Keys)> {
     let of = |parse: &ParseFn| keys_of(|node, reader| drop(parse(node, reader)));

@@ -56,20 +56,31 @@ impl Probe for ServiceState {
             let why = format!("{} has no service {named}", self.host);
             return Err(ActionError::Target(why));
         }
-        Ok(serde_json::Value::Null)
+        // Those that are meant to run now: what a step stops is no longer meant to.
+        let wanted = match (&self.service, world.state(&self.host).await) {
+            (Some(named), _) => vec![named.clone()],
+            (None, Ok(state)) => {
+                let wanted = state.services.into_iter().filter(|service| service.wanted);
+                wanted.map(|service| service.name).collect()
+            }
+            (None, Err(_)) => services.into_iter().map(|service| service.name).collect(),
+        };
+        if wanted.is_empty() {
+            let why = format!("no service is meant to run on {}", self.host);
+            return Err(ActionError::Target(why));
+        }
+        Ok(serde_json::to_value(wanted)?)
     }
 
     async fn look(
         &self,
         world: &World,
-        _: &serde_json::Value,
+        begun: &serde_json::Value,
         _: &Seen,
     ) -> Result<Finding, ActionError> {
+        let wanted: Vec<String> = serde_json::from_value(begun.clone())?;
         let state = world.state(&self.host).await?;
-        let meant = |service: &&Service| match &self.service {
-            Some(named) => service.name == *named,
-            None => service.wanted,
-        };
+        let meant = |service: &&Service| wanted.contains(&service.name);
         let services: Vec<&Service> = state.services.iter().filter(meant).collect();
         if services.iter().all(|service| service.healthy) != self.healthy {
             return Ok(Finding::Quiet);

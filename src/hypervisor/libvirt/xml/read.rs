@@ -116,7 +116,7 @@ pub(in super::super) struct Parts {
     /// Disks.
     pub(in super::super) disks: Vec<DomainDisk>,
     /// This machine's ends of interfaces.
-    pub(in super::super) taps: Vec<String>,
+    pub(in super::super) taps: Vec<(Mac, String)>,
     /// The file of the firmware's variables.
     pub(in super::super) nvram: Option<PathBuf>,
     /// What cannot be captured, in words.
@@ -188,8 +188,10 @@ pub(in super::super) fn parts(text: &str) -> Parts {
             parts.disks.push(disk);
         }
         if name == "interface" {
+            let mac = child(device, "mac").and_then(|node| node.attribute("address"));
+            let mac = mac.and_then(|mac| mac.parse().ok());
             let tap = child(device, "target").and_then(|node| node.attribute("dev"));
-            parts.taps.extend(tap.map(str::to_owned));
+            parts.taps.extend(mac.zip(tap.map(str::to_owned)));
         }
         parts.obstacles.extend(
             UNCAPTURABLE
