@@ -232,10 +232,10 @@ impl<'p> Continuous<'p> {
 
     /// One look of one probe.
     async fn look(&self, world: &World, index: usize, begun: Duration) {
-        let (Some((probe, _)), Some(stood)) = (self.probes.get(index), self.stood(index)) else {
+        let Some((probe, _)) = self.probes.get(index) else {
             return;
         };
-        let seen = Seen::default();
+        let (stood, seen) = (self.stood(index), Seen::default());
         let looking = look_with_retries(world, probe, &stood, &seen);
         let looked = tokio::time::timeout(LONGEST, looking).await;
         let looked = looked.unwrap_or_else(|_| Err(format!("no end of a look within {LONGEST:?}")));
@@ -249,9 +249,10 @@ impl<'p> Continuous<'p> {
         });
     }
 
-    fn stood(&self, index: usize) -> Option<Stood> {
+    fn stood(&self, index: usize) -> Stood {
         let stood = self.stood.lock().unwrap_or_else(PoisonError::into_inner);
-        stood.get(index).cloned()
+        let stood = stood.get(index).cloned();
+        stood.unwrap_or_else(|| Err("it was ended before it began".into()))
     }
 
     /// Says so to `stop` where a stop condition holds, once.
