@@ -24,6 +24,9 @@ use crate::plan::hold_table;
 /// How long a guest may take to answer after it was put back.
 const ANSWER: Duration = Duration::from_secs(120);
 
+/// Between two looks whether a host that is waited for is still there.
+const STILL_THERE: Duration = Duration::from_secs(1);
+
 /// What happens to the guests' clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Clocks {
@@ -383,13 +386,29 @@ fn guest_that_ran(set: &Set<'_>, task: &Task<'_>) -> Option<Arc<dyn Guest>> {
     set.guest(task.host).filter(|_| ran)
 }
 
+/// Returns once a host is there no more that is waited for.
+async fn dies(set: &Set<'_>, host: &FoundHost) -> GuestError {
+    let target = set.target(host);
+    loop {
+        set.drivers.clock.sleep(STILL_THERE).await;
+        let power = set.drivers.hypervisor.power_state(target).await;
+        if let Ok(power @ (Power::ShutOff | Power::Crashed)) = power {
+            let why = format!("{} has died meanwhile: it is {power:?}", host.name);
+            return GuestError::Unreachable { why };
+        }
+    }
+}
+
 /// Waits until all guests answer that ran.
 async fn answers(set: &Set<'_>, tasks: &[Task<'_>]) -> Result<(), SnapshotError> {
     let asks = tasks.iter().map(|task| async move {
         let Some(guest) = guest_that_ran(set, task) else {
             return Ok(());
         };
-        guest.greet(ANSWER).await.map(drop)
+        tokio::select! {
+            greeted = guest.greet(ANSWER) => greeted.map(drop),
+            died = dies(set, task.host) => Err(died),
+        }
     });
     let bridges = bridges(set);
     let forget = set.drivers.hostnet.forget_peers(&bridges);
