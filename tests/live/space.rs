@@ -155,8 +155,10 @@ fn a_full_pool_is_told_of_and_takes_nothing_with_it() {
     let wrote = lab.run(&["exec", "b", "--", "twin-guest", "dirty", "128", "lines"]);
     assert_ne!(wrote.status.code(), Some(0), "{}", text(&wrote.stdout));
     drop(filled);
-    let status = lab.json(&["status"]);
-    assert_eq!(status["hosts"][1]["power"], "crashed", "{status}");
+    // libvirt notices when the process has ended, which takes it a moment.
+    wait_for("b has crashed", Duration::from_secs(30), || {
+        (lab.json(&["status"])["hosts"][1]["power"] == "crashed").then_some(())
+    });
     lab.done(&["restore", "x"]);
     words(&lab, "cut");
     for name in ["x", "y"] {
