@@ -168,9 +168,8 @@ pub async fn lift_overdue(
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_was_done_on_disks_that_are_aside_waits_for_them() {
-        let act = |sequence: i64, action: &str, host: &str, outside: bool| OpenAct {
+    fn act(sequence: i64, action: &str, host: &str, outside: bool) -> OpenAct {
+        OpenAct {
             run: "r".into(),
             sequence,
             step: format!("s{sequence}"),
@@ -178,7 +177,11 @@ mod tests {
             undo: serde_json::json!({"host": host}).to_string(),
             lift_at: None,
             outside,
-        };
+        }
+    }
+
+    #[test]
+    fn what_was_done_on_disks_that_are_aside_waits_for_them() {
         let open = [
             act(4, "file-change", "b", false),
             act(3, "host-release", "b", true),
@@ -192,15 +195,6 @@ mod tests {
 
     #[test]
     fn what_a_later_act_has_captured_waits_for_it() {
-        let act = |sequence: i64, action: &str, host: &str, outside: bool| OpenAct {
-            run: "r".into(),
-            sequence,
-            step: format!("s{sequence}"),
-            action: action.into(),
-            undo: serde_json::json!({"host": host}).to_string(),
-            lift_at: None,
-            outside,
-        };
         let open = [
             act(6, "nic-detach", "b", true),
             act(5, "host-power", "a", false),
