@@ -19,10 +19,17 @@ const GOLDEN_MODE: u32 = 0o400;
 const BLOCK: usize = 64 * 1024;
 
 const PAGE: u64 = 4096;
+const PAGE_SIZE: usize = 4096;
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Places that differ are put back together where less than this is between them.
+/// Places that differ are shared together where less than this is between them.
 const NEAR: u64 = 64 * 1024;
+
+/// Up to so many bytes that differ are written over. To share costs the file system the same for any place, however small, and
+/// again for the first change to it; what is shared leaves the page cache, and is read again. What is written over has blocks
+/// of its own from then on, and those cost nothing more: guests change the same few pages all the time. More than this is
+/// shared, so that it takes no space.
+const FEW: u64 = 8 << 20;
 
 /// How one file is made like another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,13 +90,20 @@ pub(super) fn put_back(golden: &Path, live: &Path, way: Way) -> io::Result<()> {
     }
 }
 
-/// Shares all blocks of `source` into `target`. Where both have the same blocks already nothing is done: what is shared
-/// leaves the page cache, and a process that maps it reads it again, in larger folios than it had.
+/// Makes `target` what `source` is: writes over what differs where that is little, and shares blocks otherwise. Where both
+/// have the same blocks already nothing is done: what is shared leaves the page cache, and a process that maps it reads it
+/// again, in larger folios than it had.
 fn share(source: &File, target: &File, length: u64) -> io::Result<()> {
     let (Ok(want), Ok(have)) = (pieces(source), pieces(target)) else {
         return Ok(ioctl_ficlone(target, source)?);
     };
-    for (from, to) in differing(&want, &have, length) {
+    let places = differing(&want, &have, length);
+    if places.iter().map(|(from, to)| to - from).sum::<u64>() <= FEW {
+        return places
+            .into_iter()
+            .try_for_each(|(from, to)| write_over(source, target, from, to));
+    }
+    for (from, to) in joined(places) {
         let (mut read_at, mut write_at) = (from, from);
         while read_at < to {
             let left = usize::try_from(to - read_at).unwrap_or(usize::MAX);
@@ -106,6 +120,26 @@ fn share(source: &File, target: &File, length: u64) -> io::Result<()> {
             }
         }
         seed(target, from, to)?;
+    }
+    Ok(())
+}
+
+/// Writes the pages of a place in `source` that are others in `target` over those.
+fn write_over(source: &File, target: &File, from: u64, to: u64) -> io::Result<()> {
+    let (mut wanted, mut there) = (vec![0; BLOCK], vec![0; BLOCK]);
+    let mut at = from;
+    while at < to {
+        let length = usize::try_from(to - at).map_or(BLOCK, |left| left.min(BLOCK));
+        let (wanted, there) = (&mut wanted[..length], &mut there[..length]);
+        source.read_exact_at(wanted, at)?;
+        target.read_exact_at(there, at)?;
+        let pages = wanted.chunks(PAGE_SIZE).zip(there.chunks(PAGE_SIZE));
+        for (place, (wanted, there)) in (at..).step_by(PAGE_SIZE).zip(pages) {
+            if wanted != there {
+                target.write_all_at(wanted, place)?;
+            }
+        }
+        at += length as u64;
     }
     Ok(())
 }
@@ -151,7 +185,7 @@ fn pieces(file: &File) -> io::Result<Vec<Piece>> {
         .collect()
 }
 
-/// Where two files do not have the same blocks: places in bytes, those that are near to each other as one.
+/// Where two files do not have the same blocks: places in bytes.
 fn differing(one: &[Piece], other: &[Piece], length: u64) -> Vec<(u64, u64)> {
     let mut places: Vec<(u64, u64)> = Vec::new();
     let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
@@ -175,12 +209,24 @@ fn differing(one: &[Piece], other: &[Piece], length: u64) -> Vec<(u64, u64)> {
         };
         match places.last_mut() {
             _ if same => {}
-            Some((_, end)) if at - *end < NEAR => *end = to,
+            Some((_, end)) if at == *end => *end = to,
             _ => places.push((at, to)),
         }
         at = to;
     }
     places
+}
+
+/// Places with those that are near to each other as one.
+fn joined(places: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    let mut all: Vec<(u64, u64)> = Vec::new();
+    for (from, to) in places {
+        match all.last_mut() {
+            Some((_, end)) if from - *end < NEAR => *end = to,
+            _ => all.push((from, to)),
+        }
+    }
+    all
 }
 
 /// Writes what is dirty to the disk.
@@ -314,6 +360,25 @@ mod tests {
     }
 
     #[test]
+    fn what_differs_a_little_is_written_over_also_where_the_source_has_holes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let golden = file(directory.path(), "golden", &[(70_000, 7), (900_000, 9)]);
+        let live = file(
+            directory.path(),
+            "live",
+            &[(0, 1), (69_000, 7), (300_000, 2), (900_100, 9)],
+        );
+        put_back(&golden, &live, Way::Reflink).expect("put back");
+        let wanted = std::fs::read(&golden).expect("read");
+        assert!(wanted.contains(&7) && wanted.contains(&9));
+        assert_eq!(wanted, std::fs::read(&live).expect("read"));
+        // What is the same is left alone: a golden file that is open for reading only would refuse.
+        let read_only = File::open(&golden).expect("opened");
+        write_over(&read_only, &read_only, 0, 1 << 20).expect("nothing to write");
+        assert_eq!(wanted, std::fs::read(&golden).expect("read"));
+    }
+
+    #[test]
     fn any_flipped_bit_changes_the_checksum_also_in_a_hole() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = file(directory.path(), "f", &[(70_000, 7)]);
@@ -374,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_near_is_put_back_as_one_and_what_is_unsure_always() {
+    fn what_is_near_is_shared_as_one_and_what_is_unsure_always_differs() {
         let whole = [piece(0, 1 << 20, 1 << 30)];
         let scattered = [
             piece(0, 4096, 0),
@@ -383,8 +448,9 @@ mod tests {
             piece(12288, 900_000, (1 << 30) + 12288),
             piece(900_000, 1 << 20, 0),
         ];
-        let places = [(0, 12288), (900_000, 1 << 20)];
-        assert_eq!(differing(&scattered, &whole, 1 << 20), places);
+        let places = differing(&scattered, &whole, 1 << 20);
+        assert_eq!(places, [(0, 4096), (8192, 12288), (900_000, 1 << 20)]);
+        assert_eq!(joined(places), [(0, 12288), (900_000, 1 << 20)]);
         let unsure = [Piece {
             place: None,
             ..whole[0]

@@ -304,8 +304,13 @@ async fn carry_out(
     set.timed("stand still", "", set.power(&still, PowerAction::Suspend))
         .await?;
     let put = tasks.iter().map(|task| put_back(set, manifest, task));
-    let outcomes: Result<Vec<()>, _> = join_all(put).await.into_iter().collect();
-    outcomes?;
+    // All stand still and send nothing: what they had sent has been dropped, and the way is free again.
+    let (put, through) = futures::join!(
+        join_all(put),
+        set.timed("let through", "", hostnet.remove_table("bridge", &table)),
+    );
+    put.into_iter().collect::<Result<Vec<()>, _>>()?;
+    through.map_err(network)?;
     set.journal.pass()?;
     let hosts = |power: Power| -> Vec<&FoundHost> {
         tasks
@@ -315,12 +320,8 @@ async fn carry_out(
             .collect()
     };
     let running = hosts(Power::Running);
-    let (through, resumed) = futures::join!(
-        set.timed("let through", "", hostnet.remove_table("bridge", &table)),
-        set.timed("go on", "", set.power(&running, PowerAction::Resume)),
-    );
-    through.map_err(network)?;
-    resumed?;
+    set.timed("go on", "", set.power(&running, PowerAction::Resume))
+        .await?;
     for host in hosts(Power::Crashed) {
         set.drivers
             .hypervisor
