@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, setpriority_pgrp, setpriority_process};
+
 use crate::lab::{Guardian, Nobody, Standing};
 
 /// The hidden flag of `twin recover`.
@@ -11,6 +13,10 @@ pub(crate) const FLAG: &str = "--stand-by";
 
 /// What releases it; the end of input without this means that the other process died.
 const RELEASED: u8 = b'r';
+
+/// How nice it is to others while it waits, and once it has work.
+const WAITING: i32 = 10;
+const AT_WORK: i32 = 0;
 
 /// In debug builds, nobody stands by where this is set.
 const ALONE: &str = "TWIN_ALONE";
@@ -50,6 +56,9 @@ impl Guardian for Twin {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
+        // Its start is not to hold up what it stands by for; going on without is no reason to stop.
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let _ = pid.map(|pid| setpriority_process(Some(pid), WAITING));
         Ok(Box::new(Waiting(child)))
     }
 }
@@ -69,5 +78,10 @@ pub(crate) fn guardian(connect: &str, state: PathBuf) -> std::sync::Arc<dyn Guar
 pub(crate) fn other_died() -> bool {
     let mut said = Vec::new();
     let read = std::io::stdin().read_to_end(&mut said);
-    read.is_ok() && !said.contains(&RELEASED)
+    let died = read.is_ok() && !said.contains(&RELEASED);
+    if died {
+        // All of its threads. Where that is refused it works all the same, only later.
+        let _ = setpriority_pgrp(None, AT_WORK);
+    }
+    died
 }
