@@ -120,7 +120,7 @@ pub(crate) enum Verb {
     Restore(verbs::restore::Flags),
     /// Lists scenarios, or runs one.
     Scenario(verbs::scenario::Flags),
-    /// Lists past runs.
+    /// Lists past runs, of the lab that `--lab` names or of all.
     Runs(verbs::runs::Flags),
     /// Shows a past run.
     Report(verbs::report::Flags),

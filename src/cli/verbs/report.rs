@@ -10,7 +10,7 @@ use crate::report::{ScenarioDocument, scenario_html, scenario_junit, scenario_te
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
-    /// The run; the last one when not given.
+    /// The run; when not given, the last one of the lab that `--lab` names, or of all labs.
     pub(crate) run: Option<String>,
     /// As one HTML file that needs nothing else.
     #[arg(long, conflicts_with = "junit")]
@@ -26,7 +26,7 @@ pub(crate) struct Flags {
     pub(crate) open: bool,
 }
 
-pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let none = || {
         Failure::usage(
             "there is no run to report",
@@ -36,7 +36,7 @@ pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let journal = context.journal_if_there().ok_or_else(none)?;
     let row = match &flags.run {
         Some(id) => journal.run(id)?,
-        None => journal.runs(None)?.into_iter().next(),
+        None => context.runs(&journal).await?.into_iter().next(),
     };
     let row = row.ok_or_else(none)?;
     let Some(document) = row
