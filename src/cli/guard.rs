@@ -74,14 +74,18 @@ pub(crate) fn guardian(connect: &str, state: PathBuf) -> std::sync::Arc<dyn Guar
     })
 }
 
+/// Is no nicer than others from now on, with all of its threads. Where that is refused it works all the same, only later.
+pub(crate) fn to_work() {
+    let _ = setpriority_pgrp(None, AT_WORK);
+}
+
 /// Waits for the other process; tells whether it died. Blocks.
 pub(crate) fn other_died() -> bool {
     let mut said = Vec::new();
     let read = std::io::stdin().read_to_end(&mut said);
     let died = read.is_ok() && !said.contains(&RELEASED);
     if died {
-        // All of its threads. Where that is refused it works all the same, only later.
-        let _ = setpriority_pgrp(None, AT_WORK);
+        to_work();
     }
     died
 }

@@ -103,17 +103,18 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
 const RUN_COLUMNS: &str = "id, scenario, seed, started_at, ended_at, verdict, document";
 
 impl Journal {
-    /// Starts a run.
+    /// Starts a run in a lab of this identity and name.
     pub fn begin_run(
         &self,
         id: &str,
-        lab: Uuid,
+        lab: (Uuid, &str),
         scenario: &str,
         seed: u64,
     ) -> Result<(), JournalError> {
-        let sql =
-            "INSERT INTO runs (id, lab, scenario, seed, started_at) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let values = params![id, lab.to_string(), scenario, seed.cast_signed(), now()];
+        let sql = "INSERT INTO runs (id, lab, lab_name, scenario, seed, started_at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let (lab, name) = (lab.0.to_string(), lab.1);
+        let values = params![id, lab, name, scenario, seed.cast_signed(), now()];
         self.write(sql, values).map(drop)
     }
 
@@ -274,15 +275,15 @@ impl Journal {
             .map(drop)
     }
 
-    /// Returns all runs, the last one first.
-    pub fn runs(&self, lab: Option<Uuid>) -> Result<Vec<RunRow>, JournalError> {
+    /// Returns the runs of the labs of this name, which may be gone, or all; the last one first.
+    pub fn runs(&self, lab: Option<&str>) -> Result<Vec<RunRow>, JournalError> {
         let connection = self.connection();
         let list = || -> rusqlite::Result<Vec<RunRow>> {
             let sql = format!(
-                "SELECT {RUN_COLUMNS} FROM runs WHERE ?1 IS NULL OR lab = ?1 ORDER BY started_at DESC"
+                "SELECT {RUN_COLUMNS} FROM runs WHERE ?1 IS NULL OR lab_name = ?1 ORDER BY started_at DESC"
             );
             let mut statement = connection.prepare(&sql)?;
-            let rows = statement.query_map([lab.map(|lab| lab.to_string())], run_row)?;
+            let rows = statement.query_map([lab], run_row)?;
             rows.collect()
         };
         list().map_err(|error| self.fail(error))
@@ -324,7 +325,9 @@ mod tests {
     fn an_act_is_overdue_when_its_time_is_over_and_nobody_has_it() {
         let (_directory, journal) = journal();
         let lab = Uuid::nil();
-        journal.begin_run("r1", lab, "s", 1).expect("begun");
+        journal
+            .begin_run("r1", (lab, "lab"), "s", 1)
+            .expect("begun");
         let at = |second| jiff::Timestamp::from_second(second).expect("a time");
         let timed = Intent {
             lift_at: Some(at(100)),
@@ -351,7 +354,9 @@ mod tests {
     fn open_acts_come_last_first_and_end_with_undone() {
         let (_directory, journal) = journal();
         let lab = Uuid::nil();
-        journal.begin_run("r1", lab, "s", u64::MAX).expect("begun");
+        journal
+            .begin_run("r1", (lab, "lab"), "s", u64::MAX)
+            .expect("begun");
         let first = journal
             .intend_act(&intent("r1", "reserve"))
             .expect("written");
@@ -370,7 +375,9 @@ mod tests {
             .mark_act("r1", second, ActState::Undone, None)
             .expect("written");
         assert_eq!(journal.open_acts(lab).expect("read").len(), 1);
-        assert_eq!(journal.runs(Some(lab)).expect("read")[0].seed, u64::MAX);
+        assert_eq!(journal.runs(Some("lab")).expect("read")[0].seed, u64::MAX);
+        assert_eq!(journal.runs(None).expect("read").len(), 1);
+        assert_eq!(journal.runs(Some("other")).expect("read").len(), 0);
     }
 
     #[test]
@@ -378,7 +385,7 @@ mod tests {
         let (_directory, journal) = journal();
         let lab = Uuid::nil();
         for run in ["older", "own", "later"] {
-            journal.begin_run(run, lab, "s", 1).expect("begun");
+            journal.begin_run(run, (lab, "lab"), "s", 1).expect("begun");
             journal.intend_act(&intent(run, "a")).expect("written");
         }
         let outside = Intent {
@@ -403,20 +410,22 @@ mod tests {
     fn a_destroyed_lab_has_nothing_to_put_back_and_its_runs_stay() {
         let (_directory, journal) = journal();
         let (gone, other) = (Uuid::nil(), Uuid::max());
-        for (run, lab) in [("r1", gone), ("r2", other)] {
+        for (run, lab) in [("r1", (gone, "gone")), ("r2", (other, "other"))] {
             journal.begin_run(run, lab, "s", 1).expect("begun");
             journal.intend_act(&intent(run, "a")).expect("written");
         }
         journal.forget(gone).expect("forgotten");
         assert_eq!(journal.open_acts(gone).expect("read"), []);
         assert_eq!(journal.open_acts(other).expect("read").len(), 1);
-        assert_eq!(journal.runs(Some(gone)).expect("read").len(), 1);
+        assert_eq!(journal.runs(Some("gone")).expect("read").len(), 1);
     }
 
     #[test]
     fn an_act_is_claimed_once_until_its_claimer_is_known_dead() {
         let (_directory, journal) = journal();
-        journal.begin_run("r1", Uuid::nil(), "s", 1).expect("begun");
+        journal
+            .begin_run("r1", (Uuid::nil(), "lab"), "s", 1)
+            .expect("begun");
         let act = journal.intend_act(&intent("r1", "a")).expect("written");
         assert!(journal.claim_act("r1", act, "pid 10").expect("claimed"));
         assert!(!journal.claim_act("r1", act, "pid 11").expect("asked"));

@@ -74,6 +74,10 @@ ALTER TABLE acts ADD COLUMN lift_at TEXT;
 -- Whether an act was done to this machine rather than inside a host: putting the hosts back does not put it back.
 ALTER TABLE acts ADD COLUMN outside INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+-- The name of a run's lab, which may be gone when the run is asked for. Runs from before have none.
+ALTER TABLE runs ADD COLUMN lab_name TEXT NOT NULL DEFAULT '';
+",
 ];
 
 /// Sets the connection up.

@@ -37,7 +37,7 @@ pub use lock::{Lock, LockError};
 pub(crate) use observe::available_memory;
 pub use observe::observe;
 pub use power::{down, power, release};
-pub use prepare::{AcceleratorProbe, Prepared, Request, lab_uuid, prepare};
+pub use prepare::{AcceleratorProbe, Prepared, Request, prepare};
 pub use readiness::{Signs, answer};
 pub use space::Space;
 pub(crate) use space::{MORE_SPACE, allocated, free_disk, together, unshared};

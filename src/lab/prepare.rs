@@ -70,7 +70,7 @@ pub struct Prepared {
 }
 
 /// Returns the identity of the lab `name` on a machine: the same from any state directory.
-pub fn lab_uuid(machine: Uuid, name: &str) -> Uuid {
+fn lab_uuid(machine: Uuid, name: &Name) -> Uuid {
     Uuid::new_v5(&machine, format!("lab/{name}").as_bytes())
 }
 
@@ -87,7 +87,7 @@ pub async fn prepare(
         .lab
         .clone()
         .unwrap_or_else(|| request.topology.name.clone());
-    let uuid = lab_uuid(machine.uuid, name.as_str());
+    let uuid = lab_uuid(machine.uuid, &name);
     let lab_lock = if request.build {
         Some(Lock::lab(machine.uuid, uuid, name.as_str(), "up")?)
     } else {

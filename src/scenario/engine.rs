@@ -81,7 +81,7 @@ pub async fn run(
     let standing = stand_by(world)?;
     journal.begin_run(
         &world.run,
-        record.uuid,
+        (record.uuid, record.name.as_str()),
         scenario.name.as_str(),
         world.seed.0,
     )?;

@@ -29,7 +29,7 @@ const NEAR: u64 = 64 * 1024;
 /// again for the first change to it; what is shared leaves the page cache, and is read again. What is written over has blocks
 /// of its own from then on, and those cost nothing more: guests change the same few pages all the time. More than this is
 /// shared, so that it takes no space.
-const FEW: u64 = 8 << 20;
+pub(super) const FEW: u64 = 8 << 20;
 
 /// How one file is made like another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +75,8 @@ pub(super) fn keep_space(path: &Path, bytes: u64) -> io::Result<()> {
     Ok(fallocate(&file, FallocateFlags::empty(), 0, bytes)?)
 }
 
-/// Makes the live file of memory what `golden` is.
-pub(super) fn put_back(golden: &Path, live: &Path, way: Way) -> io::Result<()> {
+/// Makes the live file of memory what `golden` is. Up to `few` bytes that differ are written over where blocks could be shared.
+pub(super) fn put_back(golden: &Path, live: &Path, way: Way, few: u64) -> io::Result<()> {
     let source = File::open(golden)?;
     let target = OpenOptions::new().read(true).write(true).open(live)?;
     let (have, want) = (target.metadata()?.len(), source.metadata()?.len());
@@ -85,7 +85,7 @@ pub(super) fn put_back(golden: &Path, live: &Path, way: Way) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     match way {
-        Way::Reflink => share(&source, &target, want),
+        Way::Reflink => share(&source, &target, want, few),
         Way::Copy => copy(&source, &target),
     }
 }
@@ -93,16 +93,17 @@ pub(super) fn put_back(golden: &Path, live: &Path, way: Way) -> io::Result<()> {
 /// Makes `target` what `source` is: writes over what differs where that is little, and shares blocks otherwise. Where both
 /// have the same blocks already nothing is done: what is shared leaves the page cache, and a process that maps it reads it
 /// again, in larger folios than it had.
-fn share(source: &File, target: &File, length: u64) -> io::Result<()> {
+fn share(source: &File, target: &File, length: u64, few: u64) -> io::Result<()> {
     let (Ok(want), Ok(have)) = (pieces(source), pieces(target)) else {
         return Ok(ioctl_ficlone(target, source)?);
     };
     let places = differing(&want, &have, length);
-    if places.iter().map(|(from, to)| to - from).sum::<u64>() <= FEW {
-        return places
-            .into_iter()
-            .try_for_each(|(from, to)| write_over(source, target, from, to));
+    let differs: u64 = places.iter().map(|(from, to)| to - from).sum();
+    let mut all = places.iter();
+    if differs <= few && all.all(|(from, to)| write_over(source, target, *from, *to).is_ok()) {
+        return Ok(());
     }
+    // Too much, or no space for blocks of its own.
     for (from, to) in joined(places) {
         let (mut read_at, mut write_at) = (from, from);
         while read_at < to {
@@ -348,7 +349,7 @@ mod tests {
             "live",
             &[(0, 1), (300_000, 2), (900_100, 3)],
         );
-        put_back(&golden, &live, Way::Copy).expect("copied");
+        put_back(&golden, &live, Way::Copy, 0).expect("copied");
         assert_eq!(
             std::fs::read(&golden).expect("read"),
             std::fs::read(&live).expect("read")
@@ -368,14 +369,19 @@ mod tests {
             "live",
             &[(0, 1), (69_000, 7), (300_000, 2), (900_100, 9)],
         );
-        put_back(&golden, &live, Way::Reflink).expect("put back");
+        let target = OpenOptions::new().read(true).write(true).open(&live);
+        let (source, target) = (
+            File::open(&golden).expect("opened"),
+            target.expect("opened"),
+        );
+        write_over(&source, &target, 0, 1 << 20).expect("written over");
         let wanted = std::fs::read(&golden).expect("read");
         assert!(wanted.contains(&7) && wanted.contains(&9));
         assert_eq!(wanted, std::fs::read(&live).expect("read"));
-        // What is the same is left alone: a golden file that is open for reading only would refuse.
-        let read_only = File::open(&golden).expect("opened");
-        write_over(&read_only, &read_only, 0, 1 << 20).expect("nothing to write");
-        assert_eq!(wanted, std::fs::read(&golden).expect("read"));
+        // What is the same is left alone: a file that is open for reading only would refuse.
+        write_over(&target, &source, 0, 1 << 20).expect("nothing to write");
+        std::fs::write(&live, vec![1; 1 << 20]).expect("written");
+        assert!(write_over(&target, &source, 0, 1 << 20).is_err());
     }
 
     #[test]
@@ -464,7 +470,7 @@ mod tests {
         let golden = file(directory.path(), "golden", &[]);
         let live = directory.path().join("live");
         std::fs::write(&live, "short").expect("written");
-        assert!(put_back(&golden, &live, Way::Copy).is_err());
+        assert!(put_back(&golden, &live, Way::Copy, 0).is_err());
         assert_eq!(std::fs::read(&live).expect("read"), b"short");
     }
 }

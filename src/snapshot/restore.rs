@@ -304,13 +304,8 @@ async fn carry_out(
     set.timed("stand still", "", set.power(&still, PowerAction::Suspend))
         .await?;
     let put = tasks.iter().map(|task| put_back(set, manifest, task));
-    // All stand still and send nothing: what they had sent has been dropped, and the way is free again.
-    let (put, through) = futures::join!(
-        join_all(put),
-        set.timed("let through", "", hostnet.remove_table("bridge", &table)),
-    );
-    put.into_iter().collect::<Result<Vec<()>, _>>()?;
-    through.map_err(network)?;
+    let outcomes: Result<Vec<()>, _> = join_all(put).await.into_iter().collect();
+    outcomes?;
     set.journal.pass()?;
     let hosts = |power: Power| -> Vec<&FoundHost> {
         tasks
@@ -320,8 +315,12 @@ async fn carry_out(
             .collect()
     };
     let running = hosts(Power::Running);
-    set.timed("go on", "", set.power(&running, PowerAction::Resume))
-        .await?;
+    let (through, resumed) = futures::join!(
+        set.timed("let through", "", hostnet.remove_table("bridge", &table)),
+        set.timed("go on", "", set.power(&running, PowerAction::Resume)),
+    );
+    through.map_err(network)?;
+    resumed?;
     for host in hosts(Power::Crashed) {
         set.drivers
             .hypervisor
@@ -372,7 +371,7 @@ async fn put_back(
         })?;
         let way = way(manifest.rung);
         let memory = blocking("putting back", live.clone(), move || {
-            files::put_back(&golden, &live, way)
+            files::put_back(&golden, &live, way, files::FEW)
         });
         set.timed("memory", &task.record.name, memory).await?;
     }

@@ -229,7 +229,9 @@ async fn what_a_dead_run_left_blocks_the_next_until_it_is_recovered() {
     let drivers = SimWorld::new(Seed(3)).drivers();
     let (layout, journal, found) = up(LAB, &drivers, directory.path()).await;
     let lab = found.record.uuid;
-    journal.begin_run("dead", lab, "sim-fill", 1).unwrap();
+    journal
+        .begin_run("dead", (lab, "lab"), "sim-fill", 1)
+        .unwrap();
     let captured = r#"{"host":"a","reserved_mib":512}"#;
     journal
         .intend_act(&twin::journal::Intent {

@@ -31,10 +31,8 @@ use super::failure::{Failure, code};
 use super::flags::{Cli, DEFAULT_CONNECT, DEFAULT_STATE_DIR, Global, Verb};
 use super::ui::Ui;
 use super::{logging, wiring};
-use crate::journal::{Journal, RunRow};
-use crate::lab::{
-    Drivers, Found, LabError, Layout, Lock, LockError, Watch, choose, find_all, lab_uuid,
-};
+use crate::journal::Journal;
+use crate::lab::{Drivers, Found, LabError, Layout, Lock, LockError, Watch, choose, find_all};
 use crate::scenario::World;
 use crate::snapshot::{self as baselines, Set, SnapshotError};
 use crate::units::Seed;
@@ -72,18 +70,6 @@ impl Context<'_> {
             return None;
         }
         Journal::open(self.layout.state()).ok()
-    }
-
-    /// Past runs, the last one first: those of the lab that `--lab` names, which may be gone by now, or of all labs.
-    pub(crate) async fn runs(&self, journal: &Journal) -> Result<Vec<RunRow>, Failure> {
-        let lab = match &self.global.lab {
-            Some(name) => Some(lab_uuid(
-                self.drivers().hypervisor.machine().await?.uuid,
-                name,
-            )),
-            None => None,
-        };
-        Ok(journal.runs(lab)?)
     }
 
     /// The command line that does something with a lab, to be told where it would work: with the global flags of this one.
@@ -226,7 +212,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
         Verb::Restore(flags) => restore::run(&context, flags).await,
         Verb::Scenario(flags) => scenario::run(&context, flags).await,
         Verb::Runs(flags) => runs::run(&context, flags).await,
-        Verb::Report(flags) => report::run(&context, flags).await,
+        Verb::Report(flags) => report::run(&context, flags),
         Verb::Recover(flags) => recover::run(&context, flags).await,
         Verb::Halt(flags) => halt::run(&context, flags).await,
         Verb::Schema(flags) => schema::run(ui, flags),

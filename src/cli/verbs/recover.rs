@@ -8,7 +8,7 @@ use tracing::instrument;
 
 use super::{Context, DONE};
 use crate::cli::failure::{Failure, code};
-use crate::cli::guard::other_died;
+use crate::cli::guard::{other_died, to_work};
 use crate::lab::Silent;
 use crate::report::{RecoverDocument, RecoveredRun};
 use crate::scenario::{self, Recovered};
@@ -148,6 +148,7 @@ async fn lift_overdue(context: &Context<'_>) {
     if !over.is_ok_and(|acts| !acts.is_empty()) {
         return;
     }
+    to_work();
     let Ok(found) = context.lab().await else {
         return;
     };

@@ -26,7 +26,7 @@ pub(crate) struct Flags {
     pub(crate) open: bool,
 }
 
-pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let none = || {
         Failure::usage(
             "there is no run to report",
@@ -36,7 +36,10 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let journal = context.journal_if_there().ok_or_else(none)?;
     let row = match &flags.run {
         Some(id) => journal.run(id)?,
-        None => context.runs(&journal).await?.into_iter().next(),
+        None => {
+            let lab = context.global.lab.as_deref();
+            journal.runs(lab)?.into_iter().next()
+        }
     };
     let row = row.ok_or_else(none)?;
     let Some(document) = row

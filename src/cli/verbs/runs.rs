@@ -13,7 +13,7 @@ pub(crate) struct Flags {}
 #[instrument(skip_all)]
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
     let rows = match context.journal_if_there() {
-        Some(journal) => context.runs(&journal).await?,
+        Some(journal) => journal.runs(context.global.lab.as_deref())?,
         None => Vec::new(),
     };
     let runs: Vec<RunDocument> = rows
