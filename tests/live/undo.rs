@@ -141,6 +141,21 @@ fn a_run_that_is_interrupted_is_put_back_at_once(lab: &TestLab, file: &str, befo
     same(before, &picture(lab), "a second signal");
 }
 
+/// Whether b leaves a question without an answer.
+fn deaf(lab: &TestLab) -> Option<()> {
+    let mut asked = lab.spawn(&["exec", "b", "--", "true"]);
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        if asked.try_wait().unwrap().is_some() {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    asked.kill().unwrap();
+    asked.wait().unwrap();
+    Some(())
+}
+
 fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done(
     lab: &TestLab,
     file: &str,
@@ -162,7 +177,10 @@ fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done(
         };
         match way {
             "off" => drop(tool("virsh", &["destroy", &domain])),
-            _ => guest("STOP"),
+            _ => {
+                guest("STOP");
+                wait_for("b is deaf", Duration::from_secs(30), || deaf(lab));
+            }
         }
         run.signal("-INT");
         assert_eq!(run.ends(Duration::from_secs(240)), Some(5), "{way}");
