@@ -1,10 +1,10 @@
 //! kill -9 at random instants: the next `up` converges, `destroy` leaves nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use twin::units::{Random, Seed};
 
-use crate::support::{Strangers, TestLab, full, tool};
+use crate::support::{Strangers, TestLab, full, killed, tool};
 
 /// A topology and how it is killed.
 struct Rehearsal {
@@ -14,21 +14,6 @@ struct Rehearsal {
     /// Kills come at a random instant of these, longer than each verb takes.
     up_ms: u64,
     destroy_ms: u64,
-}
-
-/// Starts a verb and kills it after `after`; tells whether it was still at work.
-fn killed(lab: &TestLab, arguments: &[&str], after: Duration) -> bool {
-    let mut child = lab.spawn(arguments);
-    let until = Instant::now() + after;
-    while Instant::now() < until {
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    true
 }
 
 #[test]

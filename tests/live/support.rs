@@ -189,6 +189,21 @@ pub(crate) fn valid(lab: &TestLab, schema: &str, document: &serde_json::Value) {
     assert!(errors.is_empty(), "{errors:?}");
 }
 
+/// Starts a verb and kills it after `after`; tells whether it was still at work.
+pub(crate) fn killed(lab: &TestLab, arguments: &[&str], after: Duration) -> bool {
+    let mut child = lab.spawn(arguments);
+    let until = Instant::now() + after;
+    while Instant::now() < until {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    true
+}
+
 /// Waits until `found` returns something, within `deadline`.
 pub(crate) fn wait_for<T>(
     what: &str,

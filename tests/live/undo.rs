@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::sabotage::{picture, same};
-use crate::support::{TestLab, full, qemu_directory, text, tool, wait_for};
+use crate::support::{TestLab, full, killed, qemu_directory, text, tool, wait_for};
 
 /// Faults of several kinds, none of which takes a boot to put back, and then a long wait.
 const FAULTS: &str = r#"
@@ -141,21 +141,6 @@ fn a_run_that_is_interrupted_is_put_back_at_once(lab: &TestLab, file: &str, befo
     same(before, &picture(lab), "a second signal");
 }
 
-/// Whether b leaves a question without an answer.
-fn deaf(lab: &TestLab) -> Option<()> {
-    let mut asked = lab.spawn(&["exec", "b", "--", "true"]);
-    let until = Instant::now() + Duration::from_secs(3);
-    while Instant::now() < until {
-        if asked.try_wait().unwrap().is_some() {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    asked.kill().unwrap();
-    asked.wait().unwrap();
-    Some(())
-}
-
 fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done(
     lab: &TestLab,
     file: &str,
@@ -179,7 +164,11 @@ fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done(
             "off" => drop(tool("virsh", &["destroy", &domain])),
             _ => {
                 guest("STOP");
-                wait_for("b is deaf", Duration::from_secs(30), || deaf(lab));
+                let ask = ["exec", "b", "--", "true"];
+                let patience = Duration::from_secs(3);
+                wait_for("b is deaf", Duration::from_secs(30), || {
+                    killed(lab, &ask, patience).then_some(())
+                });
             }
         }
         run.signal("-INT");
