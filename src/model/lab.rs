@@ -229,6 +229,20 @@ fn shift(topology: &mut Topology, offset: u32) -> Option<()> {
             vip.address = moved(vip.address)?;
         }
     }
+    let services = topology
+        .hosts
+        .iter_mut()
+        .flat_map(|host| &mut host.services);
+    let polled = services.filter_map(|service| service.polls.as_mut());
+    let by_vips = topology
+        .vips
+        .iter_mut()
+        .filter_map(|vip| vip.polls.as_mut());
+    for polled in polled.chain(by_vips) {
+        if moves(*polled.ip()) {
+            polled.set_ip(moved(*polled.ip())?);
+        }
+    }
     Some(())
 }
 

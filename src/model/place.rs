@@ -218,6 +218,7 @@ pub fn host_config(placed: &Placed, host: &PlacedHost) -> wire::HostConfig {
                 memory_mib: scale.effective(service.memory).0,
                 oom_score_adj: service.oom_score_adj,
                 ports: service.ports,
+                polls: service.polls,
             });
     wire::HostConfig {
         hostname: host.host.name.to_string(),

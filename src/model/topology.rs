@@ -1,7 +1,7 @@
 //! The topology as the operator wrote it. All sizes are full-size.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,9 @@ pub struct Service {
     pub ports: Vec<u16>,
     /// Its `oom_score_adj`.
     pub oom_score_adj: i16,
+    /// What it asks again and again: how old what it answers with is hangs on that.
+    #[serde(default)]
+    pub polls: Option<SocketAddrV4>,
 }
 
 /// A tenant instance.
@@ -170,6 +173,9 @@ pub struct Vip {
     pub network: Name,
     /// The port.
     pub port: u16,
+    /// What the service behind it polls.
+    #[serde(default)]
+    pub polls: Option<SocketAddrV4>,
 }
 
 /// What Nova and Placement are told.
@@ -251,19 +257,22 @@ impl Topology {
         let mut services = host.services.clone();
         for vip in self.vips.iter().filter(|vip| vip.host == host.name) {
             // A service listens on all addresses, so one port serves all VIPs that name it.
-            if services
-                .iter()
-                .any(|service| service.ports.contains(&vip.port))
-            {
+            let serves = |service: &&mut Service| service.ports.contains(&vip.port);
+            if let Some(service) = services.iter_mut().find(serves) {
+                service.polls = service.polls.or(vip.polls);
                 continue;
             }
             match services.iter_mut().find(|service| service.name == vip.name) {
-                Some(service) => service.ports.push(vip.port),
+                Some(service) => {
+                    service.ports.push(vip.port);
+                    service.polls = service.polls.or(vip.polls);
+                }
                 None => services.push(Service {
                     name: vip.name.clone(),
                     memory: Mib(0),
                     ports: vec![vip.port],
                     oom_score_adj: 0,
+                    polls: vip.polls,
                 }),
             }
         }

@@ -309,8 +309,8 @@ impl Engine<'_> {
         let mut injection = self.inject(variant, &mut probes, continuous, begun).await?;
         if injection.troubles.is_empty() {
             self.note("observing");
-            self.observe(&mut probes, continuous, &mut injection, begun)
-                .await?;
+            let watched = self.observe(variant, &mut probes, continuous, &mut injection, begun);
+            watched.await?;
         } else {
             // One look, for the report.
             self.look(&mut probes, &injection.seen, begun).await;
@@ -339,7 +339,8 @@ impl Engine<'_> {
             recovery::well(self.world, Some(before), self.scenario.recover_within).await;
         let mttr_ms = recovered.is_ok().then(|| since(self.world, undone_from));
         if recovered.is_ok() {
-            self.look_after(&mut probes, &injection, begun).await;
+            self.look_after(variant, &mut probes, &injection, begun)
+                .await;
         }
         let mut interrupt = self.interrupt.clone();
         tokio::select! {

@@ -61,7 +61,7 @@ pub struct Scenario {
     pub budget: Duration,
     /// How long services may take to be healthy before the first step.
     pub steady_within: Duration,
-    /// How long probes are watched after the last step.
+    /// How long probes are watched after the last step, where the variant does not say.
     pub observe: Duration,
     /// How long recovery may take.
     pub recover_within: Duration,
@@ -81,6 +81,7 @@ pub struct Variant {
     pub name: String,
     set: BTreeMap<String, String>,
     expect: Vec<(String, Expect, Span)>,
+    observe: Option<Duration>,
 }
 
 /// A variant with its variables filled in.
@@ -102,6 +103,8 @@ pub struct Resolved {
     pub named: Vec<String>,
     /// When it is stopped.
     pub stop: Vec<Stop>,
+    /// How long its probes are watched after the last step, and at the most after recovery.
+    pub observe: Duration,
 }
 
 impl Resolved {
@@ -358,11 +361,14 @@ fn variants(node: &Node, reader: &mut Reader) -> Vec<Variant> {
                 );
             }
         }
+        let observe = fields.optional("observe");
+        let observe = observe.map(|node| duration(reader, Some(node), Duration::ZERO));
         fields.finish(reader);
         variants.push(Variant {
             name: key.text.clone(),
             set,
             expect,
+            observe,
         });
     }
     variants
@@ -431,6 +437,7 @@ impl Scenario {
             targets: hosts.targets,
             named: hosts.named,
             stop: stops.into_iter().map(|(stop, _)| stop).collect(),
+            observe: variant.observe.unwrap_or(self.observe),
         })
     }
 

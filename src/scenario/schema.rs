@@ -113,6 +113,7 @@ pub fn schema() -> Value {
                     "properties": {
                         "set": texts,
                         "expect": {"type": "object", "additionalProperties": {"enum": words(Expect::WORDS)}},
+                        "observe": {"$ref": "#/$defs/duration"},
                     },
                 },
             },

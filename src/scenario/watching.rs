@@ -133,13 +133,14 @@ impl Engine<'_> {
     /// Watches the probes until everything that should fire has; for the whole time where something should not.
     pub(super) async fn observe(
         &self,
+        variant: &Resolved,
         probes: &mut [Watched<'_>],
         continuous: &Continuous<'_>,
         injection: &mut Injection,
         begun: Duration,
     ) -> Result<(), ScenarioError> {
         let clock = &self.world.drivers.clock;
-        let until = clock.elapsed() + self.scenario.observe;
+        let until = clock.elapsed() + variant.observe;
         let during = |probe: &Watched<'_>| probe.one.at == Phase::During;
         let whole = continuous.takes_the_whole_time()
             || probes
@@ -178,12 +179,13 @@ impl Engine<'_> {
     /// Looks at what is looked at after recovery, until all of it that should fire has.
     pub(super) async fn look_after(
         &self,
+        variant: &Resolved,
         probes: &mut [Watched<'_>],
         injection: &Injection,
         begun: Duration,
     ) {
         let clock = &self.world.drivers.clock;
-        let until = clock.elapsed() + self.scenario.observe;
+        let until = clock.elapsed() + variant.observe;
         let looking = probes.iter().filter(|probe| probe.looks(Phase::After));
         let times = looking.map(|probe| probe.one.times).max().unwrap_or(0);
         for look in 1.. {

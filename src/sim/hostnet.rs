@@ -123,8 +123,7 @@ impl HostNet for SimNet {
     async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection {
         let found = {
             let state = self.0.lock();
-            let mut domains = state.domains.values();
-            domains.find_map(|domain| domain.answers_at(address, port))
+            state.answers_at(address, port)
         };
         match found {
             Some(true) => Connection::Open,
@@ -136,7 +135,7 @@ impl HostNet for SimNet {
         }
     }
 
-    /// What is open answers, with nothing in it.
+    /// What is open answers; one that polls says whether what it polls answers now, and others nothing.
     async fn get(
         &self,
         address: Ipv4Addr,
@@ -147,7 +146,7 @@ impl HostNet for SimNet {
         Ok(match self.connect(address, port, within).await {
             Connection::Open => Ok(Answer {
                 status: 200,
-                body: String::new(),
+                body: self.0.lock().polled_by(address, port),
             }),
             other => Err(other),
         })

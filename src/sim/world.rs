@@ -175,6 +175,27 @@ impl SimDomain {
 }
 
 impl State {
+    /// Whether somebody who runs has that address, and answers there.
+    pub(super) fn answers_at(&self, address: Ipv4Addr, port: u16) -> Option<bool> {
+        let mut domains = self.domains.values();
+        domains.find_map(|domain| domain.answers_at(address, port))
+    }
+
+    /// What a service says of what it polls.
+    pub(super) fn polled_by(&self, address: Ipv4Addr, port: u16) -> String {
+        let services = self.domains.values().filter_map(|domain| {
+            domain.answers_at(address, port)?;
+            let config: HostConfig = serde_json::from_str(domain.spec.config.as_deref()?).ok()?;
+            Some(config.services)
+        });
+        let mut services = services.flatten();
+        let polled = services.find_map(|one| one.polls.filter(|_| one.ports.contains(&port)));
+        polled.map_or_else(String::new, |polled| {
+            let stale = self.answers_at(*polled.ip(), polled.port()) != Some(true);
+            format!("{{\"polls\":\"{polled}\",\"stale\":{stale}}}")
+        })
+    }
+
     /// Starts a domain's guest.
     pub(super) fn boot(&mut self, uuid: Uuid) {
         let more = Duration::from_millis(self.random.below(2000));

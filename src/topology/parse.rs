@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
+use std::net::SocketAddrV4;
 use std::str::FromStr;
 
 use super::TopologyError;
@@ -399,13 +400,25 @@ impl Parser<'_> {
             }
             Some(adj)
         });
+        let polls = self.polls(&mut fields, path);
         fields.finish(self.reader);
         Some(Service {
             name: name?,
             memory: memory?,
             ports,
             oom_score_adj: oom_score_adj.unwrap_or(0),
+            polls,
         })
+    }
+
+    /// What a service polls: an address and a port.
+    fn polls(&mut self, fields: &mut Fields<'_>, path: &str) -> Option<SocketAddrV4> {
+        let path = format!("{path}.polls");
+        let mut fields = self.reader.fields(fields.optional("polls")?, &path)?;
+        let address = self.needed(&mut fields, "address", &path, "address");
+        let port = self.needed(&mut fields, "port", &path, "port");
+        fields.finish(self.reader);
+        Some(SocketAddrV4::new(address?, port?))
     }
 
     fn instance(&mut self, node: &Node, path: &str) -> Option<Instance> {
@@ -457,6 +470,7 @@ impl Parser<'_> {
         let host = self.needed(&mut fields, "host", path, "host name");
         let address = self.needed(&mut fields, "address", path, "address");
         let port = self.needed(&mut fields, "port", path, "port");
+        let polls = self.polls(&mut fields, path);
         fields.finish(self.reader);
         let address = address?;
         let Some(network) = networks
@@ -478,6 +492,7 @@ impl Parser<'_> {
             address,
             network: network.name.clone(),
             port: port?,
+            polls,
         })
     }
 

@@ -32,6 +32,7 @@ pub(super) fn validate(parsed: &Parsed, reader: &mut Reader) {
     validator.networks();
     validator.hosts();
     validator.vips();
+    validator.polled();
     validator.addresses();
     validator.instances();
 }
@@ -392,6 +393,29 @@ impl Validator<'_> {
                     self.wrong(&path, error);
                 }
                 Some(_) => {}
+            }
+        }
+    }
+
+    /// What is polled lies in a network.
+    fn polled(&mut self) {
+        let topology = self.topology;
+        let of_hosts = topology.hosts.iter().flat_map(|host| {
+            let services = host.services.iter().enumerate();
+            services.map(|(index, service)| {
+                let path = format!("hosts.{}.services.{index}.polls", host.name);
+                (path, service.polls)
+            })
+        });
+        let of_vips = topology.vips.iter();
+        let of_vips = of_vips.map(|vip| (format!("vips.{}.polls", vip.name), vip.polls));
+        let polled = of_hosts.chain(of_vips);
+        for (path, polled) in polled.filter_map(|(path, polled)| Some((path, polled?))) {
+            let address = *polled.ip();
+            let mut networks = topology.networks.iter();
+            if !networks.any(|network| network.cidr.contains(address)) {
+                let path = format!("{path}.address");
+                self.wrong(&path, TopologyError::AddressNowhere { address });
             }
         }
     }

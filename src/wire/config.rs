@@ -1,7 +1,7 @@
 //! What a guest is told to be.
 
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::units::Mac;
 
@@ -21,7 +21,7 @@ pub struct HostConfig {
     pub compute: Option<ComputeConfig>,
     /// VIPs that it holds: name, address, port.
     pub vips: Vec<(String, Ipv4Addr, u16)>,
-    /// Stand-in timers of over 60 s are divided by this.
+    /// Stand-in timers of 60 s and more are divided by this.
     pub time_scale: u32,
 }
 
@@ -49,6 +49,9 @@ pub struct ServiceConfig {
     pub oom_score_adj: i16,
     /// TCP ports it serves, on all addresses: any HTTP request is answered 200 with a small JSON document.
     pub ports: Vec<u16>,
+    /// What it asks every 60 s, divided by [`HostConfig::time_scale`]. Its own answers then say whether that answered.
+    #[serde(default)]
+    pub polls: Option<SocketAddrV4>,
 }
 
 /// What nova-compute is told.

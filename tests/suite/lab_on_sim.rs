@@ -272,6 +272,29 @@ async fn what_is_in_the_way_is_told_before_anything_is_done() {
 }
 
 #[test]
+fn what_is_polled_moves_with_the_lab() {
+    let topologies = Folder(root().join("topologies"));
+    let topology = load("testcloud", &topologies).unwrap().topology;
+    let record = LabRecord {
+        uuid: Uuid::from_u128(9),
+        name: "second".parse().unwrap(),
+        topology: "testcloud".parse().unwrap(),
+        scale: Scale::new(32).unwrap(),
+        accelerator: AcceleratorChoice::Tcg,
+        shift: 1 << 16,
+        time_scale: 10,
+    };
+    let placed = Placed::new(topology, record).unwrap();
+    let openstack2 = placed.topology.host("openstack2").unwrap();
+    let services = placed.topology.services_of(openstack2);
+    let polling = services
+        .iter()
+        .filter_map(|one| Some((one.name.as_str(), one.polls?)));
+    let polling: Vec<_> = polling.collect();
+    assert_eq!(polling, [("magnum", "10.13.8.41:16443".parse().unwrap())]);
+}
+
+#[test]
 fn testcloud_fits_this_kind_of_machine_at_scale_16() {
     let topology = load("testcloud", &Folder(root().join("topologies")))
         .unwrap()

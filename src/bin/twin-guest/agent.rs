@@ -57,7 +57,7 @@ pub(crate) fn run(under_systemd: bool) -> Result<(), String> {
         problems.push(format!("cannot make {STATE_DIRECTORY}: {error}"));
     }
     let services = Services::default();
-    problems.extend(services.configure(&config.services).err());
+    problems.extend(services.configure(&config).err());
     let (nova, failed) = Nova::start(
         Path::new(STATE_DIRECTORY),
         config.compute,
@@ -262,7 +262,7 @@ impl Agent {
             }
             Request::ClockStep { by_us } => procfs::step_clock(by_us)?,
             Request::Configure(config) => {
-                self.services.configure(&config.services)?;
+                self.services.configure(&config)?;
                 self.nova.configure(config.compute)?;
             }
             Request::ServicesRun { names } => self.services.run_exactly(&names)?,

@@ -34,7 +34,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 /// Version 1.0: the answer ends with the connection. Nothing where that did not come in time.
-fn ask(to: SocketAddr, within: Duration, path: &str) -> std::io::Result<Option<Vec<u8>>> {
+pub(crate) fn ask(
+    to: SocketAddr,
+    within: Duration,
+    path: &str,
+) -> std::io::Result<Option<Vec<u8>>> {
     let until = Instant::now() + within;
     let mut stream = TcpStream::connect_timeout(&to, within)?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", to.ip()).as_bytes())?;

@@ -1,14 +1,18 @@
 //! A holder: the process that stands for a service or an instance.
 //!
 //! ```text
-//!   twin-guest hold NAME MIB now|later ADJ PORT..
+//!   twin-guest hold NAME MIB now|later ADJ -|ADDRESS:PORT/SECONDS PORT..
 //!   stdout: "listening" (ports are bound), "touched" (every page has been written)
 //!   stdin:  "touch"     (write to every page now); end of file: exit
 //! ```
 
 use std::io::{BufRead, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::get::ask;
+use crate::keep::locked;
 
 /// The kernel's page size on `x86_64`.
 const PAGE_BYTES: usize = 4096;
@@ -18,18 +22,24 @@ const CLIENT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Runs until standard input ends, which it does with the agent.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let [name, mib, when, adj, ports @ ..] = arguments else {
-        return Err("hold takes NAME MIB now|later ADJ PORT..".into());
+    let [name, mib, when, adj, polls, ports @ ..] = arguments else {
+        return Err("hold takes NAME MIB now|later ADJ -|ADDRESS:PORT/SECONDS PORT..".into());
     };
     let mib: usize = mib
         .parse()
         .map_err(|_| format!("hold: {mib} is no number of MiB"))?;
     become_process(name, adj)?;
+    let polling = match polls.as_str() {
+        "-" => None,
+        polls => {
+            Some(Polling::start(polls).ok_or_else(|| format!("hold {name}: what is {polls}?"))?)
+        }
+    };
     for port in ports {
         let port = port
             .parse()
             .map_err(|_| format!("hold {name}: {port} is no port"))?;
-        listen(name, port)?;
+        listen(name, port, polling.clone())?;
     }
     tell("listening");
 
@@ -77,12 +87,69 @@ fn tell(word: &str) {
     let _ = writeln!(out, "{word}").and_then(|()| out.flush());
 }
 
-fn listen(name: &str, port: u16) -> Result<(), String> {
+/// What a service polls, and when that last answered. Cloning shares it.
+#[derive(Clone, Debug)]
+struct Polling {
+    address: SocketAddrV4,
+    heard: Arc<Mutex<Heard>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    last: Option<Instant>,
+    /// Whether the newest attempt failed.
+    stale: bool,
+}
+
+impl Polling {
+    /// Polls for as long as the process lives.
+    fn start(polls: &str) -> Option<Self> {
+        let (address, seconds) = polls.split_once('/')?;
+        let every = Duration::from_secs(seconds.parse().ok()?);
+        let polling = Self {
+            address: address.parse().ok()?,
+            heard: Arc::default(),
+        };
+        let of_thread = polling.clone();
+        std::thread::spawn(move || {
+            loop {
+                let heard = ask(of_thread.address.into(), CLIENT_DEADLINE, "/");
+                let answered =
+                    heard.is_ok_and(|answer| answer.is_some_and(|text| !text.is_empty()));
+                {
+                    let mut heard = locked(&of_thread.heard);
+                    heard.stale = !answered;
+                    if answered {
+                        heard.last = Some(Instant::now());
+                    }
+                }
+                std::thread::sleep(every);
+            }
+        });
+        Some(polling)
+    }
+
+    /// As members of a JSON document. What was heard last is kept, as Magnum keeps it, so it is stale once polling fails.
+    fn members(&self) -> String {
+        let heard = *locked(&self.heard);
+        let ago = heard.last.map(|last| last.elapsed().as_secs().to_string());
+        format!(
+            ",\"polls\":\"{}\",\"stale\":{},\"heard_s_ago\":{}",
+            self.address,
+            heard.stale,
+            ago.as_deref().unwrap_or("null")
+        )
+    }
+}
+
+fn listen(name: &str, port: u16, polling: Option<Polling>) -> Result<(), String> {
     let listener = TcpListener::bind(("0.0.0.0", port))
         .map_err(|error| format!("hold {name}: port {port}: {error}"))?;
-    let answer = format!("{{\"service\":\"{name}\",\"port\":{port}}}\n");
+    let name = name.to_owned();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
+            let polled = polling.as_ref().map(Polling::members).unwrap_or_default();
+            let answer = format!("{{\"service\":\"{name}\",\"port\":{port}{polled}}}\n");
             serve(client, &answer);
         }
     });

@@ -1,6 +1,7 @@
 //! Keeping a holder process: starting it, following what it says, noticing its end.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddrV4;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,8 @@ pub(crate) struct Holding {
     pub(crate) oom_score_adj: i16,
     /// The TCP ports it serves.
     pub(crate) ports: Vec<u16>,
+    /// What it polls, and how often.
+    pub(crate) polls: Option<(SocketAddrV4, Duration)>,
 }
 
 /// What a holder has said so far.
@@ -69,6 +72,10 @@ impl Holder {
                 if holding.touch_now { "now" } else { "later" },
             ])
             .arg(holding.oom_score_adj.to_string())
+            .arg(holding.polls.map_or_else(
+                || "-".to_owned(),
+                |(address, every)| format!("{address}/{}", every.as_secs()),
+            ))
             .args(holding.ports.iter().map(ToString::to_string))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -224,6 +224,7 @@ impl Nova {
             // As qemu has it under libvirt 9.0 (shared/facts.md 2).
             oom_score_adj: 0,
             ports: record.ports.clone(),
+            polls: None,
         };
         let (nova, ended) = (self.clone(), name.to_owned());
         let holder = Holder::start(&holding, move |pid| nova.process_ended(&ended, pid))?;

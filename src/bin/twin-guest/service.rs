@@ -2,17 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use twin::wire::{ServiceConfig, ServiceState};
+use twin::wire::{HostConfig, ServiceConfig, ServiceState};
 
 use crate::keep::{Holder, Holding, locked};
 use crate::procfs;
+
+/// How often a service polls what it polls, as Magnum does its clusters (shared/facts.md 4); divided by the lab's time scale.
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct State {
     configured: Vec<ServiceConfig>,
     wanted: BTreeSet<String>,
     running: BTreeMap<String, Holder>,
+    poll_every: Duration,
 }
 
 /// The set of services. Cloning shares it.
@@ -21,10 +26,13 @@ pub(crate) struct Services(Arc<Mutex<State>>);
 
 impl Services {
     /// Takes a new configuration: services that are new start, changed ones restart, ones no longer named stop.
-    pub(crate) fn configure(&self, configured: &[ServiceConfig]) -> Result<(), String> {
+    pub(crate) fn configure(&self, config: &HostConfig) -> Result<(), String> {
+        let configured = &config.services;
         let changed: Vec<Holder> = {
             let mut state = locked(&self.0);
-            let old = std::mem::replace(&mut state.configured, configured.to_vec());
+            let old = std::mem::replace(&mut state.configured, configured.clone());
+            let every = POLL_INTERVAL / config.time_scale.max(1);
+            state.poll_every = every.max(Duration::from_secs(1));
             let (fresh, kept): (Vec<_>, Vec<_>) = configured
                 .iter()
                 .partition(|service| !old.contains(service));
@@ -89,19 +97,20 @@ impl Services {
             .cloned()
             .collect();
         for service in missing {
-            let holder = self.start(&service)?;
+            let holder = self.start(&service, state.poll_every)?;
             state.running.insert(service.name.clone(), holder);
         }
         Ok(())
     }
 
-    fn start(&self, service: &ServiceConfig) -> Result<Holder, String> {
+    fn start(&self, service: &ServiceConfig, every: Duration) -> Result<Holder, String> {
         let holding = Holding {
             comm: service.name.clone(),
             mib: service.memory_mib,
             touch_now: true,
             oom_score_adj: service.oom_score_adj,
             ports: service.ports.clone(),
+            polls: service.polls.map(|address| (address, every)),
         };
         let (state, name) = (Arc::clone(&self.0), service.name.clone());
         // A service that dies stays down: that is an incident to be seen (D-041), not one to be masked.
