@@ -20,6 +20,8 @@ pub struct RunRow {
     pub ended_at: Option<String>,
     /// Its verdict, where there is one.
     pub verdict: Option<String>,
+    /// The name of the lab that it was in, which may be gone; nothing where an older twin ran it.
+    pub lab: Option<String>,
     /// Its document, where it ended.
     pub document: Option<String>,
 }
@@ -96,11 +98,12 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         started_at: row.get(3)?,
         ended_at: row.get(4)?,
         verdict: row.get(5)?,
-        document: row.get(6)?,
+        lab: row.get(6)?,
+        document: row.get(7)?,
     })
 }
 
-const RUN_COLUMNS: &str = "id, scenario, seed, started_at, ended_at, verdict, document";
+const RUN_COLUMNS: &str = "id, scenario, seed, started_at, ended_at, verdict, lab_name, document";
 
 impl Journal {
     /// Starts a run in a lab of this identity and name.
@@ -289,13 +292,24 @@ impl Journal {
         list().map_err(|error| self.fail(error))
     }
 
-    /// Returns one run by its id, or by the start of it where that is unique.
+    /// Returns one run by its id.
     pub fn run(&self, id: &str) -> Result<Option<RunRow>, JournalError> {
         let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1");
         self.connection()
             .query_row(&sql, [id], run_row)
             .optional()
             .map_err(|error| self.fail(error))
+    }
+
+    /// Returns one run by its id, or by a beginning of it that no other has.
+    pub fn run_beginning(&self, start: &str) -> Result<Option<RunRow>, JournalError> {
+        if let Some(whole) = self.run(start)? {
+            return Ok(Some(whole));
+        }
+        let runs = self.runs(None)?.into_iter();
+        let mut begin_so = runs.filter(|row| row.id.starts_with(start));
+        let found = begin_so.next();
+        Ok(found.filter(|_| begin_so.next().is_none()))
     }
 }
 
@@ -319,6 +333,26 @@ mod tests {
             lift_at: None,
             outside: false,
         }
+    }
+
+    #[test]
+    fn a_run_is_found_by_a_beginning_that_no_other_has() {
+        let (_directory, journal) = journal();
+        for id in ["ab1", "ab12", "c3"] {
+            let lab = (Uuid::nil(), "lab");
+            journal.begin_run(id, lab, "s", 1).expect("begun");
+        }
+        let found = |start| {
+            journal
+                .run_beginning(start)
+                .expect("read")
+                .map(|row| row.id)
+        };
+        assert_eq!(found("ab1").as_deref(), Some("ab1"));
+        assert_eq!(found("c").as_deref(), Some("c3"));
+        assert_eq!((found("ab"), found("d")), (None, None));
+        let row = journal.run("c3").expect("read").expect("there");
+        assert_eq!(row.lab.as_deref(), Some("lab"));
     }
 
     #[test]

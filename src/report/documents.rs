@@ -181,6 +181,8 @@ pub struct RunDocument {
     pub run: String,
     /// The scenario.
     pub scenario: String,
+    /// The lab's name; nothing where an older twin ran it.
+    pub lab: Option<String>,
     /// The seed.
     pub seed: u64,
     /// When it started.

@@ -28,14 +28,16 @@ pub(crate) struct Flags {
 
 pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let none = || {
-        Failure::usage(
-            "there is no run to report",
-            vec!["`twin runs` lists them".into()],
-        )
+        let what = match (&flags.run, &context.global.lab) {
+            (Some(id), _) => format!("there is no run {id}, or more than one begins so"),
+            (None, Some(lab)) => format!("no run in a lab {lab} is on record"),
+            (None, None) => "no run is on record".to_owned(),
+        };
+        Failure::usage(what, vec!["`twin runs` lists them".into()])
     };
     let journal = context.journal_if_there().ok_or_else(none)?;
     let row = match &flags.run {
-        Some(id) => journal.run(id)?,
+        Some(id) => journal.run_beginning(id)?,
         None => {
             let lab = context.global.lab.as_deref();
             journal.runs(lab)?.into_iter().next()

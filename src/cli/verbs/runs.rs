@@ -21,6 +21,7 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
         .map(|row| RunDocument {
             run: row.id,
             scenario: row.scenario,
+            lab: row.lab,
             seed: row.seed,
             started_at: row.started_at,
             ended_at: row.ended_at,
@@ -34,15 +35,17 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
             vec![
                 run.run.clone(),
                 run.scenario.clone(),
+                run.lab.clone().unwrap_or_default(),
                 verdict,
                 run.seed.to_string(),
                 run.started_at.clone(),
             ]
         })
         .collect();
-    context
-        .ui
-        .table(&["RUN", "SCENARIO", "VERDICT", "SEED", "STARTED"], &table);
+    context.ui.table(
+        &["RUN", "SCENARIO", "LAB", "VERDICT", "SEED", "STARTED"],
+        &table,
+    );
     context.ui.document(&RunsDocument {
         schema: "twin/runs/v1".into(),
         runs,
