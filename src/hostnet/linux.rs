@@ -13,8 +13,8 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::tool::{self, DEADLINE};
 use super::{
-    Answer, Connection, Counters, Cut, Forbidden, HostNet, HostNetError, Link, Network,
-    PacketCapture, Rejection, Route, capture, cut, forward, leftover,
+    Answer, Bandwidth, Connection, Counters, Cut, Forbidden, HostNet, HostNetError, Link, Network,
+    PacketCapture, Rejection, Route, bandwidth, capture, cut, forward, leftover,
 };
 use crate::units::{Cidr, Mac};
 
@@ -336,6 +336,14 @@ impl HostNet for LinuxNet {
 
     async fn mend(&self, table: &str, chain: &str) -> Result<(), HostNetError> {
         cut::mend(table, chain).await
+    }
+
+    async fn bandwidth(&self, link: &str) -> Result<Bandwidth, HostNetError> {
+        bandwidth::of(link).await
+    }
+
+    async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError> {
+        bandwidth::set(link, bandwidth).await
     }
 
     async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection {

@@ -1,5 +1,6 @@
 //! The seam to this machine's network: [`HostNet`].
 
+mod bandwidth;
 mod capture;
 mod cut;
 mod forward;
@@ -13,6 +14,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::units::{Cidr, Mac};
 
@@ -165,6 +167,27 @@ pub enum HostNetError {
     },
 }
 
+/// What a link lets through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bandwidth {
+    /// Everything.
+    Unlimited {
+        /// Whether packets may queue, as the kernel has it by itself; libvirt makes the ends of its domains without.
+        queue: bool,
+    },
+    /// So much, by twin's limit.
+    Limited {
+        /// In kbit a second.
+        kbit: u64,
+    },
+    /// Somebody else has made a rule of it.
+    Foreign {
+        /// The kind of queueing discipline.
+        kind: String,
+    },
+}
+
 /// Packets on a link, as they are captured; dropping it ends the capture.
 pub trait PacketCapture: std::fmt::Debug + Send + Sync {
     /// Those so far, a line each.
@@ -241,6 +264,12 @@ pub trait HostNet: Send + Sync {
 
     /// Mends a cut; one that is not there is as good.
     async fn mend(&self, table: &str, chain: &str) -> Result<(), HostNetError>;
+
+    /// What a link lets through from this machine.
+    async fn bandwidth(&self, link: &str) -> Result<Bandwidth, HostNetError>;
+
+    /// Sets that; fails where somebody else has made a rule of it.
+    async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError>;
 
     /// Removes an nftables table; one that is gone is as good.
     async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError>;

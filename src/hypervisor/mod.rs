@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::Mark;
-use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
+use crate::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
 use crate::units::{Mac, Mib};
 
 /// What a hypervisor says of itself and the machine it runs on.
@@ -190,6 +190,12 @@ pub trait Hypervisor: Capture {
         mac: Mac,
         state: NicState,
     ) -> Result<(), HypervisorError>;
+
+    /// Plugs an interface into a running domain on top of those that it is defined with. It lasts as long as the process.
+    async fn attach_nic(&self, target: Target, nic: &NicSpec) -> Result<(), HypervisorError>;
+
+    /// Unplugs such an interface; one that is gone is as good, and one that the domain is defined with is left alone.
+    async fn detach_nic(&self, target: Target, mac: Mac) -> Result<(), HypervisorError>;
 
     /// Takes a domain's power away and removes its definition; one that is gone is as good.
     async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError>;

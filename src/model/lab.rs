@@ -272,6 +272,11 @@ pub fn mac_for(domain: Uuid, index: usize) -> Mac {
     Mac([0x52, 0x54, 0x00, bytes[0], bytes[1], bytes[2]])
 }
 
+/// The Ethernet address of an interface that a domain gets while it runs, on top of those that it is defined with.
+pub fn attached_mac(domain: Uuid, network: &str) -> Mac {
+    mac_for(thing_uuid(domain, "attached", network), 0)
+}
+
 /// The Ethernet address of a network's bridge. It is the bridge's mark from the moment that it is made, which an alias is not.
 pub fn bridge_mac(network: Uuid) -> Mac {
     mac_for(network, 0)

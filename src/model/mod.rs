@@ -11,8 +11,8 @@ mod lab;
 mod topology;
 
 pub use lab::{
-    LabRecord, Mark, Placed, PlacedHost, PlacedNetwork, Scale, ScaleError, bridge_mac, bridge_name,
-    domain_uuid, mac_for,
+    LabRecord, Mark, Placed, PlacedHost, PlacedNetwork, Scale, ScaleError, attached_mac,
+    bridge_mac, bridge_name, domain_uuid, mac_for,
 };
 pub use topology::{
     AcceleratorChoice, Baseline, Compute, Dhcp, Disk, Host, ImageName, Instance, Network,

@@ -8,9 +8,10 @@ use sha2::{Digest, Sha256};
 use super::hypervisor::{SimHypervisor, our_domain};
 use super::world::{Inside, SimDomain};
 use crate::hypervisor::{
-    Anatomy, Capture, DiskState, DomainDisk, HypervisorError, Memory, Power, Target,
+    Anatomy, Capture, DiskState, DomainDisk, HypervisorError, Memory, NicState, Power, Target,
 };
 use crate::model::spec::{DomainSpec, Marked};
+use crate::units::Mac;
 
 /// A captured state.
 #[derive(Clone, Debug)]
@@ -49,6 +50,17 @@ fn stands_still(domain: &SimDomain, what: &str, memory: Memory) -> Result<(), Hy
     }
 }
 
+/// This machine's ends of a running domain's interfaces.
+fn taps(domain: &SimDomain) -> Vec<(Mac, String)> {
+    if domain.power == Power::ShutOff {
+        return Vec::new();
+    }
+    let own = domain.spec.nics.iter().map(|nic| nic.mac);
+    let own = own.filter(|mac| domain.nics.get(mac) != Some(&NicState::Out));
+    let all = own.chain(domain.attached.iter().copied());
+    all.map(|mac| (mac, format!("sim-{mac}"))).collect()
+}
+
 #[async_trait]
 impl Capture for SimHypervisor {
     async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError> {
@@ -68,7 +80,7 @@ impl Capture for SimHypervisor {
             machine: "simulated".into(),
             ram_file: None,
             disks: disks(domain),
-            taps: Vec::new(),
+            taps: taps(domain),
             nvram: None,
             obstacles: Vec::new(),
         })

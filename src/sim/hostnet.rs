@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use super::SimWorld;
 use crate::hostnet::{
-    Answer, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network, PacketCapture,
-    Rejection, Route,
+    Answer, Bandwidth, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network,
+    PacketCapture, Rejection, Route,
 };
 use crate::units::{Cidr, Mac};
 
@@ -117,6 +117,17 @@ impl HostNet for SimNet {
     async fn mend(&self, table: &str, chain: &str) -> Result<(), HostNetError> {
         let cut = (table.to_owned(), chain.to_owned());
         self.0.lock().cuts.remove(&cut);
+        Ok(())
+    }
+
+    async fn bandwidth(&self, link: &str) -> Result<Bandwidth, HostNetError> {
+        let found = self.0.lock().bandwidths.get(link).cloned();
+        Ok(found.unwrap_or(Bandwidth::Unlimited { queue: false }))
+    }
+
+    async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError> {
+        let bandwidths = &mut self.0.lock().bandwidths;
+        bandwidths.insert(link.to_owned(), bandwidth.clone());
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::hypervisor::{
     PowerAction, Target, Throttle,
 };
 use crate::model::bridge_mac;
-use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
+use crate::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
 use crate::units::{Mac, Mib};
 
 /// The hypervisor of a simulated machine.
@@ -185,6 +185,7 @@ impl Hypervisor for SimHypervisor {
                     balloon: None,
                     throttle: Throttle::default(),
                     nics: std::collections::BTreeMap::new(),
+                    attached: std::collections::BTreeSet::new(),
                     answers_at: None,
                     boots: 0,
                     guest: super::world::Inside::default(),
@@ -297,6 +298,19 @@ impl Hypervisor for SimHypervisor {
         let mut world = self.0.lock();
         let domain = running(our_domain(&mut world, target)?, "changing an interface")?;
         domain.nics.insert(mac, state);
+        Ok(())
+    }
+
+    async fn attach_nic(&self, target: Target, nic: &NicSpec) -> Result<(), HypervisorError> {
+        let mut state = self.0.lock();
+        let domain = running(our_domain(&mut state, target)?, "plugging an interface in")?;
+        domain.attached.insert(nic.mac);
+        Ok(())
+    }
+
+    async fn detach_nic(&self, target: Target, mac: Mac) -> Result<(), HypervisorError> {
+        let mut state = self.0.lock();
+        our_domain(&mut state, target)?.attached.remove(&mac);
         Ok(())
     }
 

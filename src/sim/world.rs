@@ -1,6 +1,6 @@
 //! The state behind all simulated drivers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::shell::Shell;
 use super::{SimGuest, SimHypervisor, SimNet};
 use crate::clock::Clock;
 use crate::guest::Guest;
-use crate::hostnet::{Cut, Link};
+use crate::hostnet::{Bandwidth, Cut, Link};
 use crate::hypervisor::{NicState, Power, Throttle};
 use crate::lab::{Drivers, GuestWays, Nobody, Way};
 use crate::model::Mark;
@@ -58,6 +58,8 @@ pub(super) struct SimDomain {
     pub(super) throttle: Throttle,
     /// Interfaces that are not as they were plugged in.
     pub(super) nics: BTreeMap<Mac, NicState>,
+    /// Interfaces that it is not defined with.
+    pub(super) attached: BTreeSet<Mac>,
     pub(super) answers_at: Option<Instant>,
     pub(super) boots: u32,
     pub(super) guest: Inside,
@@ -82,6 +84,8 @@ pub(super) struct State {
     pub(super) links: BTreeMap<String, Link>,
     pub(super) tables: Vec<(String, String)>,
     pub(super) cuts: BTreeMap<(String, String), Cut>,
+    /// What links let through that are not as they were made.
+    pub(super) bandwidths: BTreeMap<String, Bandwidth>,
     pub(super) sabotage: Vec<Sabotage>,
 }
 
@@ -102,6 +106,7 @@ impl SimWorld {
             links: BTreeMap::new(),
             tables: Vec::new(),
             cuts: BTreeMap::new(),
+            bandwidths: BTreeMap::new(),
             sabotage: Vec::new(),
         };
         Self {
@@ -121,10 +126,13 @@ impl SimWorld {
         let state = self.lock();
         let guest = |domain: &SimDomain| {
             let shell = domain.guest.shell.picture();
-            format!("{} {:?} {shell}", domain.spec.name, domain.nics)
+            format!(
+                "{} {:?} {:?} {shell}",
+                domain.spec.name, domain.nics, domain.attached
+            )
         };
         let guests = state.domains.values().map(guest);
-        let net = format!("{:?} {:?}", state.tables, state.cuts);
+        let net = format!("{:?} {:?} {:?}", state.tables, state.cuts, state.bandwidths);
         guests.chain([net]).collect()
     }
 
@@ -206,6 +214,7 @@ impl State {
         domain.answers_at = Some(Instant::now() + BOOT + more);
         domain.boots += 1;
         domain.nics.clear();
+        domain.attached.clear();
         let config: HostConfig = domain
             .spec
             .config

@@ -12,8 +12,8 @@ use twin::clock::Clock;
 use twin::diagnostics::Source;
 use twin::guest::{ClockReading, Greeting, Guest, GuestError, Program};
 use twin::hostnet::{
-    Answer, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network, PacketCapture,
-    Rejection, Route,
+    Answer, Bandwidth, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network,
+    PacketCapture, Rejection, Route,
 };
 use twin::hypervisor::{
     Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, NicState,
@@ -21,7 +21,7 @@ use twin::hypervisor::{
 };
 use twin::journal::Journal;
 use twin::lab::{Drivers, Event, GuestWays, Layout, Nobody, Watch, Way, find_all};
-use twin::model::spec::{DomainSpec, Marked, NetworkSpec};
+use twin::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
 use twin::report::{Outcome, ScenarioDocument, Verdict};
 use twin::scenario::{self, Choice, World};
 use twin::units::{Cidr, Mac, Mib, Seed};
@@ -74,6 +74,14 @@ const ACTIONS: &[(&str, &str)] = &[
     (
         "net-emulate",
         "{host: a, nic: \"${nic.a.metal}\", delay: 50ms, loss: 5%, rate-kbit: 800}",
+    ),
+    (
+        "nic-attach",
+        "{host: b, network: provider, address: 10.77.4.99}",
+    ),
+    (
+        "nic-bandwidth",
+        "{host: a, network: metal, rate-kbit: 2000}",
     ),
     ("nic-detach", "{host: a, network: provider}"),
     ("nic-detach", "{host: b, network: metal}"),
@@ -301,6 +309,20 @@ impl Hypervisor for DeafHypervisor {
         self.0.set_nic(target, mac, state).await
     }
 
+    async fn attach_nic(&self, target: Target, nic: &NicSpec) -> Result<(), HypervisorError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.0.attach_nic(target, nic).await
+    }
+
+    async fn detach_nic(&self, target: Target, mac: Mac) -> Result<(), HypervisorError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.0.detach_nic(target, mac).await
+    }
+
     async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
         self.0.remove_domain(target).await
     }
@@ -386,6 +408,17 @@ impl HostNet for DeafNet {
         self.0.mend(table, chain).await
     }
 
+    async fn bandwidth(&self, link: &str) -> Result<Bandwidth, HostNetError> {
+        self.0.bandwidth(link).await
+    }
+
+    async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.0.set_bandwidth(link, bandwidth).await
+    }
+
     async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection {
         self.0.connect(address, port, within).await
     }
@@ -460,6 +493,7 @@ pub(crate) fn picture(lab: &TestLab) -> String {
         let blocks = ["qemu-monitor-command", &domain, "--hmp", "info block"];
         let blocks = tool("virsh", &blocks);
         picture.extend(blocks.lines().filter(|line| line.contains("throttling")));
+        picture.push_str(&ends(&domain));
     }
     let disks = "find \"$1\" -name 'disk*' | sort";
     let folder = lab_folder(lab).display().to_string();
@@ -473,6 +507,23 @@ pub(crate) fn picture(lab: &TestLab) -> String {
     let uuid = status["uuid"].as_str().unwrap().replace('-', "");
     picture.extend(tables.lines().filter(|line| line.contains(&uuid[..12])));
     picture
+}
+
+/// The interfaces that a domain has, and the queueing disciplines of this machine's ends of them.
+fn ends(domain: &str) -> String {
+    let listed = tool("virsh", &["-q", "domiflist", domain]);
+    let one = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [tap, _, network, _, mac] = words[..] else {
+            return line.to_owned();
+        };
+        let discipline = tool("tc", &["qdisc", "show", "dev", tap]);
+        let kind = discipline.split_whitespace().nth(1).unwrap_or("none");
+        format!("{mac} {network} {kind}\n")
+    };
+    let mut ends: Vec<String> = listed.lines().map(one).collect();
+    ends.sort();
+    ends.concat()
 }
 
 fn lab_folder(lab: &TestLab) -> PathBuf {

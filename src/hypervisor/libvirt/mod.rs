@@ -25,7 +25,7 @@ use super::{
     Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, NicState,
     ObservedDomain, ObservedNetwork, Power, PowerAction, Target, Throttle,
 };
-use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
+use crate::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
 use crate::units::{Mac, Mib};
 use worker::Workers;
 
@@ -270,6 +270,23 @@ impl Hypervisor for Libvirt {
         self.long
             .call("changing an interface", LONG, move |connection| {
                 nics::set_nic(connection, target, mac, state)
+            })
+            .await
+    }
+
+    async fn attach_nic(&self, target: Target, nic: &NicSpec) -> Result<(), HypervisorError> {
+        let nic = nic.clone();
+        self.long
+            .call("plugging an interface in", LONG, move |connection| {
+                nics::attach(connection, target, &nic)
+            })
+            .await
+    }
+
+    async fn detach_nic(&self, target: Target, mac: Mac) -> Result<(), HypervisorError> {
+        self.long
+            .call("unplugging an interface", LONG, move |connection| {
+                nics::detach(connection, target, mac)
             })
             .await
     }

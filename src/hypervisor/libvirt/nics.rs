@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::monitor::refused;
 use super::xml;
 use crate::hypervisor::{HypervisorError, NicState, Target};
+use crate::model::spec::NicSpec;
 use crate::units::Mac;
 
 /// How long a guest may take to let go of a device.
@@ -19,6 +20,9 @@ const LET_GO: Duration = Duration::from_secs(30);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// One at a time: who puts an interface back waits here for a detach that was given up on its way.
+static BUSY: Mutex<()> = Mutex::new(());
 
 /// The interface as it is now, and its state.
 fn live(domain: &Domain, mac: Mac) -> Result<(Option<String>, NicState), Failure> {
@@ -55,8 +59,6 @@ pub(super) fn set_nic(
     mac: Mac,
     wanted: NicState,
 ) -> Result<(), Failure> {
-    // One at a time: who puts an interface back waits here for a detach that was given up on its way.
-    static BUSY: Mutex<()> = Mutex::new(());
     let _busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
     let domain = ours(connection, target)?;
     let as_defined = defined(&domain, mac)?;
@@ -72,19 +74,56 @@ pub(super) fn set_nic(
     match (element, wanted) {
         _ if now == wanted => {}
         (None, _) => drop(domain.attach_device_flags(&linked(&as_defined)?, flags)?),
-        (Some(element), NicState::Out) => {
-            domain.detach_device_flags(&element, flags)?;
-            // libvirt asks the guest, and returns before it has let go.
-            let until = Instant::now() + LET_GO;
-            while live(&domain, mac)?.1 != NicState::Out {
-                if Instant::now() > until {
-                    let why = format!("the guest did not let go of {mac} within {LET_GO:?}");
-                    return Err(refused("taking an interface out", why));
-                }
-                std::thread::sleep(LOOK);
-            }
-        }
+        (Some(element), NicState::Out) => unplug(&domain, mac, &element)?,
         (Some(element), _) => drop(domain.update_device_flags(&linked(&element)?, flags)?),
     }
     Ok(())
+}
+
+/// Unplugs an interface, and waits until it is gone.
+fn unplug(domain: &Domain, mac: Mac, element: &str) -> Result<(), Failure> {
+    domain.detach_device_flags(element, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+    // libvirt asks the guest, and returns before it has let go.
+    let until = Instant::now() + LET_GO;
+    while live(domain, mac)?.1 != NicState::Out {
+        if Instant::now() > until {
+            let why = format!("the guest did not let go of {mac} within {LET_GO:?}");
+            return Err(refused("taking an interface out", why));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Plugs an interface in that the domain is not defined with.
+pub(super) fn attach(connection: &Connect, target: Target, nic: &NicSpec) -> Result<(), Failure> {
+    let _busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
+    let domain = ours(connection, target)?;
+    if !domain.is_active()? {
+        return Err(refused(
+            "plugging an interface in",
+            "the domain does not run",
+        ));
+    }
+    if live(&domain, nic.mac)?.0.is_none() {
+        domain.attach_device_flags(&xml::one_interface(nic), sys::VIR_DOMAIN_AFFECT_LIVE)?;
+    }
+    Ok(())
+}
+
+/// Unplugs an interface that the domain is not defined with.
+pub(super) fn detach(connection: &Connect, target: Target, mac: Mac) -> Result<(), Failure> {
+    let _busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
+    let domain = ours(connection, target)?;
+    if defined(&domain, mac).is_ok() {
+        let why = format!("{mac} is one of its own");
+        return Err(refused("unplugging an interface", why));
+    }
+    if !domain.is_active()? {
+        return Ok(());
+    }
+    match live(&domain, mac)?.0 {
+        Some(element) => unplug(&domain, mac, &element),
+        None => Ok(()),
+    }
 }

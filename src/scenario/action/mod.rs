@@ -19,6 +19,8 @@ mod instance_kill;
 mod instance_touch;
 mod memory_balloon;
 mod net_emulate;
+mod nic_attach;
+mod nic_bandwidth;
 mod nic_detach;
 mod nic_down;
 mod nic_link;
@@ -151,6 +153,14 @@ const ALL: &[(&str, ParseFn, UndoFn)] = &[
         forward_policy::parse,
         |world, captured| Box::pin(forward_policy::undo(world, captured)),
     ),
+    (nic_attach::NAME, nic_attach::parse, |world, captured| {
+        Box::pin(nic_attach::undo(world, captured))
+    }),
+    (
+        nic_bandwidth::NAME,
+        nic_bandwidth::parse,
+        |world, captured| Box::pin(nic_bandwidth::undo(world, captured)),
+    ),
     (nic_detach::NAME, nic_detach::parse, |world, captured| {
         Box::pin(nic_detach::undo(world, captured))
     }),
@@ -266,7 +276,7 @@ pub(super) fn parse(key: &Key, arguments: &Node, reader: &mut Reader) -> Option<
     if let Some((_, parse, _)) = ALL.iter().find(|(name, _, _)| *name == key.text) {
         return parse(arguments, reader);
     }
-    let known: Vec<&'static str> = ALL.iter().map(|(name, _, _)| *name).collect();
+    let known = names();
     let near = nearest(&key.text, known.iter().copied());
     reader.wrong(
         ScenarioProblem::UnknownAction {

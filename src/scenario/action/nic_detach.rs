@@ -63,7 +63,7 @@ async fn addresses(world: &World, host: &str, nic: &str) -> Result<Vec<String>, 
 }
 
 /// Whether the guest has a device with this Ethernet address.
-async fn is_there(world: &World, host: &str, mac: &str) -> Result<bool, ActionError> {
+pub(super) async fn is_there(world: &World, host: &str, mac: &str) -> Result<bool, ActionError> {
     let script = "grep -qix \"$1\" /sys/class/net/*/address && echo there || echo gone";
     let said = inside::run(world, host, &["sh", "-c", script, "sh", mac]).await?;
     match said.trim() {
@@ -71,6 +71,15 @@ async fn is_there(world: &World, host: &str, mac: &str) -> Result<bool, ActionEr
         "gone" => Ok(false),
         other => Err(ActionError::Target(format!("{host} said {other:?}"))),
     }
+}
+
+/// The part of a script that waits for a device that was plugged in, and has its name in `$d`.
+pub(super) fn find_device(mac: &str) -> String {
+    format!(
+        "t=0\nwhile :; do d=$(grep -lix '{mac}' /sys/class/net/*/address || :); [ -n \"$d\" ] && break\n\
+         [ $t -lt 200 ] || {{ echo 'the device did not come' >&2; exit 1; }}\nt=$((t+1)); sleep 0.1; done\n\
+         d=${{d#/sys/class/net/}}; d=${{d%%/*}}\n"
+    )
 }
 
 #[async_trait]
@@ -196,13 +205,12 @@ pub(super) async fn undo(
     }
     attach(world, &captured).await?;
     // The guest finds the device when it gets to it, perhaps under another name.
-    let mut script = format!(
-        "t=0\nwhile :; do d=$(grep -lix '{mac}' /sys/class/net/*/address || :); [ -n \"$d\" ] && break\n\
-         [ $t -lt 200 ] || {{ echo 'the device did not come' >&2; exit 1; }}\nt=$((t+1)); sleep 0.1; done\n\
-         d=${{d#/sys/class/net/}}; d=${{d%%/*}}\n\
-         [ \"$d\" = {nic} ] || ip link set dev \"$d\" name {nic}\n"
-    );
+    let mut script = find_device(mac);
     // Writing to a String does not fail.
+    let _ = writeln!(
+        script,
+        "[ \"$d\" = {nic} ] || ip link set dev \"$d\" name {nic}"
+    );
     for address in had {
         let _ = writeln!(script, "ip address replace {address} dev {nic}");
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::Metadata;
-use crate::model::spec::{Boot, DiskSpec, DomainSpec, Marked, NicLink};
+use crate::model::spec::{Boot, DiskSpec, DomainSpec, Marked, NicLink, NicSpec};
 use crate::model::{AcceleratorChoice, RamBacking};
 use crate::wire;
 
@@ -54,6 +54,33 @@ impl Element {
             .into_iter()
             .fold(self, |element, child| element.child(name, child))
     }
+}
+
+/// An interface.
+fn interface(nic: &NicSpec, boots: bool) -> Element {
+    let (kind, source) = match &nic.link {
+        NicLink::Network(name) => ("network", Element::new().attribute("@network", name)),
+        NicLink::Bridge(name) => ("bridge", Element::new().attribute("@bridge", name)),
+    };
+    Element::new()
+        .attribute("@type", kind)
+        .child(
+            "mac",
+            Element::new().attribute("@address", nic.mac.to_string()),
+        )
+        .child("source", source)
+        .child("model", Element::new().attribute("@type", "virtio"))
+        .children(
+            "rom",
+            // Half a MiB a NIC that every captured state would carry, and that only booting from it needs.
+            (!boots).then(|| Element::new().attribute("@enabled", "no")),
+        )
+}
+
+/// An interface by itself, to be plugged into a domain that runs.
+pub(in super::super) fn one_interface(nic: &NicSpec) -> String {
+    // Attributes and text of strings can be written always.
+    quick_xml::se::to_string_with_root("interface", &interface(nic, false)).unwrap_or_default()
 }
 
 impl Serialize for Element {
@@ -207,26 +234,9 @@ fn devices(spec: &DomainSpec) -> Element {
     );
     devices = devices.children(
         "interface",
-        spec.nics.iter().map(|nic| {
-            let (kind, source) = match &nic.link {
-                NicLink::Network(name) => ("network", Element::new().attribute("@network", name)),
-                NicLink::Bridge(name) => ("bridge", Element::new().attribute("@bridge", name)),
-            };
-            Element::new()
-                .attribute("@type", kind)
-                .child(
-                    "mac",
-                    Element::new().attribute("@address", nic.mac.to_string()),
-                )
-                .child("source", source)
-                .child("model", Element::new().attribute("@type", "virtio"))
-                .children(
-                    "rom",
-                    // Half a MiB a NIC that every captured state would carry, and that only booting from it needs.
-                    (spec.boot != Boot::Network)
-                        .then(|| Element::new().attribute("@enabled", "no")),
-                )
-        }),
+        spec.nics
+            .iter()
+            .map(|nic| interface(nic, spec.boot == Boot::Network)),
     );
     let log = Element::new()
         .attribute("@file", spec.serial_log.to_string_lossy())

@@ -4,7 +4,7 @@ mod domain;
 mod network;
 mod read;
 
-pub(super) use domain::domain;
+pub(super) use domain::{domain, one_interface};
 pub(super) use network::network;
 pub(super) use read::{
     bridge_and_subnet, console, devices, interface, mark, mark_in_element, parts, with_link,
