@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 
 use super::documents::{
     Outcome, ProbeDocument, ScenarioDocument, ScenarioStepDocument, VariantDocument, Verdict,
+    WorldDocument,
 };
 use super::html_chart::{memory, timeline};
-use super::scenario_text::looks;
+use super::outcomes::{Outcomes, outcomes, right};
+use super::scenario_text::{looks, seconds};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -28,11 +30,6 @@ pub(super) fn escaped(text: &str) -> String {
         }
     }
     safe
-}
-
-/// Milliseconds as seconds with one digit.
-pub(super) fn seconds(milliseconds: u64) -> String {
-    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
 }
 
 const fn class_of(verdict: Verdict) -> &'static str {
@@ -89,6 +86,7 @@ pub fn scenario_html(document: &ScenarioDocument) -> String {
         );
     }
     for world in &document.worlds {
+        beside(&mut html, world);
         html.push_str("<div class=\"variants\">\n");
         for (index, one) in world.variants.iter().enumerate() {
             variant(&mut html, &world.world, one, index);
@@ -156,6 +154,38 @@ fn variant(html: &mut String, world: &str, one: &VariantDocument, index: usize) 
     html.push_str("</section>\n");
 }
 
+/// The variants beside one another, a column each.
+fn beside(html: &mut String, world: &WorldDocument) {
+    let Some(Outcomes { variants, lines }) = outcomes(world) else {
+        return;
+    };
+    let world = escaped(&world.world);
+    let heads: String = variants
+        .iter()
+        .map(|name| format!("<th scope=\"col\">{}</th>", escaped(name)))
+        .collect();
+    let _ = writeln!(
+        html,
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Outcomes in {world}\">\n<table class=\"outcomes\">\n\
+         <caption>When each probe fired in {world}, by variant</caption>\n\
+         <thead><tr><th scope=\"col\">Probe</th>{heads}</tr></thead>\n<tbody>"
+    );
+    for (name, cells) in &lines {
+        let _ = write!(html, "<tr><th scope=\"row\">{}</th>", escaped(name));
+        for cell in cells {
+            let (class, mark) = match cell.right {
+                Some(true) => ("good", ""),
+                Some(false) => ("bad", ", not expected"),
+                None => ("soft", ""),
+            };
+            let words = escaped(&cell.words);
+            let _ = write!(html, "<td class=\"{class}\">{words}{mark}</td>");
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody>\n</table>\n</div>\n");
+}
+
 fn steps(html: &mut String, variant: &str, steps: &[ScenarioStepDocument]) {
     // The roles are those of the elements; a browser forgets them where the style lays rows out anew, on a phone.
     let heads: String = ["Step", "Result", "At", "Took", "Seen"]
@@ -188,11 +218,11 @@ fn steps(html: &mut String, variant: &str, steps: &[ScenarioStepDocument]) {
 }
 
 fn probe(html: &mut String, found: &ProbeDocument) {
-    let right = match (found.expected.as_deref(), found.result.as_str()) {
-        (None, _) => "soft",
-        (Some("fires"), "fired") | (Some("never"), "quiet") | (Some("always"), "held") => "good",
-        (_, "unknown") => "open",
-        _ => "bad",
+    let class = match right(found) {
+        Some(true) => "good",
+        Some(false) => "bad",
+        None if found.expected.is_some() => "open",
+        None => "soft",
     };
     let expected = found
         .expected
@@ -203,7 +233,7 @@ fn probe(html: &mut String, found: &ProbeDocument) {
         .map_or_else(String::new, |at| format!(" at {}", seconds(at)));
     let _ = writeln!(
         html,
-        "<p><strong>{}</strong>: <span class=\"{right}\">{}{at}</span><span class=\"soft\">{}{}</span></p>",
+        "<p><strong>{}</strong>: <span class=\"{class}\">{}{at}</span><span class=\"soft\">{}{}</span></p>",
         escaped(&found.id),
         escaped(&found.result),
         escaped(&expected),

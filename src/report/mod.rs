@@ -5,6 +5,7 @@ mod documents;
 mod html;
 mod html_chart;
 mod junit;
+mod outcomes;
 mod scenario_text;
 
 pub use baselines::*;

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::documents::{Outcome, ProbeDocument, ScenarioDocument, VariantDocument};
+use super::documents::{Outcome, ProbeDocument, ScenarioDocument, VariantDocument, WorldDocument};
+use super::outcomes::{Cell, Outcomes, outcomes};
 
 /// Seconds with one digit.
-fn seconds(milliseconds: u64) -> String {
+pub(super) fn seconds(milliseconds: u64) -> String {
     format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
 }
 
@@ -16,6 +17,7 @@ pub fn scenario_text(document: &ScenarioDocument) -> String {
         document.scenario, document.title, document.run, document.seed
     );
     for world in &document.worlds {
+        outcomes_text(&mut text, world);
         for variant in &world.variants {
             variant_text(&mut text, &world.world, variant);
         }
@@ -49,6 +51,41 @@ pub fn scenario_text(document: &ScenarioDocument) -> String {
         seconds(document.took_ms)
     );
     text
+}
+
+/// The variants beside one another, a column each.
+fn outcomes_text(text: &mut String, world: &WorldDocument) {
+    let Some(Outcomes { variants, lines }) = outcomes(world) else {
+        return;
+    };
+    let words = |cell: &Cell| {
+        let mark = if cell.right == Some(false) { " !" } else { "" };
+        format!("{}{mark}", cell.words)
+    };
+    let _ = writeln!(
+        text,
+        "\nwhen each probe fired in {}; ! was not expected",
+        world.world
+    );
+    let first = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|(_, cells)| cells.get(column));
+        let cells = cells.map(|cell| words(cell).len());
+        cells.chain([variants[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..variants.len()).map(width).collect();
+    let mut line = |name: &str, cells: &[String]| {
+        let cells = cells.iter().zip(&widths);
+        let cells: String = cells
+            .map(|(cell, width)| format!("  {cell:<width$}"))
+            .collect();
+        let _ = writeln!(text, "  {name:<first$}{}", cells.trim_end());
+    };
+    let heads: Vec<String> = variants.iter().map(|&name| name.to_owned()).collect();
+    line("", &heads);
+    for (name, cells) in &lines {
+        line(name, &cells.iter().map(words).collect::<Vec<_>>());
+    }
 }
 
 /// How often a probe looked that looks all the time, and what it saw when.

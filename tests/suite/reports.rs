@@ -3,7 +3,7 @@
 use twin::report::{
     EvidenceDocument, LookDocument, Outcome, ProbeDocument, SampleDocument, ScenarioDocument,
     ScenarioStepDocument, TargetDocument, VariantDocument, Verdict, WorldDocument, scenario_html,
-    scenario_junit,
+    scenario_junit, scenario_text,
 };
 
 /// Text that would break out of anything that does not escape it.
@@ -144,6 +144,45 @@ fn html_needs_nothing_else_and_lets_nothing_out() {
     let body = format!("<body>{}", body.replace("</html>", ""));
     let parsed = roxmltree::Document::parse(&body);
     assert!(parsed.is_ok(), "{parsed:?}");
+}
+
+#[test]
+fn variants_are_beside_one_another() {
+    let mut document = document();
+    assert!(!scenario_text(&document).contains("when each probe fired"));
+    let variants = &mut document.worlds[0].variants;
+    let mut fix = variants[0].clone();
+    (fix.name, fix.outcome) = ("fix".into(), Outcome::AsExpected);
+    fix.probes = vec![
+        probe("kill", "never", "quiet"),
+        probe("quiet-one", "never", "fired"),
+    ];
+    variants[0].probes = vec![
+        probe("kill", "fires", "fired"),
+        probe("quiet-one", "never", "quiet"),
+    ];
+    variants.push(fix);
+    let text = scenario_text(&document);
+    let (_, table) = text.split_once("when each probe fired").unwrap();
+    let line = |name: &str| {
+        let mut lines = table.lines();
+        let found = lines.find(|line| line.trim_start().starts_with(name));
+        found
+            .unwrap()
+            .split_whitespace()
+            .skip(1)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(line("outcome"), "unexpected ! as expected");
+    assert_eq!(line("kill"), "1.5 s never");
+    assert_eq!(line("quiet-one"), "never 1.5 s !");
+    let html = scenario_html(&document);
+    assert!(html.contains("<tr><th scope=\"row\">kill</th><td class=\"good\">1.5 s</td><td class=\"good\">never</td></tr>"), "{html}");
+    assert!(
+        html.contains("<td class=\"bad\">1.5 s, not expected</td>"),
+        "{html}"
+    );
 }
 
 #[test]

@@ -1,0 +1,91 @@
+//! The variants of a run beside one another: when each probe fired in which.
+
+use super::documents::{Outcome, ProbeDocument, VariantDocument, WorldDocument};
+use super::scenario_text::seconds;
+
+/// What was seen in one variant.
+pub(super) struct Cell {
+    /// In few words.
+    pub(super) words: String,
+    /// Whether that was expected; nothing where nothing was.
+    pub(super) right: Option<bool>,
+}
+
+/// A line a probe, with a cell a variant.
+pub(super) struct Outcomes<'d> {
+    /// The variants' names.
+    pub(super) variants: Vec<&'d str>,
+    /// What the line is about, and its cells.
+    pub(super) lines: Vec<(&'d str, Vec<Cell>)>,
+}
+
+/// Whether a probe was seen as expected; nothing where nothing was expected, or it could not look.
+pub(super) fn right(probe: &ProbeDocument) -> Option<bool> {
+    match (probe.expected.as_deref()?, probe.result.as_str()) {
+        (_, "unknown") => None,
+        ("fires", "fired") | ("never", "quiet") | ("always", "held") => Some(true),
+        _ => Some(false),
+    }
+}
+
+fn cell(probe: Option<&ProbeDocument>) -> Cell {
+    let Some(probe) = probe else {
+        let words = "-".to_owned();
+        return Cell { words, right: None };
+    };
+    let words = match (probe.result.as_str(), probe.fired_ms) {
+        ("fired", Some(at)) => seconds(at),
+        ("quiet", _) => "never".to_owned(),
+        (other, _) => other.to_owned(),
+    };
+    let right = right(probe);
+    Cell { words, right }
+}
+
+fn outcome(variant: &VariantDocument) -> Cell {
+    let (words, right) = match variant.outcome {
+        Outcome::AsExpected => ("as expected", Some(true)),
+        Outcome::Unexpected => ("unexpected", Some(false)),
+        Outcome::Inconclusive => ("inconclusive", None),
+    };
+    let words = words.to_owned();
+    Cell { words, right }
+}
+
+fn recovered(variant: &VariantDocument) -> Cell {
+    let words = match (variant.recovered, variant.mttr_ms) {
+        (true, Some(took)) => seconds(took),
+        (true, None) => "-".to_owned(),
+        (false, _) => "no".to_owned(),
+    };
+    let right = Some(variant.recovered);
+    Cell { words, right }
+}
+
+/// Puts the variants of a world beside one another; nothing where there is one only.
+pub(super) fn outcomes(world: &WorldDocument) -> Option<Outcomes<'_>> {
+    let [first, _, ..] = world.variants.as_slice() else {
+        return None;
+    };
+    let of = |variant: &VariantDocument, id: &str| {
+        let mut probes = variant.probes.iter();
+        cell(probes.find(|probe| probe.id == id))
+    };
+    let expected = |id: &str| {
+        let mut probes = world.variants.iter().flat_map(|variant| &variant.probes);
+        probes.any(|probe| probe.id == id && probe.expected.is_some())
+    };
+    let all = |one: fn(&VariantDocument) -> Cell| world.variants.iter().map(one).collect();
+    let mut lines = vec![("outcome", all(outcome))];
+    for probe in first.probes.iter().filter(|probe| expected(&probe.id)) {
+        let cells = world.variants.iter();
+        let cells = cells.map(|variant| of(variant, &probe.id));
+        lines.push((&probe.id, cells.collect()));
+    }
+    lines.push(("recovered in", all(recovered)));
+    let variants = world.variants.iter();
+    Some(Outcomes {
+        variants: variants.map(|variant| variant.name.as_str()).collect(),
+        lines,
+    })
+}
