@@ -7,7 +7,7 @@ use super::{Bandwidth, HostNetError, tool};
 const HANDLE: &str = "7477:";
 
 /// The most that passes at once: a hundredth of a second's, and no less than a large packet.
-const LEAST_BURST: u64 = 16 << 10;
+const LEAST_BURST_BYTES: u64 = 16 << 10;
 
 /// 1000 bits.
 const BYTES_A_KBIT: u64 = 125;
@@ -58,7 +58,7 @@ pub(super) async fn set(link: &str, wanted: &Bandwidth) -> Result<(), HostNetErr
     }
     let root = ["dev", link, "root"];
     let of_limit = |kbit: u64| {
-        let burst = (kbit * BYTES_A_KBIT / 100).max(LEAST_BURST);
+        let burst = (kbit * BYTES_A_KBIT / 100).max(LEAST_BURST_BYTES);
         [format!("{kbit}kbit"), burst.to_string()]
     };
     match (&now, wanted) {

@@ -228,6 +228,9 @@ pub struct ScenarioDocument {
     pub title: String,
     /// The seed.
     pub seed: u64,
+    /// What stand-in timers were divided by; nothing where an older twin ran it.
+    #[serde(default)]
+    pub time_scale: Option<u32>,
     /// What it ran in.
     pub worlds: Vec<WorldDocument>,
     /// Whether the worlds agree; nothing with one world.

@@ -8,7 +8,7 @@ use super::documents::{
 };
 use super::html_chart::{memory, timeline};
 use super::outcomes::{Outcomes, outcomes, right};
-use super::scenario_text::{looks, seconds};
+use super::scenario_text::{looks, seconds, time_scale};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -58,11 +58,12 @@ pub fn scenario_html(document: &ScenarioDocument) -> String {
     );
     let _ = writeln!(
         html,
-        "<p class=\"verdict {}\">Verdict: {}</p>\n<p class=\"soft\">Run {}, seed {}, begun {}, took {}.</p>\n</header>\n<main>",
+        "<p class=\"verdict {}\">Verdict: {}</p>\n<p class=\"soft\">Run {}, seed {}{}, begun {}, took {}.</p>\n</header>\n<main>",
         class_of(document.verdict),
         document.verdict.as_str(),
         escaped(&document.run),
         document.seed,
+        time_scale(document),
         escaped(&document.started_at),
         seconds(document.took_ms)
     );
@@ -167,7 +168,7 @@ fn beside(html: &mut String, world: &WorldDocument) {
     let _ = writeln!(
         html,
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Outcomes in {world}\">\n<table class=\"outcomes\">\n\
-         <caption>When each probe fired in {world}, by variant</caption>\n\
+         <caption>When each probe fired in {world}, since the variant began</caption>\n\
          <thead><tr><th scope=\"col\">Probe</th>{heads}</tr></thead>\n<tbody>"
     );
     for (name, cells) in &lines {

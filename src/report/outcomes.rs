@@ -64,23 +64,25 @@ fn recovered(variant: &VariantDocument) -> Cell {
 
 /// Puts the variants of a world beside one another; nothing where there is one only.
 pub(super) fn outcomes(world: &WorldDocument) -> Option<Outcomes<'_>> {
-    let [first, _, ..] = world.variants.as_slice() else {
+    if world.variants.len() < 2 {
         return None;
-    };
+    }
     let of = |variant: &VariantDocument, id: &str| {
         let mut probes = variant.probes.iter();
         cell(probes.find(|probe| probe.id == id))
     };
-    let expected = |id: &str| {
-        let mut probes = world.variants.iter().flat_map(|variant| &variant.probes);
-        probes.any(|probe| probe.id == id && probe.expected.is_some())
-    };
     let all = |one: fn(&VariantDocument) -> Cell| world.variants.iter().map(one).collect();
     let mut lines = vec![("outcome", all(outcome))];
-    for probe in first.probes.iter().filter(|probe| expected(&probe.id)) {
-        let cells = world.variants.iter();
-        let cells = cells.map(|variant| of(variant, &probe.id));
-        lines.push((&probe.id, cells.collect()));
+    let all_probes = || world.variants.iter().flat_map(|variant| &variant.probes);
+    // One that could not begin has none.
+    let expected = |id: &str| all_probes().any(|one| one.id == id && one.expected.is_some());
+    for probe in all_probes() {
+        let id = probe.id.as_str();
+        if !expected(id) || lines.iter().any(|(line, _)| *line == id) {
+            continue;
+        }
+        let cells = world.variants.iter().map(|variant| of(variant, id));
+        lines.push((id, cells.collect()));
     }
     lines.push(("recovered in", all(recovered)));
     let variants = world.variants.iter();

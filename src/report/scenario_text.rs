@@ -10,11 +10,23 @@ pub(super) fn seconds(milliseconds: u64) -> String {
     format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
 }
 
+/// What stand-in timers were divided by, in words.
+pub(super) fn time_scale(document: &ScenarioDocument) -> String {
+    let scale = document.time_scale;
+    scale.map_or_else(String::new, |scale| {
+        format!(", stand-in timers divided by {scale}")
+    })
+}
+
 /// Writes a result. Lines are at most some 120 characters; evidence is quoted whole.
 pub fn scenario_text(document: &ScenarioDocument) -> String {
     let mut text = format!(
-        "{} -- {}\nrun {}, seed {}\n",
-        document.scenario, document.title, document.run, document.seed
+        "{} -- {}\nrun {}, seed {}{}\n",
+        document.scenario,
+        document.title,
+        document.run,
+        document.seed,
+        time_scale(document)
     );
     for world in &document.worlds {
         outcomes_text(&mut text, world);
@@ -64,7 +76,7 @@ fn outcomes_text(text: &mut String, world: &WorldDocument) {
     };
     let _ = writeln!(
         text,
-        "\nwhen each probe fired in {}; ! was not expected",
+        "\nwhen each probe fired in {}, since the variant began; ! was not expected",
         world.world
     );
     let first = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

@@ -121,6 +121,7 @@ pub async fn run(
         scenario: scenario.name.to_string(),
         title: scenario.title.clone(),
         seed: world.seed.0,
+        time_scale: Some(world.found.record.time_scale),
         agreement: None,
         verdict: verdict(&variants, &left),
         worlds: vec![WorldDocument {

@@ -7,7 +7,7 @@ use crate::diagnostics::{Node, Reader, Span, Value};
 pub(super) fn placeholder(name: &str) -> Option<String> {
     let stands = match name.split('.').collect::<Vec<_>>().as_slice() {
         ["vip", _, "port"] => "1",
-        ["vip" | "gateway", _] | ["address", _, _] => "192.0.2.1",
+        ["vip" | "gateway" | "free", _] | ["address", _, _] => "192.0.2.1",
         ["subnet", _] => "192.0.2.0/24",
         ["nic", _, _] => "eth0",
         _ => return None,

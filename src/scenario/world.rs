@@ -1,5 +1,6 @@
 //! The lab, as actions and probes see it.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::ActionError;
@@ -9,7 +10,7 @@ use crate::lab::{Drivers, Found, FoundHost, Layout};
 use crate::model::Mark;
 use crate::model::spec::{NetworkSpec, NicLink};
 use crate::units::{Mac, Mib, Seed};
-use crate::wire::{ComputeConfig, GuestState, InstanceConfig, NicConfig};
+use crate::wire::{ComputeConfig, GuestState, HostConfig, InstanceConfig, NicConfig};
 
 /// A lab under test.
 pub struct World {
@@ -92,7 +93,7 @@ impl World {
     }
 
     /// What only the lab knows: `vip.NAME`, `vip.NAME.port`, `address.HOST.NETWORK`, `nic.HOST.NETWORK`, `gateway.NETWORK`,
-    /// `subnet.NETWORK`.
+    /// `subnet.NETWORK`, and `free.NETWORK`, an address that nobody has.
     pub fn variable(&self, name: &str) -> Option<String> {
         match name.split('.').collect::<Vec<_>>().as_slice() {
             ["vip", name] => Some(self.vip(name)?.0.to_string()),
@@ -103,13 +104,14 @@ impl World {
             }
             ["nic", host, network] => Some(self.nic(host, network)?.name),
             ["gateway", network] => Some(self.network(network)?.gateway?.to_string()),
+            ["free", network] => Some(self.free(network)?.to_string()),
             ["subnet", network] => Some(self.network(network)?.cidr.to_string()),
             _ => None,
         }
     }
 
     /// Finds a VIP of any host: address and port.
-    fn vip(&self, name: &str) -> Option<(std::net::Ipv4Addr, u16)> {
+    fn vip(&self, name: &str) -> Option<(Ipv4Addr, u16)> {
         let mut vips = self
             .found
             .hosts
@@ -118,6 +120,27 @@ impl World {
             .flat_map(|config| config.vips);
         let (_, address, port) = vips.find(|(vip, _, _)| vip == name)?;
         Some((address, port))
+    }
+
+    /// Whether an address is one of a network, and neither this machine's nor a host's nor a VIP.
+    pub fn is_free(&self, network: &str, address: Ipv4Addr) -> bool {
+        let mut configs = self.found.hosts.iter().filter_map(FoundHost::config);
+        let has = |config: HostConfig| {
+            let mut own = config.nics.iter().flat_map(|nic| &nic.addresses);
+            own.any(|(own, _)| *own == address)
+        };
+        let network = self.network(network);
+        network.is_some_and(|network| {
+            network.cidr.is_host(address) && network.gateway != Some(address)
+        }) && !configs.any(has)
+    }
+
+    /// The last address of a network that nobody has.
+    fn free(&self, network: &str) -> Option<Ipv4Addr> {
+        let cidr = self.network(network)?.cidr;
+        let (first, last) = (u32::from(cidr.base()), u32::from(cidr.broadcast()));
+        let mut addresses = (first..last).rev().map(Ipv4Addr::from);
+        addresses.find(|address| self.is_free(network, *address))
     }
 
     /// Finds a network by its name in the topology.

@@ -127,7 +127,10 @@ impl HostNet for SimNet {
 
     async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError> {
         let bandwidths = &mut self.0.lock().bandwidths;
-        bandwidths.insert(link.to_owned(), bandwidth.clone());
+        match bandwidth {
+            Bandwidth::Unlimited { queue: false } => bandwidths.remove(link),
+            other => bandwidths.insert(link.to_owned(), other.clone()),
+        };
         Ok(())
     }
 

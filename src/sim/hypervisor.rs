@@ -310,7 +310,14 @@ impl Hypervisor for SimHypervisor {
 
     async fn detach_nic(&self, target: Target, mac: Mac) -> Result<(), HypervisorError> {
         let mut state = self.0.lock();
-        our_domain(&mut state, target)?.attached.remove(&mac);
+        let domain = our_domain(&mut state, target)?;
+        if domain.spec.nics.iter().any(|nic| nic.mac == mac) {
+            return Err(HypervisorError::Refused {
+                what: "unplugging an interface".into(),
+                why: format!("{mac} is one of its own"),
+            });
+        }
+        domain.attached.remove(&mac);
         Ok(())
     }
 

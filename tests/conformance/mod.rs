@@ -164,6 +164,7 @@ pub(crate) async fn keeps_the_contract(
     strangers_are_safe(hypervisor, &domain, foreign).await;
     if depth != Depth::PowerOnly {
         links(hypervisor, host, foreign, domain.spec.nics[0].mac).await;
+        one_more(hypervisor, host, foreign, &domain.spec.nics[0]).await;
         captures::all(hypervisor, host, foreign, &domain.spec.disks[0].path).await;
     }
     let in_files = [
@@ -283,6 +284,39 @@ async fn links(hypervisor: &dyn Hypervisor, host: Target, foreign: Target, mac: 
         hypervisor.power(host, action).await.expect("a new process");
     }
     assert_eq!(state().await, NicState::Up);
+}
+
+/// One more interface is plugged into a running domain, and goes with its process; its own are never unplugged.
+async fn one_more(hypervisor: &dyn Hypervisor, host: Target, foreign: Target, own: &NicSpec) {
+    let macs = async || -> Vec<Mac> {
+        let anatomy = hypervisor.anatomy(host).await.expect("an anatomy");
+        anatomy.taps.into_iter().map(|(mac, _)| mac).collect()
+    };
+    let nic = NicSpec {
+        mac: Mac([0x52, 0x54, 0, 1, 2, 4]),
+        link: own.link.clone(),
+    };
+    let not_ours = |outcome: &Result<(), HypervisorError>| {
+        matches!(outcome, Err(HypervisorError::NotOurs { .. }))
+    };
+    assert!(not_ours(&hypervisor.attach_nic(foreign, &nic).await));
+    for _ in 0..2 {
+        hypervisor.attach_nic(host, &nic).await.expect("plugged in");
+        assert_eq!(macs().await, [own.mac, nic.mac]);
+    }
+    assert!(not_ours(&hypervisor.detach_nic(foreign, nic.mac).await));
+    let refused = hypervisor.detach_nic(host, own.mac).await;
+    assert!(
+        matches!(refused, Err(HypervisorError::Refused { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(macs().await, [own.mac, nic.mac]);
+    for action in [PowerAction::Destroy, PowerAction::Start] {
+        hypervisor.power(host, action).await.expect("a new process");
+    }
+    assert_eq!(macs().await, [own.mac]);
+    let gone = hypervisor.detach_nic(host, nic.mac).await;
+    gone.expect("gone is as good");
 }
 
 /// Another lab's things are refused, and stay as they are.

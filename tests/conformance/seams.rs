@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use twin::clock::Clock;
 use twin::guest::{Guest, GuestError, collect};
-use twin::hostnet::{Connection, Cut, Forbidden, HostNet, HostNetError, Side};
+use twin::hostnet::{Bandwidth, Connection, Cut, Forbidden, HostNet, HostNetError, Side};
 use twin::wire::{Request, VmState};
 
 /// A guest of the test's own answers within this, and does what it is asked.
@@ -144,6 +144,17 @@ pub(crate) async fn a_network_keeps_the_contract(
             .await
             .expect("gone is as good");
         assert_eq!(ours().await, Vec::<String>::new());
+    }
+
+    let before = net.bandwidth(link).await.expect("read");
+    for kbit in [800, 800, 400] {
+        let limit = Bandwidth::Limited { kbit };
+        net.set_bandwidth(link, &limit).await.expect("limited");
+        assert_eq!(net.bandwidth(link).await.expect("read"), limit);
+    }
+    for _ in 0..2 {
+        net.set_bandwidth(link, &before).await.expect("as before");
+        assert_eq!(net.bandwidth(link).await.expect("read"), before);
     }
 
     let side = |port: &str, last: u8| Side {

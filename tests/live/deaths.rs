@@ -35,7 +35,7 @@ steps:
       - {id: service, do: {service-stop: {host: b, service: apache2}}}
       - {id: balloon, do: {memory-balloon: {host: b, memory: 900MiB}}}
   - {id: narrow, do: {nic-bandwidth: {host: a, network: metal, rate-kbit: 4000}}}
-  - {id: more, do: {nic-attach: {host: b, network: provider, address: 10.77.4.99}}}
+  - {id: more, do: {nic-attach: {host: b, network: provider, address: "${free.provider}"}}}
   - {id: out, do: {nic-detach: {host: a, network: provider}}}
   - {id: forward, do: {forward-policy: {from: metal, to: provider, policy: refuse}}}
   - {id: names, do: {dns: {host: b, server: "${gateway.metal}", is: refuses}}}

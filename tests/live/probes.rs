@@ -69,11 +69,15 @@ recover: {services: healthy, instances: as-before, within: 1m}
 #[test]
 fn each_fires_for_what_is_there_and_stays_quiet_for_what_is_not() {
     let lab = TestLab::new();
-    lab.done(&["up", "tiny", "--wait", "services"]);
     let directory = qemu_directory("probes");
-    let file = directory.path().join("look.yaml");
-    std::fs::write(&file, SCENARIO).unwrap();
-    let document = lab.json(&["scenario", &file.display().to_string()]);
+    let file = |name: &str, text: &str| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    lab.done(&["up", &file("polling.yaml", POLLING), "--wait", "services"]);
+    what_is_polled_goes_stale_and_is_heard_again(&lab, &file("stale.yaml", STALE));
+    let document = lab.json(&["scenario", &file("look.yaml", SCENARIO)]);
     assert_eq!(document["verdict"], "pass", "{document:#}");
     let variant = &document["worlds"][0]["variants"][0];
     let probe = |id: &str| {
@@ -89,4 +93,46 @@ fn each_fires_for_what_is_there_and_stays_quiet_for_what_is_not() {
     assert_eq!(continuous["missed"], 0);
     assert!(continuous["looks"].as_u64().unwrap() >= 6, "{continuous:#}");
     assert_eq!(variant["targets"], serde_json::json!([]));
+}
+
+/// b's service asks a's again and again, and says whether that answered.
+const POLLING: &str = r"
+schema: twin/topology/v1
+name: polling
+extends: tiny
+hosts:
+  b: {services: [{name: apache2, memory: 32MiB, ports: [80], polls: {address: 10.77.8.10, port: 3306}}]}
+";
+
+const STALE: &str = r#"
+schema: twin/scenario/v1
+name: stale
+title: What is polled goes away
+variants: {only: {expect: {heard: fires, stale: fires}}}
+safety: {baseline: none}
+probes:
+  - {id: heard, http: {address: "${address.b.metal}", port: 80, matches: '"stale":false'}, at: edges, retries: 20}
+  - {id: stale, http: {address: "${address.b.metal}", port: 80, matches: '"stale":true'}, since: gone}
+steps:
+  - {id: gone, do: {process-signal: {host: a, process: mysqld, signal: kill}}}
+observe: 30s
+recover: {services: healthy, instances: as-before, within: 1m}
+"#;
+
+fn what_is_polled_goes_stale_and_is_heard_again(lab: &TestLab, scenario: &str) {
+    let document = lab.json(&["scenario", scenario]);
+    assert_eq!(document["verdict"], "pass", "{document:#}");
+    let probes = document["worlds"][0]["variants"][0]["probes"]
+        .as_array()
+        .unwrap();
+    let seen = |index: usize, piece: usize| {
+        let text = probes[index]["evidence"][piece]["text"].as_str().unwrap();
+        let (_, answer) = text.split_once("200: ").unwrap();
+        serde_json::from_str::<serde_json::Value>(answer).unwrap()
+    };
+    let (before, stale, after) = (seen(0, 0), seen(1, 0), seen(0, 1));
+    // Every 6 s, and what was heard before is kept.
+    assert!(before["heard_s_ago"].as_u64().unwrap() <= 7, "{before}");
+    assert!(stale["heard_s_ago"].as_u64().unwrap() <= 15, "{stale}");
+    assert!(after["heard_s_ago"].as_u64().unwrap() <= 7, "{after}");
 }

@@ -77,7 +77,7 @@ const ACTIONS: &[(&str, &str)] = &[
     ),
     (
         "nic-attach",
-        "{host: b, network: provider, address: 10.77.4.99}",
+        "{host: b, network: provider, address: \"${free.provider}\"}",
     ),
     (
         "nic-bandwidth",

@@ -95,6 +95,7 @@ fn document() -> ScenarioDocument {
         took_ms: 4000,
     };
     ScenarioDocument {
+        time_scale: Some(10),
         schema: "twin/scenario-result/v1".into(),
         run: "abc".into(),
         scenario: "s".into(),
@@ -162,6 +163,10 @@ fn variants_are_beside_one_another() {
         probe("quiet-one", "never", "quiet"),
     ];
     variants.push(fix);
+    // One that could not begin has no probes.
+    let mut ill = variants[0].clone();
+    (ill.name, ill.probes) = ("ill".into(), Vec::new());
+    variants.insert(0, ill);
     let text = scenario_text(&document);
     let (_, table) = text.split_once("when each probe fired").unwrap();
     let line = |name: &str| {
@@ -174,11 +179,11 @@ fn variants_are_beside_one_another() {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    assert_eq!(line("outcome"), "unexpected ! as expected");
-    assert_eq!(line("kill"), "1.5 s never");
-    assert_eq!(line("quiet-one"), "never 1.5 s !");
+    assert_eq!(line("outcome"), "unexpected ! unexpected ! as expected");
+    assert_eq!(line("kill"), "- 1.5 s never");
+    assert_eq!(line("quiet-one"), "- never 1.5 s !");
     let html = scenario_html(&document);
-    assert!(html.contains("<tr><th scope=\"row\">kill</th><td class=\"good\">1.5 s</td><td class=\"good\">never</td></tr>"), "{html}");
+    assert!(html.contains("<tr><th scope=\"row\">kill</th><td class=\"soft\">-</td><td class=\"good\">1.5 s</td><td class=\"good\">never</td></tr>"), "{html}");
     assert!(
         html.contains("<td class=\"bad\">1.5 s, not expected</td>"),
         "{html}"

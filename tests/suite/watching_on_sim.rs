@@ -76,6 +76,22 @@ async fn a_probe_that_looks_all_the_time_sees_when_it_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_variant_may_be_observed_for_a_time_of_its_own() {
+    let document = run(
+        "variants: {short: {expect: {away: never}, observe: 3s}, usual: {expect: {away: never}}}\n\
+         safety: {baseline: none}\n\
+         probes: [{id: away, tcp: {address: 10.1.0.10, port: 3306, is: refused}}]\n\
+         steps: [{id: calm, pause: 1s}]\nobserve: 20s\nrecover: {within: 30s}\n",
+        &[],
+    )
+    .await;
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    let took = |index: usize| document.worlds[0].variants[index].took_ms;
+    assert!((4_000..7_000).contains(&took(0)), "{}", took(0));
+    assert!((21_000..26_000).contains(&took(1)), "{}", took(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_condition_ends_the_run_and_puts_everything_back() {
     let stop = "stop: [{probe: served, failures: 4}]";
     let document = run(&away("", "", stop, "20m"), &[]).await;

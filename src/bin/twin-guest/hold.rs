@@ -97,8 +97,8 @@ struct Polling {
 #[derive(Clone, Copy, Debug, Default)]
 struct Heard {
     last: Option<Instant>,
-    /// Whether the newest attempt failed.
-    stale: bool,
+    /// Whether the newest attempt failed; nothing before the first has ended.
+    stale: Option<bool>,
 }
 
 impl Polling {
@@ -118,7 +118,7 @@ impl Polling {
                     heard.is_ok_and(|answer| answer.is_some_and(|text| !text.is_empty()));
                 {
                     let mut heard = locked(&of_thread.heard);
-                    heard.stale = !answered;
+                    heard.stale = Some(!answered);
                     if answered {
                         heard.last = Some(Instant::now());
                     }
@@ -132,12 +132,15 @@ impl Polling {
     /// As members of a JSON document. What was heard last is kept, as Magnum keeps it, so it is stale once polling fails.
     fn members(&self) -> String {
         let heard = *locked(&self.heard);
-        let ago = heard.last.map(|last| last.elapsed().as_secs().to_string());
+        let (ago, stale) = (heard.last.map(|last| last.elapsed().as_secs()), heard.stale);
+        let [ago, stale] = [
+            ago.map(|ago| ago.to_string()),
+            stale.map(|stale| stale.to_string()),
+        ]
+        .map(|known| known.unwrap_or_else(|| "null".to_owned()));
         format!(
-            ",\"polls\":\"{}\",\"stale\":{},\"heard_s_ago\":{}",
-            self.address,
-            heard.stale,
-            ago.as_deref().unwrap_or("null")
+            ",\"polls\":\"{}\",\"stale\":{stale},\"heard_s_ago\":{ago}",
+            self.address
         )
     }
 }

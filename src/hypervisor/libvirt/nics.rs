@@ -82,11 +82,13 @@ pub(super) fn set_nic(
 
 /// Unplugs an interface, and waits until it is gone.
 fn unplug(domain: &Domain, mac: Mac, element: &str) -> Result<(), Failure> {
-    domain.detach_device_flags(element, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+    // QEMU refuses to be asked again while an earlier request is on its way: then it is that one which is waited for.
+    let asked = domain.detach_device_flags(element, sys::VIR_DOMAIN_AFFECT_LIVE);
     // libvirt asks the guest, and returns before it has let go.
     let until = Instant::now() + LET_GO;
     while live(domain, mac)?.1 != NicState::Out {
         if Instant::now() > until {
+            asked?;
             let why = format!("the guest did not let go of {mac} within {LET_GO:?}");
             return Err(refused("taking an interface out", why));
         }

@@ -252,6 +252,13 @@ pub(super) fn stands_on(later: &str, earlier: &str, earlier_is_outside: bool) ->
         host_release::NAME => !earlier_is_outside,
         host_power::NAME => earlier == clock_step::NAME,
         nic_detach::NAME => !earlier_is_outside || earlier == nic_link::NAME,
+        nic_bandwidth::NAME => earlier == nic_bandwidth::NAME,
+        // They may be about the interface that was plugged in.
+        default_route::NAME
+        | net_emulate::NAME
+        | nic_down::NAME
+        | pod::NAME
+        | policy_route::NAME => earlier == nic_attach::NAME,
         _ => false,
     }
 }

@@ -19,6 +19,10 @@ use crate::units::Mac;
 
 pub(super) const NAME: &str = "nic-attach";
 
+/// How long libvirt may take to plug in what it was asked to, and between two looks whether it has.
+const COMES_ABOUT: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 struct NicAttach {
     host: String,
@@ -82,12 +86,22 @@ impl Action for NicAttach {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        let Self { host, network, .. } = self;
+        let Self {
+            host,
+            network,
+            address,
+        } = self;
         let mac = attached_mac(world.target(host)?.uuid, network);
         world.bridge(network)?;
         if is_plugged_in(world, host, mac).await? {
             return Err(ActionError::Target(format!(
                 "{host} has one more interface on {network} already"
+            )));
+        }
+        // Another's would be taken away from it, and stay so in its peers' tables.
+        if let Some(address) = address.filter(|address| !world.is_free(network, *address)) {
+            return Err(ActionError::Target(format!(
+                "{address} is no address of {network} that is free; ${{free.{network}}} is one"
             )));
         }
         Ok(serde_json::to_value(Captured {
@@ -127,19 +141,27 @@ impl Action for NicAttach {
         let Captured { mac, .. } = serde_json::from_value(captured.clone())?;
         let plugged = is_plugged_in(world, &self.host, mac).await?;
         let there = is_there(world, &self.host, &mac.to_string()).await?;
-        let argv = ["ip", "-4", "-o", "address"];
-        let addresses = inside::run(world, &self.host, &argv).await?;
-        let wanted = self.address.map(|address| format!(" {address}/"));
-        let addressed = wanted.is_none_or(|wanted| addresses.contains(&wanted));
         let word = |is: bool| if is { "has" } else { "has not" };
-        let seen = format!(
-            "libvirt {} it, {} {} the device, and {} the address",
+        let mut seen = format!(
+            "libvirt {} it, {} {} the device",
             word(plugged),
             self.host,
-            word(there),
-            word(addressed)
+            word(there)
         );
-        Ok(Verified::new(plugged && there && addressed, seen))
+        let mut effective = plugged && there;
+        if let Some(address) = self.address {
+            let script = format!(
+                "{}ip -4 -o address show dev \"$d\"",
+                find_device(&mac.to_string())
+            );
+            let has = there && {
+                let said = inside::script(world, &self.host, &script).await?;
+                said.contains(&format!(" {address}/"))
+            };
+            seen += &format!(", and {} {address} on it", word(has));
+            effective &= has;
+        }
+        Ok(Verified::new(effective, seen))
     }
 }
 
@@ -154,8 +176,17 @@ pub(super) async fn undo(
             "{host} is off, and starts with its own interfaces only"
         ));
     }
-    let target = world.target(&host)?;
-    world.drivers.hypervisor.detach_nic(target, mac).await?;
+    // An attach that was given up on its way may still come about: libvirt does it when it gets to it.
+    let (clock, target) = (&world.drivers.clock, world.target(&host)?);
+    let until = clock.elapsed() + COMES_ABOUT;
+    loop {
+        let was_there = is_plugged_in(world, &host, mac).await?;
+        world.drivers.hypervisor.detach_nic(target, mac).await?;
+        if was_there || clock.elapsed() >= until {
+            break;
+        }
+        clock.sleep(LOOK).await;
+    }
     if is_plugged_in(world, &host, mac).await? {
         return Err(ActionError::Target(format!(
             "{host} has its further interface on {network} still"

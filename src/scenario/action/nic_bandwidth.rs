@@ -32,6 +32,7 @@ struct NicBandwidth {
 struct Captured {
     host: String,
     network: String,
+    kbit: u64,
     was: Bandwidth,
 }
 
@@ -96,6 +97,7 @@ impl Action for NicBandwidth {
         Ok(serde_json::to_value(Captured {
             host: self.host.clone(),
             network: self.network.clone(),
+            kbit: self.kbit,
             was,
         })?)
     }
@@ -125,7 +127,12 @@ pub(super) async fn undo(
     world: &World,
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
-    let Captured { host, network, was } = serde_json::from_value(captured)?;
+    let Captured {
+        host,
+        network,
+        kbit,
+        was,
+    } = serde_json::from_value(captured)?;
     // The limit is on the end that a running host has here, and goes with it.
     let power = power_state(world, &host).await?;
     let taps = if power == Power::ShutOff || power == Power::Crashed {
@@ -142,15 +149,15 @@ pub(super) async fn undo(
     };
     let hostnet = &world.drivers.hostnet;
     // A host that was started meanwhile has a new end, with another's rule perhaps.
-    if let Bandwidth::Limited { .. } = hostnet.bandwidth(&tap).await? {
+    let limit = Bandwidth::Limited { kbit };
+    if hostnet.bandwidth(&tap).await? == limit {
         hostnet.set_bandwidth(&tap, &was).await?;
     }
     let now = hostnet.bandwidth(&tap).await?;
-    if now != was && matches!(now, Bandwidth::Limited { .. }) {
+    if now == limit && was != limit {
         return Err(ActionError::Target(format!(
-            "{tap} lets {} through, and let {}",
-            words(&now),
-            words(&was)
+            "{tap} lets {} through still",
+            words(&now)
         )));
     }
     Ok(format!(
