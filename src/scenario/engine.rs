@@ -438,6 +438,13 @@ impl Engine<'_> {
         self.watch.tell(Event::Note(&format!("  {what}")));
     }
 
+    /// Whether a step's act waits for the undo of a later one.
+    pub(super) fn waits(&self, step: &str) -> Result<bool, ScenarioError> {
+        let open = self.journal.open_acts(self.world.found.record.uuid)?;
+        let mut own = open.iter().filter(|act| act.run == self.world.run);
+        Ok(own.any(|act| act.step == step && undo::waits(act, &open)))
+    }
+
     /// Puts back what the run has open, or one step of it, and adds it to the steps; returns what is left.
     pub(super) async fn put_back(
         &self,
@@ -447,9 +454,8 @@ impl Engine<'_> {
     ) -> Result<Vec<String>, ScenarioError> {
         let world = self.world;
         let mut open = self.journal.open_acts(world.found.record.uuid)?;
-        let all = open.clone();
         open.retain(|act| {
-            let chosen = only.is_none_or(|step| act.step == step && !undo::waits(act, &all));
+            let chosen = only.is_none_or(|step| act.step == step);
             act.run == world.run && chosen
         });
         let mut left = Vec::new();

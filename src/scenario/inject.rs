@@ -141,6 +141,13 @@ impl Engine<'_> {
                     // It may be one that goes on in the background.
                     self.drain(&mut behind, probes, &mut injection, begun)
                         .await?;
+                    if self.waits(id)? {
+                        injection.troubles.push(format!(
+                            "step {}: a later step has captured what {id} changed, and is put back first",
+                            step.id
+                        ));
+                        break;
+                    }
                     let left = self.put_back(&mut injection.steps, Some(id), begun).await?;
                     injection.troubles.extend(
                         left.into_iter()
@@ -377,12 +384,18 @@ impl Engine<'_> {
             .into_iter()
             .partition(|(at, _)| *at <= now);
         injection.lifts = later;
-        for (_, step) in due {
+        // The last one first: an earlier one may wait for it.
+        for (at, step) in due.into_iter().rev() {
+            if self.waits(&step)? {
+                injection.lifts.push((at, step));
+                continue;
+            }
             let left = self
                 .put_back(&mut injection.steps, Some(&step), begun)
                 .await?;
             injection.troubles.extend(left);
         }
+        injection.lifts.sort();
         Ok(())
     }
 }

@@ -79,20 +79,30 @@ async fn undo_as_far_as(
     })
 }
 
+fn done<'a>(act: &'a OpenAct, captured: &'a serde_json::Value) -> action::Done<'a> {
+    action::Done {
+        action: &act.action,
+        captured,
+        outside: act.outside,
+    }
+}
+
 /// Whether an act waits for a later one on the same host, which is still there: it was done on disks that are aside, or the
 /// later one captured what it had changed. It is undone after that.
 pub(super) fn waits(act: &OpenAct, open: &[OpenAct]) -> bool {
-    let host = |act: &OpenAct| -> Option<String> {
-        let captured: serde_json::Value = serde_json::from_str(&act.undo).ok()?;
-        captured["host"].as_str().map(str::to_owned)
+    let captured = |act: &OpenAct| -> serde_json::Value {
+        serde_json::from_str(&act.undo).unwrap_or_default()
     };
-    let Some(own) = host(act) else { return false };
-    open.iter().any(|other| {
-        other.run == act.run
-            && other.sequence > act.sequence
-            && action::stands_on(&other.action, &act.action, act.outside)
-            && host(other).as_ref() == Some(&own)
-    })
+    let own = captured(act);
+    own["host"].is_string()
+        && open
+            .iter()
+            .filter(|other| other.run == act.run && other.sequence > act.sequence)
+            .any(|other| {
+                let others = captured(other);
+                others["host"] == own["host"]
+                    && action::stands_on(&done(other, &others), &done(act, &own))
+            })
 }
 
 /// Puts back what runs of the lab have left. Called with the lab's lock held, so whoever made a claim is dead.
@@ -191,6 +201,27 @@ mod tests {
         ];
         let aside: Vec<bool> = open.iter().map(|act| waits(act, &open)).collect();
         assert_eq!(aside, [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn faults_on_the_same_thing_wait_for_the_later_one() {
+        let with = |sequence: i64, action: &str, key: &str, value: &str| OpenAct {
+            undo: serde_json::json!({"host": "a", key: value}).to_string(),
+            ..act(sequence, action, "a", false)
+        };
+        let open = [
+            with(7, "file-change", "path", "/etc/hosts"),
+            with(6, "service-stop", "service", "apache2"),
+            act(5, "compute-reserve", "b", false),
+            act(4, "compute-reserve", "a", false),
+            act(3, "compute-reserve", "a", false),
+            with(2, "service-stop", "service", "mysqld"),
+            with(1, "file-change", "path", "/etc/resolv.conf"),
+            with(0, "file-change", "path", "/etc/hosts"),
+        ];
+        let waiting: Vec<bool> = open.iter().map(|act| waits(act, &open)).collect();
+        let [last, first] = [[false, false, false, false], [true, true, false, true]];
+        assert_eq!(waiting, [last, first].concat());
     }
 
     #[test]

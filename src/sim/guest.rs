@@ -296,6 +296,9 @@ impl SimGuest {
 /// A call to a guest that runs takes no longer.
 const CALL: Duration = Duration::from_secs(30);
 
+/// What a call takes: others get on meanwhile.
+const CALL_TAKES: Duration = Duration::from_millis(20);
+
 #[async_trait]
 impl Guest for SimGuest {
     async fn greet(&self, deadline: Duration) -> Result<Greeting, GuestError> {
@@ -358,8 +361,10 @@ impl Guest for SimGuest {
 
     async fn ask(&self, request: Request) -> Result<(), GuestError> {
         self.answering(Instant::now() + CALL).await?;
+        tokio::time::sleep(CALL_TAKES).await;
         let outcome = self.with(|state| {
             let sabotage = state.sabotage.clone();
+            state.asked.push(format!("{request:?}"));
             let domain = state.domains.get_mut(&self.domain)?;
             Some(domain.guest.ask(request, |fault| sabotage.contains(&fault)))
         })?;

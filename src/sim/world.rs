@@ -84,6 +84,8 @@ pub(super) struct State {
     pub(super) links: BTreeMap<String, Link>,
     pub(super) tables: Vec<(String, String)>,
     pub(super) cuts: BTreeMap<(String, String), Cut>,
+    /// What guests have been asked to change.
+    pub(super) asked: Vec<String>,
     /// What links let through that are not as they were made.
     pub(super) bandwidths: BTreeMap<String, Bandwidth>,
     pub(super) sabotage: Vec<Sabotage>,
@@ -106,6 +108,7 @@ impl SimWorld {
             links: BTreeMap::new(),
             tables: Vec::new(),
             cuts: BTreeMap::new(),
+            asked: Vec::new(),
             bandwidths: BTreeMap::new(),
             sabotage: Vec::new(),
         };
@@ -118,6 +121,11 @@ impl SimWorld {
     /// Puts a fault in.
     pub fn sabotage(&self, fault: Sabotage) {
         self.lock().sabotage.push(fault);
+    }
+
+    /// What guests have been asked to change so far, in order.
+    pub fn asked(&self) -> Vec<String> {
+        self.lock().asked.clone()
     }
 
     /// What has to be as before after an undo, beyond what the drivers tell: files, networks and interfaces of the guests, and

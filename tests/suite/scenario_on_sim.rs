@@ -294,3 +294,60 @@ async fn what_a_dead_run_left_blocks_the_next_until_it_is_recovered() {
         "a second recover has nothing to do"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_and_who_stands_by_put_the_same_back_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let sim = SimWorld::new(Seed(3));
+    let drivers = sim.drivers();
+    let (layout, journal, found) = up(LAB, &drivers, directory.path()).await;
+    let lab = found.record.uuid;
+    let world = World {
+        drivers,
+        layout,
+        found,
+        seed: Seed(5),
+        run: "r1".into(),
+    };
+    let steps: Vec<String> = (1..=9)
+        .map(|index| {
+            let reserve = format!("compute-reserve: {{host: a, memory: {index}GiB}}");
+            format!("  - {{id: reserve-{index}, do: {{{reserve}}}, for: {index}s}}\n")
+        })
+        .collect();
+    let scenario = scenario::parse(&Source {
+        name: "lifts.yaml".into(),
+        text: format!(
+            "schema: twin/scenario/v1\nname: lifts\ntitle: Faults for a time\n\
+             variants: {{only: {{expect: {{}}}}}}\nsafety: {{baseline: none}}\nprobes: []\nsteps:\n{}\
+             \x20 - {{id: wait, pause: 20s}}\nobserve: 1s\n",
+            steps.concat()
+        ),
+    })
+    .unwrap();
+    // Each has a connection of its own, as two processes have.
+    let other = twin::journal::Journal::open(directory.path()).unwrap();
+    let lifting = async {
+        loop {
+            let lifted = scenario::lift_overdue(&world, &other, std::time::Duration::ZERO).await;
+            assert_eq!(lifted.unwrap().left, vec![]);
+            tokio::time::sleep(std::time::Duration::from_millis(170)).await;
+        }
+    };
+    let begun = sim.asked().len();
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let choice = Choice::default();
+    let document = tokio::select! {
+        ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt) => ended.unwrap(),
+        () = lifting => unreachable!(),
+    };
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    let asked = &sim.asked()[begun..];
+    assert_eq!(
+        asked.len(),
+        2 * steps.len(),
+        "each done and undone once: {asked:?}"
+    );
+    assert_eq!(journal.open_acts(lab).unwrap(), []);
+    assert_eq!(world.state("a").await.unwrap().reserved_mib, Some(512));
+}

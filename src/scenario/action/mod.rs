@@ -245,20 +245,75 @@ pub fn puts_disks_aside(action: &str) -> bool {
     action == host_release::NAME
 }
 
+/// Actions whose undo sets what was captured, together with those that change the same; and by which argument one of a host's
+/// is told from another.
+const SETTERS: &[(&[&str], Option<&str>)] = &[
+    (&[clock_step::NAME], None),
+    (&[compute_reserve::NAME], None),
+    (&[compute_resume::NAME], None),
+    (&[default_route::NAME, nic_down::NAME], None),
+    (&[disk_throttle::NAME], None),
+    (&[dns::NAME], None),
+    (&[file_change::NAME], Some("path")),
+    (&[host_autostart::NAME], None),
+    (&[host_power::NAME], None),
+    (&[instance_kill::NAME], Some("instance")),
+    (&[memory_balloon::NAME], None),
+    (&[net_emulate::NAME], Some("nic")),
+    (&[nic_bandwidth::NAME], Some("network")),
+    (&[nic_link::NAME], Some("network")),
+    (&[pod::NAME], None),
+    (
+        &[process_signal::NAME, service_run::NAME, service_stop::NAME],
+        None,
+    ),
+];
+
+/// An act on a host, as [`stands_on`] looks at it.
+pub(super) struct Done<'a> {
+    /// The action.
+    pub(super) action: &'a str,
+    /// What was captured.
+    pub(super) captured: &'a serde_json::Value,
+    /// Whether it was done to this machine rather than inside the host.
+    pub(super) outside: bool,
+}
+
+/// Whether two acts on one host set the same.
+fn set_the_same(one: &Done<'_>, other: &Done<'_>) -> bool {
+    SETTERS.iter().any(|(actions, key)| {
+        actions.contains(&one.action)
+            && actions.contains(&other.action)
+            && key.is_none_or(|key| one.captured[key] == other.captured[key])
+    })
+}
+
 /// Whether a later act on a host captured what an earlier one on it has changed, or took away what its undo needs: then the
 /// earlier one is put back after it.
-pub(super) fn stands_on(later: &str, earlier: &str, earlier_is_outside: bool) -> bool {
-    match later {
-        host_release::NAME => !earlier_is_outside,
-        host_power::NAME => earlier == clock_step::NAME,
-        nic_detach::NAME => !earlier_is_outside || earlier == nic_link::NAME,
-        nic_bandwidth::NAME => earlier == nic_bandwidth::NAME,
+pub(super) fn stands_on(later: &Done<'_>, earlier: &Done<'_>) -> bool {
+    if set_the_same(later, earlier) {
+        return true;
+    }
+    match later.action {
+        host_release::NAME => !earlier.outside,
+        // It starts what ran.
+        host_power::NAME => [
+            clock_step::NAME,
+            instance_boot::NAME,
+            instance_fill::NAME,
+            instance_kill::NAME,
+            process_signal::NAME,
+            service_run::NAME,
+            service_stop::NAME,
+        ]
+        .contains(&earlier.action),
+        nic_detach::NAME => !earlier.outside || earlier.action == nic_link::NAME,
         // They may be about the interface that was plugged in.
         default_route::NAME
         | net_emulate::NAME
         | nic_down::NAME
         | pod::NAME
-        | policy_route::NAME => earlier == nic_attach::NAME,
+        | policy_route::NAME => earlier.action == nic_attach::NAME,
         _ => false,
     }
 }
