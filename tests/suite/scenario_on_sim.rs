@@ -309,10 +309,11 @@ async fn a_run_and_who_stands_by_put_the_same_back_once() {
         seed: Seed(5),
         run: "r1".into(),
     };
-    let steps: Vec<String> = (1..=9)
+    // So many that putting them back takes longer than the time between two looks of the run.
+    let steps: Vec<String> = (1..=90)
         .map(|index| {
-            let reserve = format!("compute-reserve: {{host: a, memory: {index}GiB}}");
-            format!("  - {{id: reserve-{index}, do: {{{reserve}}}, for: {index}s}}\n")
+            let reserve = format!("compute-reserve: {{host: a, memory: {index}MiB}}");
+            format!("  - {{id: reserve-{index}, do: {{{reserve}}}, for: 9s}}\n")
         })
         .collect();
     let scenario = scenario::parse(&Source {
@@ -331,7 +332,7 @@ async fn a_run_and_who_stands_by_put_the_same_back_once() {
         loop {
             let lifted = scenario::lift_overdue(&world, &other, std::time::Duration::ZERO).await;
             assert_eq!(lifted.unwrap().left, vec![]);
-            tokio::time::sleep(std::time::Duration::from_millis(170)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
     let begun = sim.asked().len();
