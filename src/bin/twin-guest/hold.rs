@@ -1,7 +1,7 @@
 //! A holder: the process that stands for a service or an instance.
 //!
 //! ```text
-//!   twin-guest hold NAME MIB now|later ADJ -|ADDRESS:PORT/SECONDS PORT..
+//!   twin-guest hold NAME MIB now|later ADJ [ADDRESS:PORT/SECONDS] PORT..
 //!   stdout: "listening" (ports are bound), "touched" (every page has been written)
 //!   stdin:  "touch"     (write to every page now); end of file: exit
 //! ```
@@ -22,19 +22,22 @@ const CLIENT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Runs until standard input ends, which it does with the agent.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let [name, mib, when, adj, polls, ports @ ..] = arguments else {
-        return Err("hold takes NAME MIB now|later ADJ -|ADDRESS:PORT/SECONDS PORT..".into());
+    let [name, mib, when, adj, rest @ ..] = arguments else {
+        return Err("hold takes NAME MIB now|later ADJ [ADDRESS:PORT/SECONDS] PORT..".into());
     };
     let mib: usize = mib
         .parse()
         .map_err(|_| format!("hold: {mib} is no number of MiB"))?;
     become_process(name, adj)?;
-    let polling = match polls.as_str() {
-        "-" => None,
-        polls => {
-            Some(Polling::start(polls).ok_or_else(|| format!("hold {name}: what is {polls}?"))?)
-        }
+    // What it polls, where it does, stands before the ports.
+    let (polls, ports) = match rest.split_first() {
+        Some((first, ports)) if first.contains('/') => (Some(first), ports),
+        _ => (None, rest),
     };
+    let start = |polls: &String| {
+        Polling::start(polls).ok_or_else(|| format!("hold {name}: what is {polls}?"))
+    };
+    let polling = polls.map(start).transpose()?;
     for port in ports {
         let port = port
             .parse()

@@ -72,10 +72,11 @@ impl Holder {
                 if holding.touch_now { "now" } else { "later" },
             ])
             .arg(holding.oom_score_adj.to_string())
-            .arg(holding.polls.map_or_else(
-                || "-".to_owned(),
-                |(address, every)| format!("{address}/{}", every.as_secs()),
-            ))
+            .args(
+                holding
+                    .polls
+                    .map(|(address, every)| format!("{address}/{}", every.as_secs())),
+            )
             .args(holding.ports.iter().map(ToString::to_string))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
