@@ -88,7 +88,7 @@ fn a_run_killed_at_any_instant_is_put_back() {
         child.wait().unwrap();
         // Beside whoever stands by. One that finds the other at work says so.
         let recovered = lab.run(&["recover"]);
-        let said = text(&recovered.stderr);
+        let said = text(&recovered.stdout) + &text(&recovered.stderr);
         let code = recovered.status.code();
         assert!(
             code == Some(0) || code == Some(4),
@@ -103,13 +103,13 @@ fn a_run_killed_at_any_instant_is_put_back() {
                 (status["dirty"] == false).then_some(())
             },
         );
-        lab.done(&["recover"]);
+        let said = said + &lab.done(&["recover"]);
         same(&before, &picture(&lab), &what);
         same_clocks(&told, &clocks(&lab), &what);
         assert_eq!(
             lab.json(&["status"])["baselines"],
             serde_json::json!([]),
-            "{what}"
+            "{what}: {said}"
         );
     }
     println!("deaths of a run: {deaths} at random instants of {whole:?}, seed {seed}");
