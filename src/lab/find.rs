@@ -128,6 +128,8 @@ pub async fn find_all(drivers: &Drivers, layout: &Layout) -> Result<Vec<Found>, 
     let mut labs: Vec<Found> = labs.into_values().collect();
     for lab in &mut labs {
         lab.hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        // libvirt lists networks in another order once others have come or gone.
+        lab.networks.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
     }
     labs.sort_by(|a, b| a.record.name.cmp(&b.record.name));
     Ok(labs)

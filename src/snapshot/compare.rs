@@ -45,7 +45,7 @@ async fn networks(set: &Set<'_>, manifest: &Manifest) -> Result<Vec<String>, Sna
         .map(|(_, spec)| serde_json::to_value(spec).unwrap_or_default())
         .collect();
     let mut found = Vec::new();
-    if specs != manifest.networks {
+    if !same_in_any_order(&specs, &manifest.networks) {
         found.push("the lab's networks are not as they were".to_owned());
     }
     found.extend(
@@ -54,6 +54,16 @@ async fn networks(set: &Set<'_>, manifest: &Manifest) -> Result<Vec<String>, Sna
             .map(|(_, spec)| format!("network {} is down", spec.name)),
     );
     Ok(found)
+}
+
+/// Whether both hold the same: a baseline has its networks in the order in which they were listed when it was taken.
+fn same_in_any_order(some: &[serde_json::Value], others: &[serde_json::Value]) -> bool {
+    let sorted = |values: &[serde_json::Value]| {
+        let mut texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+        texts.sort();
+        texts
+    };
+    sorted(some) == sorted(others)
 }
 
 /// Compares what the hypervisor says.
@@ -167,6 +177,15 @@ fn instance_words(instance: &InstanceState) -> String {
 mod tests {
     use super::*;
     use crate::wire::VmState;
+
+    #[test]
+    fn networks_are_the_same_in_any_order() {
+        let [one, two] = ["metal", "provider"].map(|name| serde_json::json!({"name": name}));
+        let both = [one.clone(), two.clone()];
+        assert!(same_in_any_order(&both, &[two.clone(), one.clone()]));
+        assert!(!same_in_any_order(&both, &[one.clone(), one.clone()]));
+        assert!(!same_in_any_order(&both, &[one]));
+    }
 
     fn state() -> GuestState {
         let process = ProcessState {
