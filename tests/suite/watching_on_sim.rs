@@ -267,3 +267,48 @@ async fn a_run_says_which_hosts_it_acts_on() {
         ("a", "simlab-a")
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_and_who_stands_by_put_the_same_back_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let sim = SimWorld::new(Seed(3));
+    // So many that putting them back takes longer than the time between two looks of the run.
+    let steps: Vec<String> = (1..=90)
+        .map(|index| {
+            let reserve = format!("compute-reserve: {{host: a, memory: {index}MiB}}");
+            format!("  - {{id: reserve-{index}, do: {{{reserve}}}, for: 9s}}\n")
+        })
+        .collect();
+    let lines = format!(
+        "variants: {{only: {{expect: {{}}}}}}\nsafety: {{baseline: none}}\nprobes: []\nsteps:\n{}\
+         \x20 - {{id: wait, pause: 20s}}\nobserve: 1s\n",
+        steps.concat()
+    );
+    let (scenario, world, journal) = world_of(&lines, directory.path(), &sim).await;
+    let lab = world.found.record.uuid;
+    // Each has a connection of its own, as two processes have.
+    let other = Journal::open(directory.path()).unwrap();
+    let lifting = async || -> std::convert::Infallible {
+        loop {
+            let lifted = scenario::lift_overdue(&world, &other, std::time::Duration::ZERO).await;
+            assert_eq!(lifted.unwrap().left, vec![]);
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let begun = sim.asked().len();
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let choice = Choice::default();
+    let document = tokio::select! {
+        ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt) => ended.unwrap(),
+        never = lifting() => match never {},
+    };
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    let asked = &sim.asked()[begun..];
+    assert_eq!(
+        asked.len(),
+        2 * steps.len(),
+        "each done and undone once: {asked:?}"
+    );
+    assert_eq!(journal.open_acts(lab).unwrap(), []);
+    assert_eq!(world.state("a").await.unwrap().reserved_mib, Some(512));
+}
