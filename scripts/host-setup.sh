@@ -66,7 +66,7 @@ fstab_line="$pool_image $pool_dir xfs loop,noatime,nofail 0 0"
 # --- packages -------------------------------------------------------------------------------------------------------
 packages=(libvirt-daemon-system libvirt-daemon libvirt-clients qemu-system-x86 qemu-utils dnsmasq-base iptables nftables
     iproute2 conntrack tcpdump xfsprogs e2fsprogs kmod mmdebstrap openssh-client curl ca-certificates xz-utils zstd)
-if $build; then packages+=(libvirt-dev pkg-config gcc libc6-dev make git tcpdump util-linux ovmf); fi
+if $build; then packages+=(libvirt-dev pkg-config gcc libc6-dev make git tcpdump util-linux ovmf libxml2-utils); fi
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 

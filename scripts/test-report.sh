@@ -39,6 +39,7 @@ for name in $reports; do
     [ "${found#* }" = pass ] || verdict=1
     "$twin" report "$run" --html -o "$out/$name.html"
     "$twin" report "$run" --junit -o "$out/$name.xml"
+    xmllint --noout --schema tests/report/junit.xsd "$out/$name.xml"
 done
 node tests/report/check.mjs "$out" "$(command -v chromium)"
 exit "$verdict"

@@ -160,7 +160,8 @@ impl Journal {
         state: ActState,
         note: Option<&str>,
     ) -> Result<(), JournalError> {
-        let sql = "UPDATE acts SET state = ?3, note = ?4 WHERE run = ?1 AND sequence = ?2";
+        // What is put back stays so, whatever one who came late has to say.
+        let sql = "UPDATE acts SET state = ?3, note = ?4 WHERE run = ?1 AND sequence = ?2 AND state != 'undone'";
         self.write(sql, params![run, sequence, state.as_str(), note])
             .map(drop)
     }
@@ -185,10 +186,35 @@ impl Journal {
         Ok(changed == 1)
     }
 
-    /// Gives up the claims on a run's open acts: whoever made them is known to be dead.
-    pub fn release_claims(&self, run: &str) -> Result<(), JournalError> {
-        let sql = "UPDATE acts SET claimed_by = NULL WHERE run = ?1 AND state != 'undone'";
-        self.write(sql, [run]).map(drop)
+    /// Gives up the claims on a run's open acts of those who do not live any more, and of those who could not put them back.
+    pub fn release_claims(
+        &self,
+        run: &str,
+        lives: &dyn Fn(&str) -> bool,
+    ) -> Result<(), JournalError> {
+        for (sequence, claimer, state) in self.claims(run)? {
+            if state == ActState::Left.as_str() || !lives(&claimer) {
+                let sql = "UPDATE acts SET claimed_by = NULL
+                    WHERE run = ?1 AND sequence = ?2 AND claimed_by = ?3 AND state != 'undone'";
+                self.write(sql, params![run, sequence, claimer])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The claims on a run's open acts: the act, who made it, how far the act is.
+    fn claims(&self, run: &str) -> Result<Vec<(i64, String, String)>, JournalError> {
+        let connection = self.connection();
+        let list = || -> rusqlite::Result<Vec<(i64, String, String)>> {
+            let mut statement = connection.prepare(
+                "SELECT sequence, claimed_by, state FROM acts
+                 WHERE run = ?1 AND state != 'undone' AND claimed_by IS NOT NULL",
+            )?;
+            let rows =
+                statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            rows.collect()
+        };
+        list().map_err(|error| self.fail(error))
     }
 
     /// Returns a lab's acts that are not put back, last one first.
@@ -455,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn an_act_is_claimed_once_until_its_claimer_is_known_dead() {
+    fn an_act_is_claimed_once_until_its_claimer_is_dead_or_has_given_up() {
         let (_directory, journal) = journal();
         journal
             .begin_run("r1", (Uuid::nil(), "lab"), "s", 1)
@@ -463,8 +489,19 @@ mod tests {
         let act = journal.intend_act(&intent("r1", "a")).expect("written");
         assert!(journal.claim_act("r1", act, "pid 10").expect("claimed"));
         assert!(!journal.claim_act("r1", act, "pid 11").expect("asked"));
-        journal.release_claims("r1").expect("released");
+        let release = |alive: &str| journal.release_claims("r1", &|claim| claim == alive);
+        release("pid 10").expect("released");
+        assert!(!journal.claim_act("r1", act, "pid 11").expect("asked"));
+        release("pid 12").expect("released");
         assert!(journal.claim_act("r1", act, "pid 11").expect("asked"));
+        let mark = |state| journal.mark_act("r1", act, state, None);
+        mark(ActState::Left).expect("written");
+        release("pid 11").expect("one who has given up");
+        assert!(journal.claim_act("r1", act, "pid 12").expect("asked"));
+        mark(ActState::Undone).expect("written");
+        mark(ActState::Left).expect("written");
+        let state = journal.act_state("r1", act).expect("read");
+        assert_eq!(state, Some(ActState::Undone), "what is put back stays so");
     }
 
     #[test]

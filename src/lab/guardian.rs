@@ -25,3 +25,11 @@ impl Guardian for Nobody {
         Ok(Box::new(Self))
     }
 }
+
+/// When a process began, in ticks since the boot; nothing where there is none of this number.
+pub fn started(process: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Behind the name, which may have anything in it.
+    let (_, behind) = stat.rsplit_once(") ")?;
+    behind.split(' ').nth(19)?.parse().ok()
+}

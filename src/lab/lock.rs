@@ -41,6 +41,11 @@ pub enum LockError {
 }
 
 impl LockError {
+    /// Whether it is held by one who carries `verb` out.
+    pub fn is_by(&self, verb: &str) -> bool {
+        matches!(self, Self::Held { holder, .. } if holder.starts_with(&format!("`twin {verb}`")))
+    }
+
     /// What to do about it.
     pub fn cure(&self) -> String {
         match self {
@@ -133,9 +138,9 @@ mod tests {
     fn a_second_taker_is_told_who_has_it() {
         let (machine, lab) = (Uuid::new_v4(), Uuid::new_v4());
         let held = Lock::lab(machine, lab, "tiny", "up").expect("free");
-        let refused = Lock::lab(machine, lab, "tiny", "destroy")
-            .expect_err("held")
-            .to_string();
+        let held_by = Lock::lab(machine, lab, "tiny", "destroy").expect_err("held");
+        assert!(held_by.is_by("up") && !held_by.is_by("recover"));
+        let refused = held_by.to_string();
         assert!(
             refused.contains("`twin up`") && refused.contains(&std::process::id().to_string()),
             "{refused}"

@@ -31,7 +31,7 @@ pub use drivers::{Drivers, GuestWays, Way};
 pub use error::{HostFailure, LabError};
 pub use execute::{StepReport, Upped, apply};
 pub use find::{Found, FoundHost, choose, find_all};
-pub use guardian::{Guardian, Nobody, Standing};
+pub use guardian::{Guardian, Nobody, Standing, started};
 pub use layout::Layout;
 pub use lock::{Lock, LockError};
 pub(crate) use observe::available_memory;

@@ -124,6 +124,9 @@ pub struct ChangeDocument {
     pub verb: String,
     /// What was changed, by name.
     pub changed: Vec<String>,
+    /// What went with it.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// How long it took.
     pub took_ms: u64,
 }

@@ -23,6 +23,7 @@ pub(super) fn escaped(text: &str) -> String {
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
             // Characters that no XML or HTML may hold.
+            '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
             character if character.is_control() && character != '\n' && character != '\t' => {
                 safe.push('\u{fffd}');
             }

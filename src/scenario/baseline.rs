@@ -123,18 +123,13 @@ impl Engine<'_> {
     pub(super) async fn drop_declared(&self) -> Result<Vec<String>, JournalError> {
         let world = self.world;
         let set = set(world, self.journal, self.watch);
-        let listed = snapshot::list(set.layout, world.found.record.uuid).unwrap_or_default();
-        let own = listed.iter().filter(|one| {
-            let run = one
-                .manifest
-                .as_ref()
-                .ok()
-                .and_then(|manifest| manifest.run.as_deref());
-            run == Some(world.run.as_str()) && one.name != name(&world.run)
-        });
-        for one in own {
-            if let Err(error) = snapshot::remove(set, &one.name).await {
-                self.note(&format!("baseline {} is still there: {error}", one.name));
+        let taken = snapshot::of_runs(set.layout, world.found.record.uuid).unwrap_or_default();
+        let own = taken
+            .iter()
+            .filter(|(taken, run)| *run == world.run && *taken != name(run));
+        for (taken, _) in own {
+            if let Err(error) = snapshot::remove(set, taken).await {
+                self.note(&format!("baseline {taken} is still there: {error}"));
             }
         }
         let unfinished = self.journal.unfinished(world.found.record.uuid)?;
@@ -235,26 +230,23 @@ pub async fn clear(
 ) -> Result<Vec<String>, SnapshotError> {
     let set = set(world, journal, watch);
     let mut done = Vec::new();
-    for listed in snapshot::list(set.layout, world.found.record.uuid)? {
-        let Some(run) = listed.manifest.ok().and_then(|manifest| manifest.run) else {
-            continue;
-        };
+    for (taken, run) in snapshot::of_runs(set.layout, world.found.record.uuid)? {
         // One that a step took was of hosts that are others again.
-        if listed.name != name(&run) {
-            snapshot::remove(set, &listed.name).await?;
-            done.push(format!("run {run}: baseline {} removed", listed.name));
+        if taken != name(&run) {
+            snapshot::remove(set, &taken).await?;
+            done.push(format!("run {run}: baseline {} removed", taken));
             continue;
         }
         // A run that came to its end has kept it on purpose.
         if journal.run(&run)?.is_none_or(|row| row.ended_at.is_some()) {
             continue;
         }
-        let differences = settled(set, &listed.name).await?;
+        let differences = settled(set, &taken).await?;
         if differences.is_empty() {
-            snapshot::remove(set, &listed.name).await?;
+            snapshot::remove(set, &taken).await?;
             done.push(format!(
                 "run {run}: the lab is what it was before it; baseline {} removed",
-                listed.name
+                taken
             ));
         } else {
             done.extend(
@@ -262,10 +254,7 @@ pub async fn clear(
                     .iter()
                     .map(|what| format!("run {run}: not as before it: {what}")),
             );
-            done.push(format!(
-                "run {run}: `twin restore {}` goes back",
-                listed.name
-            ));
+            done.push(format!("run {run}: `twin restore {}` goes back", taken));
         }
     }
     Ok(done)

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 
 use super::World;
 use super::engine::since;
-use super::file::{Expect, Phase, Resolved, ResolvedProbe};
+use super::file::{Expect, Resolved};
 use super::inject::LOOK;
 use super::probe::{Finding, Seen};
+use super::probe_entry::{Phase, ResolvedProbe};
 use super::safety::Stop;
 use super::watching::{Against, evidence, look_with_retries};
 use crate::report::{EvidenceDocument, LookDocument, ProbeDocument};

@@ -9,12 +9,11 @@ use super::continuous::Continuous;
 use super::file::{Resolved, Scenario};
 use super::sampling::Samples;
 use super::watching::judge;
-use super::{ScenarioError, World, recovery, undo};
+use super::{ScenarioError, World, recovery};
 use crate::journal::Journal;
 use crate::lab::{Event, LabError, Standing, Watch};
 use crate::report::{
-    Outcome, ScenarioDocument, ScenarioStepDocument, TargetDocument, VariantDocument, Verdict,
-    WorldDocument,
+    Outcome, ScenarioDocument, TargetDocument, VariantDocument, Verdict, WorldDocument,
 };
 use crate::snapshot::SelfTest;
 
@@ -32,6 +31,9 @@ pub struct Choice {
     /// Whether the failure is left in place, to be looked at.
     pub keep: bool,
 }
+
+/// What recovery may take once the user has interrupted while it was waited for.
+const HURRIED: Duration = Duration::from_secs(10);
 
 pub(super) struct Engine<'e> {
     pub(super) scenario: &'e Scenario,
@@ -54,20 +56,8 @@ pub async fn run(
     watch: &dyn Watch,
     interrupt: watch::Receiver<bool>,
 ) -> Result<ScenarioDocument, ScenarioError> {
+    may_begin(world, Some(journal))?;
     let record = &world.found.record;
-    if let Some(since) = world.layout.halted() {
-        return Err(ScenarioError::Halted { since });
-    }
-    let mut open: Vec<String> = journal
-        .open_acts(record.uuid)?
-        .iter()
-        .map(|act| format!("{} of run {}", act.step, act.run))
-        .collect();
-    let unfinished = journal.unfinished(record.uuid)?;
-    open.extend(unfinished.iter().map(|operation| operation.verb.clone()));
-    if !open.is_empty() {
-        return Err(ScenarioError::Dirty { open });
-    }
     let resolved = resolve(scenario, choice, world)?;
     if choice.keep && resolved.len() != 1 {
         return Err(ScenarioError::KeepOne {
@@ -142,6 +132,29 @@ pub async fn run(
     )?;
     standing.release();
     Ok(document)
+}
+
+/// Refuses a run where runs are halted, or something of an earlier one is not put back.
+pub fn may_begin(world: &World, journal: Option<&Journal>) -> Result<(), ScenarioError> {
+    if let Some(since) = world.layout.halted() {
+        return Err(ScenarioError::Halted { since });
+    }
+    let lab = world.found.record.uuid;
+    let Some(journal) = journal else {
+        return Ok(());
+    };
+    let acts = journal.open_acts(lab)?;
+    let acts = acts
+        .iter()
+        .map(|act| format!("{} of run {}", act.step, act.run));
+    let unfinished = journal.unfinished(lab)?;
+    let unfinished = unfinished.iter().map(|operation| operation.verb.clone());
+    let open: Vec<String> = acts.chain(unfinished).collect();
+    if open.is_empty() {
+        Ok(())
+    } else {
+        Err(ScenarioError::Dirty { open })
+    }
 }
 
 /// The hosts that a variant acts on, as they were found when the run began.
@@ -261,7 +274,9 @@ impl Engine<'_> {
     ) -> Result<Tested, ScenarioError> {
         let started = self.world.drivers.clock.elapsed();
         self.note("waiting for a steady state");
-        let steady = recovery::well(self.world, None, self.scenario.steady_within).await;
+        let steady = recovery::well(self.world, None, self.scenario.steady_within);
+        let steady = self.unless_interrupted(Duration::ZERO, steady).await;
+        let steady = steady.unwrap_or_else(|| Err(vec!["interrupted".into()]));
         let before = recovery::instances(self.world).await;
         let (Ok(()), Ok(before)) = (&steady, before) else {
             let why = steady
@@ -336,8 +351,16 @@ impl Engine<'_> {
         let mut left = self.drop_declared().await?;
         left.extend(self.put_back(&mut injection.steps, None, begun).await?);
         self.note("waiting for recovery");
-        let recovered =
-            recovery::well(self.world, Some(before), self.scenario.recover_within).await;
+        let recovered = recovery::well(self.world, Some(before), self.scenario.recover_within);
+        let recovered = self.unless_interrupted(HURRIED, recovered).await;
+        let (recovered, cut_short) = match recovered {
+            Some(recovered) => (recovered, false),
+            None => {
+                let look = recovery::well(self.world, Some(before), Duration::ZERO).await;
+                let cut_short = look.is_err();
+                (look, cut_short)
+            }
+        };
         let mttr_ms = recovered.is_ok().then(|| since(self.world, undone_from));
         if recovered.is_ok() {
             self.look_after(variant, &mut probes, &injection, begun)
@@ -365,7 +388,10 @@ impl Engine<'_> {
         let (mut outcome, mut why) = judge(&probes, continuous, &injection.troubles, &recovered);
         if *self.interrupt.borrow() {
             why.insert(0, "interrupted".into());
-            outcome = Outcome::Inconclusive;
+            // Who was not waited for may be well in a moment; who was, and is not, is told as such.
+            if recovered.is_ok() || cut_short {
+                outcome = Outcome::Inconclusive;
+            }
         }
         let mut document = self.document(variant, outcome, why, started);
         document.injected = injection.troubles.is_empty();
@@ -434,55 +460,34 @@ impl Engine<'_> {
         }
     }
 
+    /// Does something to its end; an interrupt that comes meanwhile leaves it `hurried` for that.
+    async fn unless_interrupted<T>(
+        &self,
+        hurried: Duration,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut interrupt = self.interrupt.clone();
+        if *interrupt.borrow() {
+            return Some(work.await);
+        }
+        let over = async {
+            if interrupt
+                .wait_for(|interrupted| *interrupted)
+                .await
+                .is_err()
+            {
+                std::future::pending::<()>().await;
+            }
+            self.world.drivers.clock.sleep(hurried).await;
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = over => None,
+        }
+    }
+
     pub(super) fn note(&self, what: &str) {
         self.watch.tell(Event::Note(&format!("  {what}")));
     }
-
-    /// Whether a step's act waits for the undo of a later one.
-    pub(super) fn waits(&self, step: &str) -> Result<bool, ScenarioError> {
-        let open = self.journal.open_acts(self.world.found.record.uuid)?;
-        let mut own = open.iter().filter(|act| act.run == self.world.run);
-        Ok(own.any(|act| act.step == step && undo::waits(act, &open)))
-    }
-
-    /// Puts back what the run has open, or one step of it, and adds it to the steps; returns what is left.
-    pub(super) async fn put_back(
-        &self,
-        steps: &mut Vec<ScenarioStepDocument>,
-        only: Option<&str>,
-        begun: Duration,
-    ) -> Result<Vec<String>, ScenarioError> {
-        let world = self.world;
-        let mut open = self.journal.open_acts(world.found.record.uuid)?;
-        open.retain(|act| {
-            let chosen = only.is_none_or(|step| act.step == step);
-            act.run == world.run && chosen
-        });
-        let mut left = Vec::new();
-        for act in &open {
-            let from = since(world, begun);
-            let ended = undo::undo_one(world, self.journal, act, &claimer()).await?;
-            let (result, detail) = match ended {
-                Ok(done) => ("undone", done),
-                Err(why) => {
-                    left.push(format!("{}: {why}", act.step));
-                    ("left", why)
-                }
-            };
-            steps.push(ScenarioStepDocument {
-                id: format!("undo {}", act.step),
-                what: "put back".into(),
-                result: result.into(),
-                detail,
-                at_ms: from,
-                took_ms: since(world, begun).saturating_sub(from),
-            });
-        }
-        Ok(left)
-    }
-}
-
-/// Who a run's own claims are by.
-fn claimer() -> String {
-    format!("run {}", std::process::id())
 }

@@ -102,6 +102,14 @@ pub enum ScenarioProblem {
     },
     #[error("there is no variable {name}")]
     UnknownVariable { name: String },
+    #[error("the value of {name} does not come to an end")]
+    EndlessVariable { name: String },
+    #[error("{step} is no step of {variant}, so {probe} never looks in it")]
+    NeverLooks {
+        probe: String,
+        step: String,
+        variant: String,
+    },
     #[error("nothing is called {id} here")]
     UnknownId { id: String, near: Option<String> },
     #[error("there is a {id} already")]
@@ -135,6 +143,8 @@ impl ScenarioProblem {
         "unknown-action",
         "unknown-probe",
         "unknown-variable",
+        "endless-variable",
+        "never-looks",
         "unknown-id",
         "duplicate-id",
         "empty",
@@ -156,6 +166,8 @@ impl ScenarioProblem {
             Self::UnknownAction { .. } => "unknown-action",
             Self::UnknownProbe { .. } => "unknown-probe",
             Self::UnknownVariable { .. } => "unknown-variable",
+            Self::EndlessVariable { .. } => "endless-variable",
+            Self::NeverLooks { .. } => "never-looks",
             Self::UnknownId { .. } => "unknown-id",
             Self::DuplicateId { .. } => "duplicate-id",
             Self::Empty { .. } => "empty",
@@ -185,6 +197,12 @@ impl ScenarioProblem {
             }
             Self::UnknownVariable { name } => {
                 format!("add {name} to vars, to the variant's set, or give --set {name}=..")
+            }
+            Self::EndlessVariable { name } => {
+                format!("no value that {name} names may name {name} again, or so much text")
+            }
+            Self::NeverLooks { probe, variant, .. } => {
+                format!("name a step of {variant}, or expect nothing of {probe} in it")
             }
             Self::UnknownId {
                 near: Some(near), ..

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::baseline::Policy;
 use super::error::ScenarioProblem;
-use super::probe::Probe;
+use super::probe_entry::{NamedStep, Phase, ResolvedProbe, id_of, probe};
 use super::safety::{self, Safety, Stop};
-use super::step::{ResolvedStep, Steps};
-use super::variables::{fill_in, placeholder};
+use super::step::{ResolvedStep, Steps, ids_of};
+use super::variables::{Filling, placeholder};
 use crate::diagnostics::{
-    Fields, Node, Problem, Reader, Source, Span, Value, nearest, parse as parse_yaml,
+    Fields, Node, Problem, Reader, Source, Span, nearest, parse as parse_yaml,
 };
 use crate::units::Name;
 
@@ -113,51 +113,6 @@ impl Resolved {
         let expected = self.expect.iter().find(|(expected, _)| expected == id);
         expected.map(|(_, expected)| *expected)
     }
-}
-
-/// A probe with its variables filled in.
-#[derive(Debug)]
-pub struct ResolvedProbe {
-    /// Its id.
-    pub id: String,
-    /// What it looks at.
-    pub probe: Box<dyn Probe>,
-    /// When it looks.
-    pub at: Phase,
-    /// The step after which it looks; from the first on where there is none.
-    pub since: Option<String>,
-    /// How often in a row it has to hold.
-    pub times: u32,
-    /// How often it looks again at once where it could not.
-    pub retries: u32,
-    /// How many looks in a row may miss where it is to hold always.
-    pub misses: u64,
-}
-
-/// When a probe looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
-    /// Once, before the first step.
-    Before,
-    /// From the first step until the undo begins.
-    #[default]
-    During,
-    /// Once everything has recovered.
-    After,
-    /// Before the first step, and again once everything has recovered: it fires when it did both times.
-    Edges,
-    /// All the time, from before the first step until everything has recovered.
-    Continuous,
-}
-
-impl Phase {
-    pub(super) const WORDS: &'static [(&'static str, Self)] = &[
-        ("before", Self::Before),
-        ("during", Self::During),
-        ("after", Self::After),
-        ("edges", Self::Edges),
-        ("continuous", Self::Continuous),
-    ];
 }
 
 /// Parses a scenario and checks every variant with the variables that the file gives.
@@ -391,21 +346,23 @@ impl Scenario {
                 .cloned()
                 .or_else(|| lab(name))
         };
+        let mut filling = Filling::new(&value);
         let variants: Vec<String> = self.variants.iter().map(|one| one.name.clone()).collect();
         let mut steps = Steps::new(&variant.name, &variants);
         for node in &self.steps {
-            let node = fill_in(node, &value, &mut reader);
+            let node = filling.fill_in(node, &mut reader);
             steps.take(&node, &mut reader);
         }
         let mut watch: Vec<Name> = Vec::new();
         for node in &self.watch {
-            let node = fill_in(node, &value, &mut reader);
+            let node = filling.fill_in(node, &mut reader);
             watch.extend(reader.scalar::<Name>(&node, "host name"));
         }
         let mut probes: Vec<ResolvedProbe> = Vec::new();
+        let mut named_steps = Vec::new();
         for node in &self.probes {
-            let node = fill_in(node, &value, &mut reader);
-            if let Some((probe, span)) = probe(&node, &mut reader) {
+            let node = filling.fill_in(node, &mut reader);
+            if let Some((probe, span)) = probe(&node, &mut named_steps, &mut reader) {
                 let id = &probe.id;
                 if probes.iter().any(|earlier| earlier.id == *id) {
                     reader.wrong(ScenarioProblem::DuplicateId { id: id.clone() }.at(span));
@@ -413,12 +370,13 @@ impl Scenario {
                 probes.push(probe);
             }
         }
-        let mut filled = |node: &Node, reader: &mut Reader| fill_in(node, &value, reader);
+        let mut filled = |node: &Node, reader: &mut Reader| filling.fill_in(node, reader);
         let stops = self.safety.stops(&mut filled, &mut reader);
         let hosts = self
             .safety
             .targets(&steps.acted_on, &mut filled, &mut reader);
         self.check_named(variant, &steps, &stops, &probes, &mut reader);
+        self.check_named_steps(variant, &steps, &named_steps, &mut reader);
         if !reader.problems.is_empty() {
             return Err(reader.problems);
         }
@@ -473,6 +431,45 @@ impl Scenario {
         }
     }
 
+    /// Checks that the steps that probes name are there, and are this variant's where something is expected of the probe.
+    fn check_named_steps(
+        &self,
+        variant: &Variant,
+        steps: &Steps<'_>,
+        named: &[NamedStep],
+        reader: &mut Reader,
+    ) {
+        let known: Vec<&str> = self.steps.iter().flat_map(ids_of).collect();
+        // A step with mistakes has not been read.
+        let sound = reader.problems.is_empty();
+        for NamedStep { probe, step, span } in named {
+            let expected = variant.expect.iter().any(|(id, ..)| id == probe);
+            if known.is_empty() {
+                // That there are none has been told.
+            } else if !known.contains(&step.as_str()) {
+                let near = nearest(step, known.iter().copied()).map(str::to_owned);
+                let id = step.clone();
+                reader.wrong(ScenarioProblem::UnknownId { id, near }.at(*span));
+            } else if expected && !steps.has(step) && sound {
+                let never = ScenarioProblem::NeverLooks {
+                    probe: probe.clone(),
+                    step: step.clone(),
+                    variant: variant.name.clone(),
+                };
+                reader.wrong(never.at(*span));
+            }
+        }
+    }
+
+    /// The variables that can be set, with their values where the file gives one for all variants.
+    pub fn variables(&self) -> BTreeMap<&str, Option<&str>> {
+        let of_variants = self.variants.iter().flat_map(|variant| variant.set.keys());
+        let of_variants = of_variants.map(|name| (name.as_str(), None));
+        let of_all = self.vars.iter();
+        let of_all = of_all.map(|(name, value)| (name.as_str(), Some(value.as_str())));
+        of_variants.chain(of_all).collect()
+    }
+
     /// Whether `name` is a variable that can be set.
     pub fn knows_variable(&self, name: &str) -> bool {
         self.vars.contains_key(name)
@@ -481,98 +478,4 @@ impl Scenario {
                 .iter()
                 .any(|variant| variant.set.contains_key(name))
     }
-}
-
-/// The id that a probe gives itself.
-fn id_of(node: &Node) -> Option<&str> {
-    let Value::Map(entries) = &node.value else {
-        return None;
-    };
-    let (_, id) = entries.iter().find(|(key, _)| key.text == "id")?;
-    match &id.value {
-        Value::Text(text) | Value::Number(text) => Some(text),
-        _ => None,
-    }
-}
-
-fn probe(node: &Node, reader: &mut Reader) -> Option<(ResolvedProbe, Span)> {
-    let entries = reader.entries(node, &"the probe")?;
-    let (mut id, mut found, mut at, mut span) = (None, None, Phase::default(), node.span);
-    let (mut since, mut count) = (None, 0);
-    let (mut times, mut retries, mut misses) = (1, 0, 0);
-    // Keys that mean nothing to one that looks all the time, and one that means nothing to any other.
-    let (mut not_all_the_time, mut all_the_time) = (None, None);
-    for (key, node) in entries {
-        match key.text.as_str() {
-            "times" => {
-                let found = reader.scalar::<std::num::NonZeroU32>(node, "count");
-                times = found.map_or(1, std::num::NonZeroU32::get);
-            }
-            "retries" => retries = reader.scalar(node, "count").unwrap_or_default(),
-            "misses" => {
-                misses = reader.scalar(node, "count").unwrap_or_default();
-                all_the_time = Some(key);
-            }
-            "id" => {
-                id = reader.scalar(node, "id");
-                span = node.span;
-            }
-            "since" => {
-                since = reader.scalar(node, "step");
-                not_all_the_time = Some(key);
-            }
-            "at" => {
-                at = reader
-                    .choice(node, "phase", Phase::WORDS)
-                    .unwrap_or_default();
-            }
-            _ => {
-                count += 1;
-                found = super::probe::parse(key, node, reader);
-                if super::probe::is_of_steps(&key.text) {
-                    not_all_the_time = Some(key);
-                }
-            }
-        }
-    }
-    let (wrong, why) = match at {
-        Phase::Continuous => (
-            not_all_the_time,
-            "a probe that looks all the time has no step",
-        ),
-        _ => (
-            all_the_time,
-            "only a probe that looks all the time may miss",
-        ),
-    };
-    if let Some(key) = wrong {
-        let node = Node {
-            span: key.span,
-            value: Value::Text(key.text.clone()),
-        };
-        reader.bad_value(&node, &key.text, "key here", &why);
-    }
-    if count != 1 {
-        reader.wrong(ScenarioProblem::OneProbe { count }.at(node.span));
-    }
-    if id.is_none() {
-        reader.wrong(
-            crate::diagnostics::FormatError::MissingKey {
-                key: "id",
-                place: "the probe".into(),
-            }
-            .at(node.span),
-        );
-    }
-    let (id, probe) = (id?, found?);
-    let resolved = ResolvedProbe {
-        id,
-        probe,
-        at,
-        since,
-        times,
-        retries,
-        misses,
-    };
-    Some((resolved, span))
 }

@@ -121,6 +121,7 @@ impl Engine<'_> {
                             .iter()
                             .map(|step| self.timed(&variant.name, step, begun)),
                     );
+                    let ended = self.looking(probes, &injection.seen, begun, ended);
                     let ended = behind.beside(ended).await;
                     for (step, ended) in steps.iter().zip(ended) {
                         injection.take(step, ended?);
@@ -134,6 +135,7 @@ impl Engine<'_> {
                 }
                 Work::Act(..) => {
                     let acting = self.timed(&variant.name, step, begun);
+                    let acting = self.looking(probes, &injection.seen, begun, acting);
                     let ended = behind.beside(acting).await?;
                     injection.take(step, ended);
                 }
@@ -174,6 +176,28 @@ impl Engine<'_> {
         self.drain(&mut behind, probes, &mut injection, begun)
             .await?;
         Ok(injection)
+    }
+
+    /// Looks again and again while something else goes on.
+    async fn looking<T>(
+        &self,
+        probes: &mut [Watched<'_>],
+        seen: &Seen,
+        begun: Duration,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let look = async {
+            while !*self.interrupt.borrow() {
+                self.look(probes, seen, begun).await;
+                self.rest().await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = look => match never {},
+        }
     }
 
     /// Waits for what goes on in the background; not where something went wrong, for then it is put back anyway.

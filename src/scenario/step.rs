@@ -17,7 +17,8 @@ use std::time::Duration;
 use super::action::{self, Action};
 use super::error::ScenarioProblem;
 use super::file::duration;
-use crate::diagnostics::{Fields, Node, Reader, Span, nearest};
+use super::probe_entry::id_of;
+use crate::diagnostics::{Fields, Node, Reader, Span, Value, nearest};
 use crate::units::Name;
 
 /// What a step may take where the file says nothing.
@@ -105,6 +106,20 @@ impl ResolvedStep {
     }
 }
 
+/// The ids in a step as it is written: its own, and those of the steps in it.
+pub(super) fn ids_of(node: &Node) -> Vec<&str> {
+    let mut ids: Vec<&str> = id_of(node).into_iter().collect();
+    if let Value::Map(entries) = &node.value {
+        let together = entries.iter().filter(|(key, _)| key.text == "together");
+        for (_, inner) in together {
+            if let Value::List(steps) = &inner.value {
+                ids.extend(steps.iter().filter_map(id_of));
+            }
+        }
+    }
+    ids
+}
+
 /// Steps as they are read, for one variant.
 pub(super) struct Steps<'s> {
     /// The variant.
@@ -130,6 +145,11 @@ impl<'s> Steps<'s> {
             waited_for: Vec::new(),
             elsewhere: Vec::new(),
         }
+    }
+
+    /// Whether a step is one of this variant's.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.read.iter().any(|step| step.ids().contains(&id))
     }
 
     /// Reads the next step.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::action;
 use super::world::World;
 use crate::journal::{ActState, Journal, JournalError, OpenAct};
+use crate::lab::started;
 
-/// How long is waited for somebody else who puts an act back, and between two looks.
-const OTHER: Duration = Duration::from_secs(60);
+/// How long is waited for somebody else who puts an act back, which may take a boot, and between two looks.
+const OTHER: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What was put back, and what could not be.
@@ -47,20 +48,20 @@ async fn undo_as_far_as(
     act: &OpenAct,
     claimer: &str,
 ) -> Result<Result<String, String>, JournalError> {
-    if !journal.claim_act(&act.run, act.sequence, claimer)? {
-        let until = world.drivers.clock.elapsed() + OTHER;
-        loop {
-            match journal.act_state(&act.run, act.sequence)? {
-                Some(ActState::Undone) => return Ok(Ok("put back by somebody else".into())),
-                Some(ActState::Left) => {
-                    return Ok(Err("somebody else could not put it back".into()));
-                }
-                _ if world.drivers.clock.elapsed() >= until => {
-                    return Ok(Err("somebody else is putting it back".into()));
-                }
-                _ => world.drivers.clock.sleep(LOOK).await,
+    let until = world.drivers.clock.elapsed() + OTHER;
+    while !journal.claim_act(&act.run, act.sequence, claimer)? {
+        match journal.act_state(&act.run, act.sequence)? {
+            Some(ActState::Undone) => return Ok(Ok("put back by somebody else".into())),
+            Some(ActState::Left) => {
+                return Ok(Err("somebody else could not put it back".into()));
             }
+            _ if world.drivers.clock.elapsed() >= until => {
+                return Ok(Err("somebody else is putting it back".into()));
+            }
+            _ => world.drivers.clock.sleep(LOOK).await,
         }
+        // It may have died over it.
+        journal.release_claims(&act.run, &lives)?;
     }
     let undone = match reach {
         Reach::Whole => action::undo(world, &act.action, &act.undo).await,
@@ -87,6 +88,19 @@ fn done<'a>(act: &'a OpenAct, captured: &'a serde_json::Value) -> action::Done<'
     }
 }
 
+/// Whether an act is put back only when others, all later ones, have been: those on the same host, or on none, in their order.
+/// What is set outside a host in no time does not wait for its boot.
+pub(super) fn follows<'a>(act: &OpenAct, mut later: impl Iterator<Item = &'a OpenAct>) -> bool {
+    let captured = |act: &OpenAct| -> serde_json::Value {
+        serde_json::from_str(&act.undo).unwrap_or_default()
+    };
+    let own = captured(act);
+    later.any(|other| {
+        let others = captured(other);
+        others["host"] == own["host"] && action::follows(&done(other, &others), &done(act, &own))
+    })
+}
+
 /// Whether an act waits for a later one on the same host, which is still there: it was done on disks that are aside, or the
 /// later one captured what it had changed. It is undone after that.
 pub(super) fn waits(act: &OpenAct, open: &[OpenAct]) -> bool {
@@ -105,7 +119,27 @@ pub(super) fn waits(act: &OpenAct, open: &[OpenAct]) -> bool {
             })
 }
 
-/// Puts back what runs of the lab have left. Called with the lab's lock held, so whoever made a claim is dead.
+/// Who claims acts in this process, as the journal has it: a process's number alone may become another's.
+pub(super) fn claimer(role: &str) -> String {
+    let own = std::process::id();
+    format!("{role} {own} {}", started(own).unwrap_or_default())
+}
+
+/// Whether whoever made a claim is a process that lives.
+fn lives(claim: &str) -> bool {
+    let mut words = claim.split(' ').skip(1);
+    let process = words.next().and_then(|word| word.parse().ok());
+    let since = words.next().and_then(|word| word.parse::<u64>().ok());
+    since.is_some() && process.and_then(started) == since
+}
+
+/// The same, where this process is known to be at nothing else: it would wait for itself.
+fn another_lives(claim: &str) -> bool {
+    let own = format!(" {} ", std::process::id());
+    !claim.contains(&own) && lives(claim)
+}
+
+/// Puts back what runs of the lab have left. Called with the lab's lock held; one who stands by may be at an act all the same.
 pub async fn recover(world: &World, journal: &Journal) -> Result<Vec<Recovered>, JournalError> {
     let open = journal.open_acts(world.found.record.uuid)?;
     put_back(Reach::Whole, world, journal, &open).await
@@ -128,11 +162,11 @@ async fn put_back(
     journal: &Journal,
     open: &[OpenAct],
 ) -> Result<Vec<Recovered>, JournalError> {
-    let claimer = format!("recover {}", std::process::id());
+    let claimer = claimer("recover");
     let mut runs: Vec<Recovered> = Vec::new();
     for act in open {
         if runs.last().is_none_or(|last| last.run != act.run) {
-            journal.release_claims(&act.run)?;
+            journal.release_claims(&act.run, &another_lives)?;
             runs.push(Recovered {
                 run: act.run.clone(),
                 ..Recovered::default()
@@ -158,7 +192,7 @@ pub async fn lift_overdue(
 ) -> Result<Recovered, JournalError> {
     let now = world.drivers.clock.now();
     let over = now.checked_sub(grace).unwrap_or(now);
-    let claimer = format!("stand-by {}", std::process::id());
+    let claimer = claimer("stand-by");
     let mut recovered = Recovered::default();
     let lab = world.found.record.uuid;
     let open = journal.open_acts(lab)?;
@@ -188,6 +222,18 @@ mod tests {
             lift_at: None,
             outside,
         }
+    }
+
+    #[test]
+    fn a_claim_lives_as_long_as_its_process() {
+        let own = claimer("run");
+        assert!(lives(&own) && !another_lives(&own), "{own}");
+        let parent = std::os::unix::process::parent_id();
+        let of = |since: u64| format!("stand-by {parent} {since}");
+        let since = started(parent).expect("it lives");
+        assert!(lives(&of(since)) && another_lives(&of(since)));
+        assert!(!lives(&of(since + 1)), "another process of this number");
+        assert!(!lives("stand-by 4194304 1") && !lives("recover 1") && !lives(""));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::continuous::Continuous;
 use super::engine::{Engine, since};
-use super::file::{Expect, Phase, Resolved, ResolvedProbe};
+use super::file::{Expect, Resolved};
 use super::inject::Injection;
 use super::probe::{Finding, Seen};
+use super::probe_entry::{Phase, ResolvedProbe};
 use super::{ScenarioError, World};
 use crate::report::{EvidenceDocument, Outcome, ProbeDocument};
 
@@ -18,6 +19,8 @@ pub(super) struct Watched<'p> {
     pub(super) one: &'p ResolvedProbe,
     expected: Option<Expect>,
     stood: Result<serde_json::Value, String>,
+    /// Whether it has looked at all.
+    has_looked: bool,
     /// Looks in a row that held.
     in_row: u32,
     /// What one that looks at both edges saw before the first step.
@@ -53,6 +56,7 @@ impl Watched<'_> {
 
     /// Takes down what a look saw.
     fn take(&mut self, looked: Result<Finding, String>, phase: Phase, at_ms: u64) {
+        self.has_looked = true;
         match looked {
             Ok(Finding::Fired(evidence)) => {
                 self.trouble = None;
@@ -108,6 +112,7 @@ impl Engine<'_> {
                 one,
                 expected: variant.expected(&one.id),
                 stood: stood.map_err(|error| error.to_string()),
+                has_looked: false,
                 in_row: 0,
                 at_first: None,
                 fired: None,
@@ -116,8 +121,11 @@ impl Engine<'_> {
             });
         }
         let before = watched.iter().filter(|probe| probe.looks(Phase::Before));
-        let looks = before.map(|probe| probe.one.times + probe.one.retries);
+        let looks = before.map(|probe| probe.one.times.saturating_add(probe.one.retries));
         for look in 0..looks.max().unwrap_or(0) {
+            if self.ends(begun).is_some() {
+                break;
+            }
             if look > 0 {
                 self.rest().await;
             }
@@ -274,8 +282,8 @@ impl Watched<'_> {
     fn document(self) -> ProbeDocument {
         let result = match (&self.fired, &self.trouble) {
             (Some(_), _) => "fired",
-            (None, None) => "quiet",
-            (None, Some(_)) => "unknown",
+            (None, None) if self.has_looked => "quiet",
+            (None, _) => "unknown",
         };
         let fired_ms = self.has_fired().then_some(self.fired_ms);
         ProbeDocument {
@@ -300,15 +308,23 @@ pub(super) struct Against {
     pub(super) blind: Vec<String>,
 }
 
-/// Judges a variant: an action without effect, or a probe that could not look, leaves it open whatever else was seen.
+/// Judges a variant: an action without effect, or a probe that could not look, leaves it open whatever else was seen; but a
+/// lab that is not what it was speaks against it in any case.
 pub(super) fn judge(
     probes: &[Watched<'_>],
     continuous: &Continuous<'_>,
     troubles: &[String],
     recovered: &Result<(), Vec<String>>,
 ) -> (Outcome, Vec<String>) {
+    let ill = recovered.as_ref().err().into_iter().flatten();
+    let ill: Vec<String> = ill.map(|ill| format!("not recovered: {ill}")).collect();
     if !troubles.is_empty() {
-        return (Outcome::Inconclusive, troubles.to_vec());
+        let outcome = if ill.is_empty() {
+            Outcome::Inconclusive
+        } else {
+            Outcome::Unexpected
+        };
+        return (outcome, [troubles, &ill].concat());
     }
     let Against {
         mut wrong,
@@ -317,6 +333,9 @@ pub(super) fn judge(
     for probe in probes {
         let id = &probe.one.id;
         match (probe.expected, &probe.fired, &probe.trouble) {
+            (Some(_), None, None) if !probe.has_looked => {
+                blind.push(format!("{id} has never looked"));
+            }
             (Some(Expect::Never), Some(_), _) => {
                 wrong.push(format!("{id} fired, and never should"));
             }
@@ -325,9 +344,7 @@ pub(super) fn judge(
             _ => {}
         }
     }
-    if let Err(ill) = recovered {
-        wrong.extend(ill.iter().map(|ill| format!("not recovered: {ill}")));
-    }
+    wrong.extend(ill);
     let outcome = match (wrong.is_empty(), blind.is_empty()) {
         (false, _) => Outcome::Unexpected,
         (true, false) => Outcome::Inconclusive,

@@ -66,14 +66,7 @@ impl Shell {
                 wrote(routes.map_or_else(String::new, |routes| format!("{routes}\n")))
             }
             ["ip", "route", "show", "default"] => wrote(self.defaults()),
-            ["ip", "route", "show", "dev", nic] => {
-                let of_it = self.net.routes.iter().filter(|(dev, _)| dev == nic);
-                wrote(
-                    of_it
-                        .map(|(_, route)| format!("{route}\n"))
-                        .collect::<String>(),
-                )
-            }
+            ["ip", "route", "show", "table", "all", "dev", nic] => wrote(self.routes_of(nic)),
             ["ip", "-o", "link", "show", "dev", nic] => match self.net.links.get(*nic) {
                 Some(up) => {
                     let flags = if *up { "BROADCAST,UP" } else { "BROADCAST" };
@@ -104,6 +97,16 @@ impl Shell {
         })
     }
 
+    fn routes_of(&self, nic: &str) -> String {
+        let of_it = self.net.routes.iter().filter(|(dev, _)| dev == nic);
+        let of_it = of_it.map(|(_, route)| format!("{route}\n"));
+        let tables = self.net.tables.iter().filter_map(|(table, route)| {
+            let route = route.strip_suffix(&format!(" dev {nic}"))?;
+            Some(format!("{route} table {table}\n"))
+        });
+        of_it.chain(tables).collect()
+    }
+
     fn defaults(&self) -> String {
         let default = |(dev, route): &(String, String)| {
             let via = route.strip_prefix("default ")?;
@@ -116,13 +119,26 @@ impl Shell {
     fn file(&mut self, script: &str, arguments: &[&str]) -> Option<Ended> {
         let engine = base64::engine::general_purpose::STANDARD;
         Some(match arguments {
-            [path, content, owner] if script.contains("base64 -d") => {
+            [path] if script.contains("readlink -f") => {
+                let mut names = (0..).map(|number| format!("{path}.twin-was{number}"));
+                let free = names.find(|name| !self.files.contains_key(name));
+                wrote(format!("{path}\n{}\n", free.unwrap_or_default()))
+            }
+            [path, content, owner, aside] if script.contains("base64 -d") => {
                 let Ok(bytes) = engine.decode(content) else {
                     return Some(Err("base64: invalid input".into()));
                 };
                 let owner = if owner.is_empty() { "644 0:0" } else { owner };
+                let was = self.files.get(*path).filter(|_| !aside.is_empty());
+                let was = was.cloned().map(|was| ((*aside).to_owned(), was));
+                self.files.extend(was);
                 let file = (bytes, owner.to_owned());
                 self.files.insert((*path).to_owned(), file);
+                wrote("")
+            }
+            [path, aside] if script.contains("mv -f \"$2\" \"$1\"") => {
+                let was = self.files.remove(*aside);
+                self.files.extend(was.map(|was| ((*path).to_owned(), was)));
                 wrote("")
             }
             [path] if script.contains("base64 \"$1\"") => match self.files.get(*path) {
@@ -188,8 +204,25 @@ impl Shell {
                 let up = *state == "up";
                 net.links.insert((*nic).to_owned(), up);
                 if !up {
+                    let through = format!(" dev {nic}");
                     net.routes.retain(|(dev, _)| dev != nic);
+                    net.tables.retain(|_, route| !route.ends_with(&through));
                 }
+            }
+            [
+                "ip",
+                "route",
+                "replace",
+                "default",
+                "via",
+                via,
+                "table",
+                table,
+                "dev",
+                nic,
+            ] => {
+                let route = format!("default via {via} dev {nic}");
+                net.tables.insert((*table).to_owned(), route);
             }
             [
                 "ip",

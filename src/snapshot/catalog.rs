@@ -62,6 +62,25 @@ pub fn names(layout: &Layout, lab: Uuid) -> Result<Vec<String>, SnapshotError> {
     Ok(found.map(|(name, _)| name).collect())
 }
 
+/// The baselines that runs of scenarios have taken, the oldest first: the name, and the run.
+pub fn of_runs(layout: &Layout, lab: Uuid) -> Result<Vec<(String, String)>, SnapshotError> {
+    let found = manifests(layout, lab)?.into_iter();
+    let of_run =
+        |(name, manifest): (String, Result<Manifest, String>)| Some((name, manifest.ok()?.run?));
+    Ok(found.filter_map(of_run).collect())
+}
+
+/// Names of the baselines that cannot be restored any more once the disks of these hosts are lost, the oldest first.
+pub fn that_need(layout: &Layout, lab: Uuid, hosts: &[&str]) -> Result<Vec<String>, SnapshotError> {
+    let needs = |manifest: &Manifest| {
+        let mut kept = hosts.iter().filter_map(|host| manifest.host(host));
+        kept.any(|host| !host.disks.is_empty())
+    };
+    let found = manifests(layout, lab)?.into_iter();
+    let needing = found.filter(|(_, manifest)| manifest.as_ref().is_ok_and(needs));
+    Ok(needing.map(|(name, _)| name).collect())
+}
+
 /// Lists a lab's baselines with what they take, the oldest first. Reads where all blocks of their files are.
 pub fn list(layout: &Layout, lab: Uuid) -> Result<Vec<Listed>, SnapshotError> {
     let directory = layout.baselines(lab);

@@ -22,8 +22,8 @@ mod state;
 
 pub use config::{ComputeConfig, HostConfig, InstanceConfig, NicConfig, ServiceConfig};
 pub use state::{
-    GuestState, InstanceState, KernelLine, MemoryState, NovaStatus, ProcessState, ServiceState,
-    VmState,
+    GuestState, InstanceState, KernelLine, MemoryReading, MemoryState, NovaStatus, ProcessState,
+    ServiceState, VmState,
 };
 
 use serde::{Deserialize, Serialize};

@@ -46,6 +46,18 @@ pub struct MemoryState {
     /// `SwapFree`.
     #[serde(default)]
     pub swap_free_kib: u64,
+    /// What was read last before the kernel last killed a process for want of memory.
+    #[serde(default)]
+    pub before_kill: Option<Box<MemoryReading>>,
+}
+
+/// Memory at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MemoryReading {
+    /// Milliseconds since the kernel started.
+    pub uptime_ms: u64,
+    /// What was read.
+    pub memory: MemoryState,
 }
 
 /// A process.
@@ -68,7 +80,7 @@ pub struct ServiceState {
     pub process: Option<ProcessState>,
     /// Whether it is meant to run.
     pub wanted: bool,
-    /// Whether its memory is in place and its ports listen.
+    /// Whether its memory is in place, its ports listen, and it is not stopped.
     pub healthy: bool,
 }
 

@@ -89,8 +89,60 @@ fn what_can_be_put_back_is_at_once_and_what_cannot_is_dirty() {
     lab.done(&["up", "tiny", "--wait", "services"]);
     let (_keep, file) = written(FAULTS);
     let before = picture(&lab);
+    what_a_dry_run_says(&lab);
     a_run_that_is_interrupted_is_put_back_at_once(&lab, &file, &before);
+    if full() {
+        what_needs_no_boot_does_not_wait_for_one(&lab, &before);
+    }
     an_undo_that_cannot_work_is_dirty_and_the_others_are_done(&lab, &file, &before);
+}
+
+/// What cannot be known before the steps that come first is told as that; what is mistyped is refused.
+fn what_a_dry_run_says(lab: &TestLab) {
+    let (_keep, file) = written(&FAULTS.replace(
+        "  - {id: file,",
+        "  - {id: dead, do: {host-power: {host: b, power: \"off\"}}}\n  - {id: alive, do: {host-power: {host: b, power: \"on\"}}}\n  - {id: file,",
+    ));
+    let said = lab.done(&["scenario", &file, "--dry-run"]);
+    assert!(
+        said.contains("alive: after what the steps before do to b; now: b is Running already"),
+        "{said}"
+    );
+    assert!(!said.contains("refused"), "{said}");
+    let mistyped = lab.run(&["scenario", &file, "--dry-run", "--variant", "onyl"]);
+    assert_eq!(
+        mistyped.status.code(),
+        Some(2),
+        "{}",
+        text(&mistyped.stderr)
+    );
+}
+
+/// The host that was killed boots, and all else is put back meanwhile.
+fn what_needs_no_boot_does_not_wait_for_one(lab: &TestLab, before: &str) {
+    let (_keep, file) = written(&FAULTS.replace(
+        "  - {id: calm,",
+        "  - {id: autostart, do: {host-autostart: {host: b, autostart: \"on\"}}}\n  - {id: dead, do: {host-power: {host: b, power: kill}}}\n  - {id: calm,",
+    ));
+    let mut run = Run::start(lab, &file);
+    run.tells("let 600s pass", Duration::from_secs(60));
+    run.signal("-INT");
+    let told = Instant::now();
+    let look = "cat /etc/hosts; ip rule; pidof mysqld";
+    wait_for("a is as before", Duration::from_secs(10), || {
+        let said = lab.run(&["exec", "a", "--", "sh", "-c", look]);
+        let there = text(&said.stdout);
+        (said.status.success() && !there.contains("elsewhere") && !there.contains("77"))
+            .then_some(())
+    });
+    println!("beside a boot: a is as before after {:?}", told.elapsed());
+    assert_eq!(
+        run.ends(Duration::from_secs(120)),
+        Some(130),
+        "{:#?}",
+        run.seen
+    );
+    same(before, &picture(lab), "an interrupt after a kill");
 }
 
 fn a_run_that_is_interrupted_is_put_back_at_once(lab: &TestLab, file: &str, before: &str) {
@@ -186,6 +238,11 @@ fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done(
         assert!(said.contains("LEFT slow: "), "{way}: {said}");
         assert!(said.contains("then `twin recover` again"), "{way}: {said}");
         assert!(!said.contains("LEFT file"), "{way}: {said}");
+        let would = lab.done(&["scenario", file, "--dry-run"]);
+        assert!(
+            would.contains("would be refused: something of a run"),
+            "{way}: {would}"
+        );
         let refused = lab.run(&["scenario", file]);
         let said = text(&refused.stderr);
         assert_eq!(refused.status.code(), Some(5), "{way}: {said}");
@@ -217,7 +274,29 @@ struct ByHand {
 const INSIDE: &str = "ip rule add pref 4242 from 192.0.2.7 lookup 4242; ip route add 192.0.2.0/24 via 10.199.9.2 dev hand table 4242; \
     ip route add 198.51.100.0/24 via 10.199.9.2 dev hand; nft add table ip by_hand; nft add chain ip by_hand c '{ type filter hook forward priority 7; }'; \
     nft add rule ip by_hand c ip saddr 192.0.2.7 drop; tc qdisc replace dev hand root tbf rate 1mbit burst 32kbit latency 400ms; \
-    echo by-hand >/etc/by-hand; chmod 640 /etc/by-hand";
+    echo by-hand >/etc/by-hand; chown 7:8 /etc/by-hand; chmod 4750 /etc/by-hand; touch -d @1000000000 /etc/by-hand; ln /etc/by-hand /etc/by-hand-2; \
+    ln -s by-hand-nowhere /etc/by-hand-link; ip route add 203.0.113.0/24 dev eth0 table 4243; ip route add 203.0.113.0/24 dev eth0; \
+    tc qdisc replace dev eth1 root fq_codel";
+
+/// Faults on the very things: they go with the interface, and come back with it.
+const ON_THE_SAME: &str = r#"
+  - {id: owned, do: {file-change: {host: a, path: /etc/by-hand, content: "twin's"}}}
+  - {id: nowhere, do: {file-change: {host: a, path: /etc/by-hand-link, content: "twin's"}}}
+  - {id: down, do: {nic-down: {host: a, nic: "${nic.a.metal}"}}}
+  - {id: up, undo: down}
+  - {id: calm,"#;
+
+/// An interface that somebody shapes is left to them.
+const SHAPED: &str = r#"
+schema: twin/scenario/v1
+name: shaped
+title: One that is shaped already
+variants: {only: {expect: {}}}
+safety: {baseline: none}
+probes: []
+steps: [{id: slow, do: {net-emulate: {host: a, nic: "${nic.a.provider}", delay: 20ms}}}]
+recover: {within: 10s}
+"#;
 
 impl ByHand {
     fn make(lab: &TestLab) -> Self {
@@ -264,7 +343,8 @@ impl ByHand {
             let lines = lines.map(|line| line.split(" [").next().unwrap());
             picture.extend(lines.map(|line| format!("{line}\n")));
         }
-        let look = "ip rule; ip -4 route show table all; nft list table ip by_hand; tc qdisc show dev hand; cat /etc/by-hand; stat -c '%a %u %i %Y' /etc/by-hand";
+        let look = "ip rule; ip -4 route show table all; nft list table ip by_hand; tc qdisc show dev hand; tc qdisc show dev eth1; cat /etc/by-hand; \
+            stat -c '%a %u:%g %i %h %Y' /etc/by-hand /etc/by-hand-2; ls -A /etc | grep by-hand; readlink /etc/by-hand-link; [ ! -e /etc/by-hand-link ]";
         picture.push_str(&lab.done(&["exec", "a", "--", "sh", "-ec", look]));
         let file = self.file();
         let metadata = std::fs::metadata(&file).unwrap();
@@ -317,6 +397,7 @@ fn what_others_have_made_is_untouched_and_their_packets_go_on() {
     let by_hand = ByHand::make(&lab);
     let before = (by_hand.picture(&lab), picture(&lab), picture(&stranger));
     let faults = FAULTS.replace("pause: 10m", "pause: 12s");
+    let faults = faults.replace("\n  - {id: calm,", ON_THE_SAME);
     let (_keep, file) = written(&faults);
     let mut run = Run::start(&lab, &file);
     run.tells("let 12s pass", Duration::from_secs(60));
@@ -345,6 +426,11 @@ fn what_others_have_made_is_untouched_and_their_packets_go_on() {
         "{:#?}",
         run.seen
     );
+    let (_keep, shaped) = written(SHAPED);
+    let refused = lab.run(&["scenario", &shaped]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    let why = text(&refused.stdout);
+    assert!(why.contains("fq_codel, which is not twin's"), "{why}");
     println!("a stranger's lab: 8 of 8 packets answered during a partition of another");
     same(&before.0, &by_hand.picture(&lab), "what was made by hand");
     same(&before.1, &picture(&lab), "the lab");

@@ -280,7 +280,19 @@ fn power(lab: &TestLab) {
 fn release(lab: &TestLab) {
     lab.done(&["up", "tiny"]);
     lab.done(&["exec", "a", "--", "sh", "-c", "echo here > /var/mark; sync"]);
-    lab.done(&["release", "a"]);
+    lab.done(&["snapshot", "kept"]);
+    let goes = "baseline kept goes with the disks of a";
+    let replacing = lab.done(&["up", "tiny", "--replace", "a", "--dry-run"]);
+    assert!(replacing.contains(goes), "{replacing}");
+    let released = lab.json(&["release", "a"]);
+    assert!(
+        released["notes"][0].as_str().unwrap().starts_with(goes),
+        "{released}"
+    );
+    let refused = lab.run(&["restore", "kept"]);
+    assert_eq!(refused.status.code(), Some(4), "{}", text(&refused.stderr));
+    lab.done(&["exec", "b", "--", "true"]);
+    lab.done(&["snapshot", "kept", "--remove"]);
     assert_eq!(power_of(&lab.json(&["status"]), "a"), "shut-off");
     lab.done(&["up", "tiny"]);
     assert_ne!(

@@ -211,3 +211,36 @@ fn junit_counts_what_it_holds() {
     assert_eq!(suite.attribute("timestamp"), Some("2026-01-01T00:00:00"));
     assert_eq!(suite.attribute("time"), Some("4.000"));
 }
+
+/// By a validator that is not twin's, against what CI systems read.
+#[test]
+fn junit_is_as_its_schema_has_it() {
+    let mut kept = document();
+    kept.worlds[0].variants[0].outcome = Outcome::Inconclusive;
+    kept.worlds[0].variants[0].probes[0].evidence[0].text = "\u{fffe}\u{0}\u{b} <&> ]]>".into();
+    let mut empty = document();
+    empty.worlds[0].variants.clear();
+    let schema = crate::support::root().join("tests/report/junit.xsd");
+    let directory = tempfile::tempdir().unwrap();
+    let valid = |xml: &str| {
+        let file = directory.path().join("run.xml");
+        std::fs::write(&file, xml).unwrap();
+        let mut command = std::process::Command::new("xmllint");
+        command
+            .args(["--noout", "--nonet", "--schema"])
+            .arg(&schema)
+            .arg(&file);
+        let output = command.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    for one in [document(), kept, empty] {
+        let xml = scenario_junit(&one);
+        let (passes, said) = valid(&xml);
+        assert!(passes, "{said}\n{xml}");
+    }
+    let broken = scenario_junit(&document()).replace(" time=\"4.000\"", "");
+    assert!(!valid(&broken).0, "the validator lets anything pass");
+}

@@ -210,6 +210,13 @@ async fn a_lab_that_is_not_as_before_fails_and_its_baseline_is_kept_or_restored(
     assert_eq!(document.baseline.as_deref(), Some("run-r1"));
     assert_eq!(kept, ["run-r1"]);
 
+    // Also where a step went wrong before: that the lab is not what it was weighs more.
+    let (document, ..) = run_with("bug", &[Sabotage::Touch], fault, false).await;
+    assert_eq!(document.verdict, Verdict::Fail, "{document:#?}");
+    let why = &document.worlds[0].variants[0].why;
+    let tells = |word: &str| why.iter().any(|line| line.starts_with(word));
+    assert!(tells("step touch: ") && tells("not recovered: "), "{why:?}");
+
     let (document, before, after, open, kept) = run_with("bug", &[], fault, true).await;
     assert_eq!(normalised(&before), normalised(&after), "{document:#?}");
     assert_eq!(document.verdict, Verdict::Fail, "{document:#?}");

@@ -2,6 +2,7 @@
 //! background.
 
 use twin::diagnostics::Source;
+use twin::hypervisor::PowerAction;
 use twin::journal::Journal;
 use twin::lab::Silent;
 use twin::report::{Outcome, ProbeDocument, ScenarioDocument, VariantDocument, Verdict};
@@ -160,6 +161,75 @@ async fn a_probe_has_to_hold_so_often_in_a_row() {
     assert!((2_000..5_000).contains(&fired), "{fired}");
     let document = run(&lines(30), &[]).await;
     assert_eq!(document.verdict, Verdict::Fail, "{document:#?}");
+}
+
+/// The host is away for as long as the action takes, and there again when it has ended.
+#[tokio::test(start_paused = true)]
+async fn a_probe_sees_what_happens_while_an_action_is_under_way() {
+    let document = run(
+        "variants: {only: {expect: {away: fires}}}\nsafety: {baseline: none}\n\
+         probes: [{id: away, tcp: {address: 10.1.0.10, port: 3306}}]\n\
+         steps: [{id: cycle, do: {host-power: {host: a, power: cycle}}}]\nobserve: 0s\nrecover: {within: 30s}\n",
+        &[],
+    )
+    .await;
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    let fired = probe(&document, "away").fired_ms.unwrap();
+    let cycle = &variant(&document).steps[0];
+    assert!(fired <= cycle.at_ms + cycle.took_ms, "{document:#?}");
+}
+
+/// What needs no boot does not wait for what does, though it was done before it.
+#[tokio::test(start_paused = true)]
+async fn an_undo_that_takes_its_time_does_not_hold_up_the_others() {
+    let document = run(
+        "variants: {only: {expect: {}}}\nsafety: {baseline: none}\nprobes: []\n\
+         steps:\n  - {id: reserve, do: {compute-reserve: {host: a, memory: 1GiB}}}\n\
+         \x20 - {id: autostart, do: {host-autostart: {host: a, autostart: 'on'}}}\n\
+         \x20 - {id: off, do: {host-power: {host: a, power: 'off'}}}\nobserve: 0s\nrecover: {within: 30s}\n",
+        &[],
+    )
+    .await;
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    let undone = ["undo autostart", "undo off", "undo reserve"];
+    assert_eq!(steps(&document)[3..], undone, "{document:#?}");
+    let [.., autostart, off, reserve] = variant(&document).steps.as_slice() else {
+        panic!("{document:#?}");
+    };
+    assert!(
+        autostart.at_ms >= off.at_ms,
+        "the last act is put back first"
+    );
+    let begun = autostart.at_ms - off.at_ms;
+    assert!((900..2_000).contains(&begun), "{document:#?}");
+    assert!(reserve.at_ms >= off.at_ms + off.took_ms, "{document:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_ends_the_wait_for_a_steady_state() {
+    let directory = tempfile::tempdir().unwrap();
+    let sim = SimWorld::new(Seed(3));
+    let (scenario, world, journal) = world_of(BEHIND, directory.path(), &sim).await;
+    let target = world.target("a").unwrap();
+    let off = world.drivers.hypervisor.power(target, PowerAction::Destroy);
+    off.await.unwrap();
+    let (interrupt, interrupted) = tokio::sync::watch::channel(false);
+    let hurry = async {
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        interrupt.send_replace(true);
+        std::future::pending::<()>().await;
+    };
+    let choice = Choice::default();
+    let run = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupted);
+    let document = tokio::select! {
+        ended = run => ended.unwrap(),
+        () = hurry => unreachable!("it never ends"),
+    };
+    assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
+    assert!(document.took_ms < 6_000, "{}", document.took_ms);
+    let why = &variant(&document).why;
+    assert_eq!(*why, ["not steady before the first step: interrupted"]);
+    assert_eq!(steps(&document), Vec::<&str>::new());
 }
 
 const BEHIND: &str = "variants: {only: {expect: {}}}\nsafety: {baseline: none}\nprobes: []\n\

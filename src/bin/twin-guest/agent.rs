@@ -14,6 +14,7 @@ use crate::exec::Programs;
 use crate::keep::locked;
 use crate::nova::Nova;
 use crate::service::Services;
+use crate::shortage::Shortage;
 use crate::{boot, kmsg, procfs};
 
 /// Where records live.
@@ -33,6 +34,7 @@ struct Agent {
     services: Services,
     nova: Nova,
     programs: Programs,
+    shortage: Shortage,
     session: Arc<Mutex<Option<u64>>>,
     problems: Arc<Vec<String>>,
     under_systemd: bool,
@@ -78,6 +80,7 @@ pub(crate) fn run(under_systemd: bool) -> Result<(), String> {
         services,
         nova,
         programs: Programs::default(),
+        shortage: Shortage::follow(),
         session: Arc::default(),
         problems: Arc::new(problems),
         under_systemd,
@@ -292,7 +295,7 @@ impl Agent {
             boot_id: procfs::boot_id(),
             uptime_ms: procfs::uptime_ms(),
             clock_ms: procfs::clock_ms(),
-            memory: procfs::memory(),
+            memory: self.shortage.memory(),
             services: self.services.states(),
             reserved_mib: self.nova.reserved_mib(),
             resume: self.nova.resumes(),

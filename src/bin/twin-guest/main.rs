@@ -27,6 +27,7 @@ mod kmsg;
 mod nova;
 mod procfs;
 mod service;
+mod shortage;
 mod talk;
 
 use std::process::ExitCode;

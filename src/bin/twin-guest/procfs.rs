@@ -75,6 +75,7 @@ pub(crate) fn hostname() -> String {
 /// Memory as a whole.
 pub(crate) fn memory() -> MemoryState {
     let meminfo = text("/proc/meminfo");
+    // Before the count of kills: what is read with an old count was so before the kill.
     let pressure = text("/proc/pressure/memory");
     MemoryState {
         total_kib: number_after(&meminfo, "MemTotal").unwrap_or_default(),
@@ -90,7 +91,16 @@ pub(crate) fn memory() -> MemoryState {
             .and_then(|line| line.rsplit_once("total=")?.1.trim().parse().ok()),
         swap_total_kib: number_after(&meminfo, "SwapTotal").unwrap_or_default(),
         swap_free_kib: number_after(&meminfo, "SwapFree").unwrap_or_default(),
+        before_kill: None,
     }
+}
+
+/// Whether a process is stopped by a signal.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = text(&format!("/proc/{pid}/stat"));
+    // Behind the name, which may have anything in it.
+    let state = stat.rsplit_once(") ").map(|(_, behind)| behind);
+    state.is_some_and(|state| state.starts_with('T'))
 }
 
 /// One process, or nothing where it does not live.

@@ -136,7 +136,9 @@ impl Services {
                 name: service.name.clone(),
                 process: holder.and_then(|holder| procfs::process(holder.pid)),
                 wanted: state.wanted.contains(&service.name),
-                healthy: said.listening && said.touched,
+                healthy: said.listening
+                    && said.touched
+                    && !holder.is_some_and(|holder| procfs::is_stopped(holder.pid)),
             }
         };
         state.configured.iter().map(one).collect()

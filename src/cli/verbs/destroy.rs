@@ -60,6 +60,7 @@ fn told(context: &Context<'_>, lab: &str, removed: Vec<String>, took: Duration) 
         lab: lab.to_owned(),
         verb: "destroy".into(),
         changed: removed,
+        notes: Vec::new(),
         took_ms: milliseconds(took),
     });
     code::DONE

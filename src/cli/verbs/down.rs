@@ -50,6 +50,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         lab: found.record.name.to_string(),
         verb: "down".into(),
         changed,
+        notes: Vec::new(),
         took_ms,
     });
     DONE

@@ -26,13 +26,16 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::failure::{Failure, code};
 use super::flags::{Cli, DEFAULT_CONNECT, DEFAULT_STATE_DIR, Global, Verb};
 use super::ui::Ui;
 use super::{logging, wiring};
 use crate::journal::Journal;
-use crate::lab::{Drivers, Found, LabError, Layout, Lock, LockError, Watch, choose, find_all};
+use crate::lab::{
+    Drivers, Found, LabError, Layout, Lock, LockError, Watch, choose, find_all, started,
+};
 use crate::scenario::World;
 use crate::snapshot::{self as baselines, Set, SnapshotError};
 use crate::units::Seed;
@@ -93,21 +96,32 @@ impl Context<'_> {
         Ok(choose(labs, self.global.lab.as_deref())?)
     }
 
-    /// Finds the lab, takes its lock, and reads it again: what was found before may be old.
+    /// Finds the lab, takes its lock, and reads it again: what was found before may be old. Waits for a recovery only: one
+    /// who stands by looks at the lab once more after another has put all back.
     pub(crate) async fn locked_lab(&self, verb: &str) -> Result<(Found, Lock), Failure> {
-        let lock = self.lock(&self.lab().await?, verb).await?;
-        Ok((self.lab().await?, lock))
+        self.locked_lab_after(verb, |held| held.is_by("recover"))
+            .await
     }
 
-    /// The same, and waits for whoever is finishing something in it.
+    /// The same, and waits for whoever is changing it.
     pub(crate) async fn locked_lab_in_time(&self, verb: &str) -> Result<(Found, Lock), Failure> {
+        self.locked_lab_after(verb, |_| true).await
+    }
+
+    async fn locked_lab_after(
+        &self,
+        verb: &str,
+        waits_for: impl Fn(&LockError) -> bool,
+    ) -> Result<(Found, Lock), Failure> {
         let clock = self.drivers().clock.clone();
         let until = clock.elapsed() + LOCK_WAIT;
         let found = self.lab().await?;
         let mut told = false;
         let lock = loop {
             match self.try_lock(&found, verb).await {
-                Err(error @ LabError::Lock(LockError::Held { .. })) if clock.elapsed() < until => {
+                Err(LabError::Lock(error @ LockError::Held { .. }))
+                    if waits_for(&error) && clock.elapsed() < until =>
+                {
                     if !told {
                         self.ui.remark(&format!("{error}; waiting for it"));
                         told = true;
@@ -344,6 +358,22 @@ pub(crate) fn dirty(set: &Set<'_>) -> Result<Vec<String>, Failure> {
     Ok(dirty)
 }
 
+/// What losing the disks of hosts takes with it, in words.
+pub(crate) fn lost_with_disks(
+    context: &Context<'_>,
+    lab: Uuid,
+    hosts: &[&str],
+) -> Result<Vec<String>, Failure> {
+    let lost = baselines::that_need(&context.layout, lab, hosts)?;
+    let note = |name: &String| {
+        format!(
+            "baseline {name} goes with the disks of {}; `twin snapshot {name} --remove` frees the rest of it",
+            hosts.join(", ")
+        )
+    };
+    Ok(lost.iter().map(note).collect())
+}
+
 /// Refuses where something about baselines was broken off.
 pub(crate) fn refuse_unfinished(set: &Set<'_>) -> Result<(), Failure> {
     refuse(&baselines::unfinished(set.journal, set.found.record.uuid)?)
@@ -411,13 +441,7 @@ impl From<SnapshotError> for Failure {
 pub(crate) fn since_given() -> Duration {
     use nix::time::{ClockId, clock_gettime};
     use nix::unistd::{SysconfVar, sysconf};
-    // Behind the name, which may have anything in it, the 20th word is when it started, in ticks since the boot.
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let behind = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks = behind
-        .split(' ')
-        .nth(19)
-        .and_then(|word| word.parse::<u64>().ok());
+    let ticks = started(std::process::id());
     let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten();
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .ok()

@@ -47,6 +47,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         lab: found.record.name.to_string(),
         verb: word.into(),
         changed: vec![flags.host.clone()],
+        notes: Vec::new(),
         took_ms: milliseconds(context.drivers().clock.elapsed().saturating_sub(started)),
     });
     DONE

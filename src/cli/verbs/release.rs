@@ -3,7 +3,7 @@
 use clap::Args;
 use tracing::instrument;
 
-use super::{Context, DONE, interruptible, milliseconds};
+use super::{Context, DONE, interruptible, lost_with_disks, milliseconds};
 use crate::cli::failure::Failure;
 use crate::lab;
 use crate::report::ChangeDocument;
@@ -19,6 +19,14 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let found = context.lab().await?;
     let drivers = context.drivers();
     let watch = context.ui.watch();
+    let hosts: Vec<&str> = match &flags.host {
+        Some(host) => vec![host],
+        None => found.hosts.iter().map(|host| host.name.as_str()).collect(),
+    };
+    let notes = lost_with_disks(context, found.record.uuid, &hosts)?;
+    for note in &notes {
+        context.ui.remark(&format!("note: {note}"));
+    }
     let started = drivers.clock.elapsed();
     let work =
         async { Ok(lab::release(&found, flags.host.as_deref(), drivers, watch.as_ref()).await?) };
@@ -39,6 +47,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         lab: found.record.name.to_string(),
         verb: "release".into(),
         changed,
+        notes,
         took_ms,
     });
     DONE

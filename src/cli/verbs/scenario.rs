@@ -123,6 +123,18 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         seed,
         run,
     };
+    if let Some(unknown) = flags.variant.iter().find(|name| {
+        let mut known = scenario.variants.iter();
+        !known.any(|variant| variant.name == **name)
+    }) {
+        let name = unknown.clone();
+        let known = scenario.variants.iter().map(|variant| variant.name.clone());
+        let known = known.collect();
+        return Err(failure_of(
+            ScenarioError::NoVariant { name, known },
+            &source,
+        ));
+    }
     if flags.dry_run {
         return dry_run(context, &scenario, &choice, &world, &source).await;
     }
@@ -223,11 +235,15 @@ fn explain(context: &Context<'_>, scenario: &Scenario, source: &Source) {
         .collect();
     let about = wrapped(&scenario.about, 100);
     context.ui.text(&format!(
-        "{}{incident}\n\n{about}\n\nvariants: {}\nfile: {}\n",
+        "{}{incident}\n\n{about}\n\nvariants: {}\n",
         scenario.title,
         variants.join(", "),
-        source.name
     ));
+    for (name, value) in scenario.variables() {
+        let value = value.map_or_else(|| "each variant's own".to_owned(), str::to_owned);
+        context.ui.text(&format!("variable: {name} = {value}\n"));
+    }
+    context.ui.text(&format!("file: {}\n", source.name));
     for line in &scenario.stand_ins {
         context.ui.text(&format!("stand-in: {line}\n"));
     }
@@ -266,6 +282,9 @@ async fn dry_run(
         "{} in lab {} ({}); nothing is done\n",
         scenario.name, record.name, record.uuid
     ));
+    if let Err(error) = scenario::may_begin(world, context.journal_if_there().as_ref()) {
+        context.ui.text(&format!("would be refused: {error}\n"));
+    }
     for variant in scenario
         .variants
         .iter()
@@ -280,6 +299,7 @@ async fn dry_run(
             )
         })?;
         context.ui.text(&format!("\n{}\n", resolved.name));
+        let mut acted_on: Vec<&str> = Vec::new();
         for step in &resolved.steps {
             context.ui.text(&format!(
                 "  {:<12} {}, within {:?}\n",
@@ -294,11 +314,20 @@ async fn dry_run(
                 context.ui.text(&format!("  {:<12}   {refused}\n", ""));
             }
             for (id, action) in step.actions() {
+                let hosts = action.hosts();
+                let earlier = hosts.iter().find(|host| acted_on.contains(host));
                 // Reading what the undo needs changes nothing, and tells whether the target is there.
-                let undo = match action.capture(world).await {
-                    Ok(captured) => format!("undo sets {captured}"),
-                    Err(error) => format!("would be refused: {error}"),
+                let undo = match (action.capture(world).await, earlier) {
+                    (Ok(captured), None) => format!("undo sets {captured}"),
+                    (Ok(captured), Some(_)) => {
+                        format!("undo sets {captured}, or what the steps before have made of it")
+                    }
+                    (Err(error), None) => format!("would be refused: {error}"),
+                    (Err(error), Some(host)) => {
+                        format!("after what the steps before do to {host}; now: {error}")
+                    }
                 };
+                acted_on.extend(hosts);
                 context.ui.text(&format!("  {:<12}   {id}: {undo}\n", ""));
             }
         }

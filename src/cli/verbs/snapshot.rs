@@ -83,6 +83,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
             lab: found.record.name.to_string(),
             verb: "snapshot --remove".into(),
             changed: vec![name.to_owned()],
+            notes: Vec::new(),
             took_ms: milliseconds(context.drivers().clock.elapsed().saturating_sub(started)),
         });
         return DONE;

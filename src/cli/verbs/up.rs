@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use tracing::instrument;
 
-use super::{Context, DONE, interruptible, milliseconds};
+use super::{Context, DONE, interruptible, lost_with_disks, milliseconds};
 use crate::cli::failure::{Failure, code};
 use crate::cli::files;
 use crate::doctor::TimedProbe;
@@ -170,6 +170,9 @@ async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Resul
     if flags.wait == Wait::None {
         prepared.plan.steps.retain(crate::plan::Step::changes);
     }
+    let replaced: Vec<&str> = flags.replace.iter().map(Name::as_str).collect();
+    let lost = lost_with_disks(context, prepared.placed.record.uuid, &replaced)?;
+    prepared.plan.notes.extend(lost);
     let Some(journal) = journal else {
         return dry_run(context, &prepared);
     };

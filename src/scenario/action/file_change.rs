@@ -1,5 +1,6 @@
-//! `file-change`: gives a file inside a host another content, and later the one that it had, byte by byte, with its mode and
-//! owner.
+//! `file-change`: gives a file inside a host another content, and later itself again: it is kept beside the new one under
+//! another name, with its mode, owner, times, attributes and other links. Where that cannot be, or it is lost, its bytes, mode
+//! and owner come back from the journal.
 
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ struct FileChange {
 #[derive(Serialize, Deserialize)]
 struct Captured {
     host: String,
+    /// Where it is; a link has been followed.
     path: String,
+    /// Where it is kept meanwhile.
+    aside: String,
     /// Its content in base64, its mode and owner; nothing where there was no file.
     was: Option<Was>,
 }
@@ -65,11 +69,24 @@ fn encoded(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
+/// Where a file is, and a name beside it that is free.
+async fn places(world: &World, host: &str, path: &str) -> Result<(String, String), ActionError> {
+    // A link stays a link: what it leads to is what is changed, also where that is not there yet.
+    let script = "p=$(readlink -f \"$1\"); n=0; while [ -e \"$p.twin-was$n\" ]; do n=$((n+1)); done; \
+        printf '%s\\n' \"$p\" \"$p.twin-was$n\"";
+    let said = inside::run(world, host, &["sh", "-ec", script, "sh", path]).await?;
+    match said.lines().collect::<Vec<_>>().as_slice() {
+        [place, aside] => Ok(((*place).to_owned(), (*aside).to_owned())),
+        _ => Err(ActionError::Target(format!(
+            "{host} tells of {path}: {said:?}"
+        ))),
+    }
+}
+
 /// Reads a file as it is.
 async fn read(world: &World, host: &str, path: &str) -> Result<Option<Was>, ActionError> {
-    // A link stays a link: what it leads to is what is changed.
     let script = "[ -e \"$1\" ] || exit 0; [ -f \"$1\" ] || { echo 'it is no file' >&2; exit 1; }; \
-        stat -L -c '%a %u:%g' \"$1\"; base64 \"$1\" | tr -d '\\n'";
+        stat -c '%a %u:%g' \"$1\"; base64 \"$1\" | tr -d '\\n'";
     let argv = ["sh", "-ec", script, "sh", path];
     let said = inside::run(world, host, &argv).await?;
     let Some((owner, content)) = said.split_once('\n') else {
@@ -86,20 +103,34 @@ async fn read(world: &World, host: &str, path: &str) -> Result<Option<Was>, Acti
     }))
 }
 
-/// Writes a file whole, beside it and renamed, so that nobody reads half of it; with its mode and owner where given. It is
-/// on the disk then: the next step may take the host's power away.
+/// Writes a file whole, beside it and renamed, so that nobody reads half of it; with its mode and owner where given, and the
+/// one that it replaces kept aside where that is asked for. It is on the disk then: the next step may take the host's power
+/// away.
 async fn write(
     world: &World,
     host: &str,
     path: &str,
     content: &str,
-    owner: Option<&str>,
+    (owner, aside): (Option<&str>, Option<&str>),
 ) -> Result<(), ActionError> {
-    let script = "p=$(readlink -f \"$1\"); n=\"$p.twin-new\"; printf %s \"$2\" | base64 -d > \"$n\"; \
-        if [ -n \"$3\" ]; then chmod \"${3% *}\" \"$n\"; chown \"${3#* }\" \"$n\"; fi; \
-        sync \"$n\"; mv \"$n\" \"$p\"; sync \"$(dirname \"$p\")\"";
+    // Giving a file away takes bits of its mode.
+    let script = "n=\"$1.twin-new\"; printf %s \"$2\" | base64 -d > \"$n\"; \
+        if [ -n \"$3\" ]; then chown \"${3#* }\" \"$n\"; chmod \"${3% *}\" \"$n\"; fi; \
+        if [ -n \"$4\" ]; then ln \"$1\" \"$4\" 2>/dev/null || :; fi; \
+        sync \"$n\"; mv -f \"$n\" \"$1\"; sync \"$(dirname \"$1\")\"";
     let argv = ["sh", "-ec", script, "sh", path, content];
-    let argv = [&argv[..], &[owner.unwrap_or_default()]].concat();
+    let last = [owner.unwrap_or_default(), aside.unwrap_or_default()];
+    let argv = [&argv[..], &last].concat();
+    inside::run(world, host, &argv).await.map(drop)
+}
+
+/// Puts the file that is kept aside back in its place, where there is one; where it has never left that, drops its other name.
+async fn put_back(world: &World, host: &str, path: &str, aside: &str) -> Result<(), ActionError> {
+    let script = "rm -f \"$1.twin-new\"; [ -e \"$2\" ] || exit 0; \
+        i() { stat -c %d:%i \"$1\" 2>/dev/null || :; }; \
+        if [ \"$(i \"$1\")\" = \"$(i \"$2\")\" ]; then rm -f \"$2\"; else mv -f \"$2\" \"$1\"; fi; \
+        sync \"$(dirname \"$1\")\"";
+    let argv = ["sh", "-ec", script, "sh", path, aside];
     inside::run(world, host, &argv).await.map(drop)
 }
 
@@ -119,10 +150,13 @@ impl Action for FileChange {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let (path, aside) = places(world, &self.host, &self.path).await?;
+        let was = read(world, &self.host, &path).await?;
         Ok(serde_json::to_value(Captured {
             host: self.host.clone(),
-            path: self.path.clone(),
-            was: read(world, &self.host, &self.path).await?,
+            path,
+            aside,
+            was,
         })?)
     }
 
@@ -134,12 +168,18 @@ impl Action for FileChange {
     ) -> Result<(), ActionError> {
         let captured: Captured = serde_json::from_value(captured.clone())?;
         let content = encoded(self.content.as_bytes());
-        let owner = captured.was.as_ref().map(|was| was.owner.as_str());
-        write(world, &self.host, &self.path, &content, owner).await
+        let was = captured.was.as_ref();
+        let kept = was.map(|was| (was.owner.as_str(), captured.aside.as_str()));
+        write(world, &self.host, &captured.path, &content, kept.unzip()).await
     }
 
-    async fn verify(&self, world: &World, _: &serde_json::Value) -> Result<Verified, ActionError> {
-        let now = read(world, &self.host, &self.path).await?;
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &serde_json::Value,
+    ) -> Result<Verified, ActionError> {
+        let captured: Captured = serde_json::from_value(captured.clone())?;
+        let now = read(world, &self.host, &captured.path).await?;
         let same = now.is_some_and(|now| now.content == encoded(self.content.as_bytes()));
         let what = if same { "as asked" } else { "something else" };
         Ok(Verified::new(same, format!("{} holds {what}", self.path)))
@@ -150,17 +190,28 @@ pub(super) async fn undo(
     world: &World,
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
-    let Captured { host, path, was } = serde_json::from_value(captured)?;
-    match &was {
-        Some(was) => write(world, &host, &path, &was.content, Some(&was.owner)).await?,
-        None => {
-            // Where there is no such directory there is nothing to see to.
-            let script = "d=$(dirname \"$1\"); [ -d \"$d\" ] || exit 0; \
-                rm -f \"$1\" \"$1.twin-new\"; sync \"$d\"";
-            inside::run(world, &host, &["sh", "-ec", script, "sh", &path]).await?;
-        }
+    let Captured {
+        host,
+        path,
+        aside,
+        was,
+    } = serde_json::from_value(captured)?;
+    let Some(was) = was else {
+        // Where there is no such directory there is nothing to see to.
+        let script = "d=$(dirname \"$1\"); [ -d \"$d\" ] || exit 0; \
+            rm -f \"$1\" \"$1.twin-new\"; sync \"$d\"";
+        inside::run(world, &host, &["sh", "-ec", script, "sh", &path]).await?;
+        return match read(world, &host, &path).await? {
+            None => Ok(format!("{host} has no {path}, as before")),
+            Some(_) => Err(ActionError::Target(format!("{host} still has {path}"))),
+        };
+    };
+    put_back(world, &host, &path, &aside).await?;
+    if read(world, &host, &path).await?.as_ref() != Some(&was) {
+        let owner = Some(was.owner.as_str());
+        write(world, &host, &path, &was.content, (owner, None)).await?;
     }
-    if read(world, &host, &path).await? == was {
+    if read(world, &host, &path).await?.as_ref() == Some(&was) {
         return Ok(format!("{path} on {host} is what it was"));
     }
     Err(ActionError::Target(format!(

@@ -318,6 +318,12 @@ pub(super) fn stands_on(later: &Done<'_>, earlier: &Done<'_>) -> bool {
     }
 }
 
+/// Whether an earlier act on a host is put back only after a later one on it.
+pub(super) fn follows(later: &Done<'_>, earlier: &Done<'_>) -> bool {
+    // Whether a domain starts with the machine is libvirt's to know, whatever the domain does.
+    earlier.action != host_autostart::NAME || stands_on(later, earlier)
+}
+
 /// The names of all actions, sorted.
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<&'static str> = ALL.iter().map(|(name, _, _)| *name).collect();

@@ -12,8 +12,11 @@ use crate::units::Name;
 
 pub(super) const NAME: &str = "net-emulate";
 
-/// The disciplines that the kernel gives an interface by itself; anything else is somebody's, and left alone.
-const OF_THE_KERNEL: [&str; 5] = ["noqueue", "pfifo_fast", "mq", "fq_codel", "pfifo"];
+/// The handle of a discipline that the kernel gave an interface by itself; any other is somebody's, and left alone.
+const OF_THE_KERNEL: &str = "0:";
+
+/// The handle of the one that twin makes.
+const HANDLE: &str = "7477:";
 
 #[derive(Debug)]
 struct NetEmulate {
@@ -66,6 +69,9 @@ async fn disciplines(world: &World, host: &str, nic: &str) -> Result<Vec<Discipl
 #[derive(Deserialize)]
 struct Discipline {
     kind: String,
+    handle: String,
+    #[serde(default)]
+    root: bool,
     #[serde(default)]
     options: serde_json::Value,
 }
@@ -84,6 +90,7 @@ impl NetEmulate {
             (number(pointer).unwrap_or_default() - wanted).abs() < 0.001
         };
         found.kind == "netem"
+            && found.handle == HANDLE
             && near("/delay/delay", self.delay.as_secs_f64())
             && near("/loss-random/loss", self.loss / 100.0)
             && near("/corrupt/corrupt", self.corrupt / 100.0)
@@ -121,7 +128,7 @@ impl Action for NetEmulate {
         let found = disciplines(world, &self.host, &self.nic).await?;
         if let Some(other) = found
             .iter()
-            .find(|one| !OF_THE_KERNEL.contains(&one.kind.as_str()))
+            .find(|one| one.root && one.handle != OF_THE_KERNEL)
         {
             return Err(ActionError::Target(format!(
                 "{} of {} has a discipline already, {}, which is not twin's",
@@ -144,8 +151,8 @@ impl Action for NetEmulate {
         let (loss, corrupt) = (format!("{}%", self.loss), format!("{}%", self.corrupt));
         let rate = self.rate_kbit.map(|kbit| format!("{kbit}kbit"));
         let mut argv = vec![
-            "tc", "qdisc", "replace", "dev", &self.nic, "root", "netem", "delay", &delay, "loss",
-            &loss, "corrupt", &corrupt,
+            "tc", "qdisc", "replace", "dev", &self.nic, "root", "handle", HANDLE, "netem", "delay",
+            &delay, "loss", &loss, "corrupt", &corrupt,
         ];
         argv.extend(rate.iter().flat_map(|rate| ["rate", rate.as_str()]));
         inside::run(world, &self.host, &argv).await.map(drop)
@@ -169,14 +176,14 @@ pub(super) async fn undo(
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
     let Captured { host, nic } = serde_json::from_value(captured)?;
-    let emulated = |found: &[Discipline]| found.iter().any(|one| one.kind == "netem");
+    let emulated = |found: &[Discipline]| found.iter().any(|one| one.handle == HANDLE);
     if emulated(&disciplines(world, &host, &nic).await?) {
         inside::run(world, &host, &["tc", "qdisc", "del", "dev", &nic, "root"]).await?;
     }
     if emulated(&disciplines(world, &host, &nic).await?) {
         return Err(ActionError::Target(format!(
-            "{nic} of {host} still has netem"
+            "{nic} of {host} still has twin's netem"
         )));
     }
-    Ok(format!("{nic} of {host} has the kernel's own discipline"))
+    Ok(format!("{nic} of {host} has no discipline of twin's"))
 }

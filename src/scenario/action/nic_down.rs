@@ -1,4 +1,4 @@
-//! `nic-down`: takes one of a host's interfaces down inside the guest; its routes go with it, and come back with it.
+//! `nic-down`: takes one of a host's interfaces down inside the guest; its routes, in all tables, go with it and come back with it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -24,7 +24,7 @@ struct Captured {
     host: String,
     nic: String,
     up: bool,
-    /// Routes of the main table through it that the kernel does not make by itself, as `ip route show` writes them.
+    /// Routes of all tables through it that the kernel does not make by itself, as `ip route show` writes them, sorted.
     routes: Vec<String>,
 }
 
@@ -56,11 +56,15 @@ pub(super) async fn routes(
     host: &str,
     nic: &str,
 ) -> Result<Vec<String>, ActionError> {
-    let said = inside::run(world, host, &["ip", "route", "show", "dev", nic]).await?;
+    let argv = ["ip", "route", "show", "table", "all", "dev", nic];
+    let said = inside::run(world, host, &argv).await?;
     let lines = said.lines().map(str::trim);
     // Those that the kernel makes come with the address.
     let made = lines.filter(|line| !line.is_empty() && !line.contains("proto kernel"));
-    Ok(made.map(|line| line.replace(" linkdown", "")).collect())
+    let mut routes: Vec<String> = made.map(|line| line.replace(" linkdown", "")).collect();
+    // Those of the main table first: other tables' next hops may be reached by them.
+    routes.sort_by_cached_key(|route| (route.contains(" table "), route.clone()));
+    Ok(routes)
 }
 
 #[async_trait]

@@ -173,10 +173,28 @@ pub(super) async fn undo(
     let host = &captured.host;
     // After a kill or a boot these are nobody's; going on does nothing to what is not stopped.
     send(world, host, "CONT", &captured.pids).await?;
+    let still = stopped(world, host, &captured.pids).await?;
+    if !still.is_empty() {
+        return Err(ActionError::Target(format!(
+            "processes of {host} are stopped still: {still:?}"
+        )));
+    }
     let guest = world.guest(host)?;
     let started = captured.ran.again(guest.as_ref()).await?;
     Ok(format!(
         "{} processes of {host} go on, the services run, {started} instances started",
         captured.pids.len()
     ))
+}
+
+/// Which of these processes are stopped.
+async fn stopped(world: &World, host: &str, pids: &[u32]) -> Result<Vec<u32>, ActionError> {
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    let script = format!(
+        "for p in {}; do s=$(sed 's/.*) //' /proc/$p/stat 2>/dev/null) || continue; \
+         [ \"${{s%% *}}\" != T ] || echo $p; done",
+        pids.join(" ")
+    );
+    let said = inside::script(world, host, &script).await?;
+    Ok(said.lines().filter_map(|line| line.parse().ok()).collect())
 }

@@ -1,8 +1,10 @@
-//! `memory`: a host has less memory available than a share, or its tasks wait for memory for more than a share of the time.
+//! `memory`: a host has less memory available than a share, or its tasks wait for memory for more than a share of the time;
+//! now, or just before its kernel killed a process for want of it.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
@@ -20,6 +22,15 @@ struct Memory {
     pressure_over: Option<f64>,
     /// How long all tasks have waited for memory since the first look, in microseconds.
     stalled_us: Option<u64>,
+    /// Whether it is to have been so at the last reading before the first kill since the first look.
+    before_kill: bool,
+}
+
+/// Where things stand at the first look.
+#[derive(Default, Serialize, Deserialize)]
+struct Begun {
+    psi_full_total_us: u64,
+    oom_kill: u64,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
@@ -30,12 +41,16 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     let stalled = fields.optional("stalled-over");
     let stalled = stalled.map(|node| file::duration(reader, Some(node), Duration::ZERO));
     let stalled_us = stalled.and_then(|stalled| u64::try_from(stalled.as_micros()).ok());
+    let before_kill = fields
+        .optional("before-kill")
+        .and_then(|node| reader.scalar(node, "true or false"));
     fields.finish(reader);
     Some(Box::new(Memory {
         host: host?,
         available_below,
         pressure_over,
         stalled_us,
+        before_kill: before_kill.unwrap_or_default(),
     }))
 }
 
@@ -55,11 +70,19 @@ impl Probe for Memory {
             .hypervisor
             .power_state(world.target(&self.host)?)
             .await?;
-        if self.stalled_us.is_none() || power != Power::Running {
-            return Ok(0.into());
+        let counts = self.stalled_us.is_some() || self.before_kill;
+        if !counts || power != Power::Running {
+            return Ok(serde_json::to_value(Begun::default())?);
         }
-        let total = world.state(&self.host).await?.memory.psi_full_total_us;
-        Ok(total.ok_or_else(|| self.no_pressure())?.into())
+        let memory = world.state(&self.host).await?.memory;
+        let total = memory.psi_full_total_us;
+        if self.stalled_us.is_some() && total.is_none() {
+            return Err(self.no_pressure());
+        }
+        Ok(serde_json::to_value(Begun {
+            psi_full_total_us: total.unwrap_or_default(),
+            oom_kill: memory.oom_kill,
+        })?)
     }
 
     async fn look(
@@ -68,7 +91,21 @@ impl Probe for Memory {
         begun: &serde_json::Value,
         _: &Seen,
     ) -> Result<Finding, ActionError> {
-        let memory = world.state(&self.host).await?.memory;
+        let begun: Begun = serde_json::from_value(begun.clone())?;
+        let now = world.state(&self.host).await?.memory;
+        let (memory, when) = if self.before_kill {
+            let before = now.before_kill.map(|before| *before);
+            let Some(before) = before.filter(|before| before.memory.oom_kill == begun.oom_kill)
+            else {
+                return Ok(Finding::Quiet);
+            };
+            let seconds = Duration::from_millis(before.uptime_ms).as_secs_f64();
+            let when = format!(", {seconds:.2} s after its boot, before the kill");
+            (before.memory, when)
+        } else {
+            (now, String::new())
+        };
+        let source = |file: &str| format!("{file} on {}{when}", self.host);
         #[expect(
             clippy::cast_precision_loss,
             reason = "a share of memory needs no more digits"
@@ -77,7 +114,7 @@ impl Probe for Memory {
         let mut found = Vec::new();
         if self.available_below.is_some_and(|below| available < below) {
             found.push(evidence(
-                format!("/proc/meminfo on {}", self.host),
+                source("/proc/meminfo"),
                 format!(
                     "{} of {} KiB are available, {available:.1} %",
                     memory.available_kib, memory.total_kib
@@ -88,7 +125,7 @@ impl Probe for Memory {
             && pressure > over
         {
             found.push(evidence(
-                format!("/proc/pressure/memory on {}", self.host),
+                source("/proc/pressure/memory"),
                 format!("full avg10={pressure}"),
             ));
         }
@@ -96,11 +133,11 @@ impl Probe for Memory {
             let total = memory.psi_full_total_us;
             let total = total.ok_or_else(|| self.no_pressure())?;
             // After a boot it counts from zero.
-            let before = begun.as_u64().filter(|before| *before <= total);
+            let before = Some(begun.psi_full_total_us).filter(|before| *before <= total);
             let stalled = total - before.unwrap_or(0);
             if stalled > over {
                 found.push(evidence(
-                    format!("/proc/pressure/memory on {}", self.host),
+                    source("/proc/pressure/memory"),
                     format!("full total={total}: all tasks have waited {stalled} us since the first look"),
                 ));
             }
@@ -115,7 +152,7 @@ impl Probe for Memory {
         let whole = asked > 0 && found.len() == asked;
         let used = memory.swap_total_kib.saturating_sub(memory.swap_free_kib);
         let swap = format!("swap: {used} of {} KiB used", memory.swap_total_kib);
-        found.push(evidence(format!("/proc/meminfo on {}", self.host), swap));
+        found.push(evidence(source("/proc/meminfo"), swap));
         Ok(if whole {
             Finding::Fired(found)
         } else {

@@ -1,0 +1,187 @@
+//! How a scenario file writes a probe.
+//!
+//! ```yaml
+//! - {id: down, PROBE: {..}}                        # looks from the first step on, until it fires or the undo begins
+//! - {id: lost, PROBE: {..}, since: cut, times: 3}  # after a step, and it has to hold three times in a row
+//! - {id: back, PROBE: {..}, at: after}             # or before, edges, continuous
+//! - {id: up, PROBE: {..}, at: continuous, misses: 2, retries: 1}
+//! ```
+
+use super::error::ScenarioProblem;
+use super::probe::{self, Probe};
+use crate::diagnostics::{FormatError, Node, Reader, Span, Value};
+
+/// How often a probe may look again at once at the most.
+const MOST_RETRIES: u32 = 100;
+
+/// A probe with its variables filled in.
+#[derive(Debug)]
+pub struct ResolvedProbe {
+    /// Its id.
+    pub id: String,
+    /// What it looks at.
+    pub probe: Box<dyn Probe>,
+    /// When it looks.
+    pub at: Phase,
+    /// The step after which it looks; from the first on where there is none.
+    pub since: Option<String>,
+    /// How often in a row it has to hold.
+    pub times: u32,
+    /// How often it looks again at once where it could not.
+    pub retries: u32,
+    /// How many looks in a row may miss where it is to hold always.
+    pub misses: u64,
+}
+
+/// When a probe looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Once, before the first step.
+    Before,
+    /// From the first step until the undo begins.
+    #[default]
+    During,
+    /// Once everything has recovered.
+    After,
+    /// Before the first step, and again once everything has recovered: it fires when it did both times.
+    Edges,
+    /// All the time, from before the first step until everything has recovered.
+    Continuous,
+}
+
+impl Phase {
+    pub(super) const WORDS: &'static [(&'static str, Self)] = &[
+        ("before", Self::Before),
+        ("during", Self::During),
+        ("after", Self::After),
+        ("edges", Self::Edges),
+        ("continuous", Self::Continuous),
+    ];
+}
+
+/// A step that a probe names.
+pub(super) struct NamedStep {
+    pub(super) probe: String,
+    pub(super) step: String,
+    pub(super) span: Span,
+}
+
+/// The text of one entry of a map, where it has it.
+fn entry_of<'n>(node: &'n Node, key: &str) -> Option<(&'n str, Span)> {
+    let Value::Map(entries) = &node.value else {
+        return None;
+    };
+    let (_, found) = entries.iter().find(|(found, _)| found.text == key)?;
+    match &found.value {
+        Value::Text(text) | Value::Number(text) => Some((text, found.span)),
+        _ => None,
+    }
+}
+
+/// The id that a probe or a step gives itself.
+pub(super) fn id_of(node: &Node) -> Option<&str> {
+    Some(entry_of(node, "id")?.0)
+}
+
+/// Reads a probe, and adds the steps that it names.
+pub(super) fn probe(
+    node: &Node,
+    named_steps: &mut Vec<NamedStep>,
+    reader: &mut Reader,
+) -> Option<(ResolvedProbe, Span)> {
+    let entries = reader.entries(node, &"the probe")?;
+    let (mut id, mut found, mut at, mut span) = (None, None, Phase::default(), node.span);
+    let (mut since, mut count): (Option<String>, _) = (None, 0);
+    let mut steps: Vec<(String, Span)> = Vec::new();
+    let (mut times, mut retries, mut misses) = (1, 0, 0);
+    // Keys that mean nothing to one that looks all the time, and one that means nothing to any other.
+    let (mut not_all_the_time, mut all_the_time) = (None, None);
+    for (key, node) in entries {
+        match key.text.as_str() {
+            "times" => {
+                let found = reader.scalar::<std::num::NonZeroU32>(node, "count");
+                times = found.map_or(1, std::num::NonZeroU32::get);
+            }
+            "retries" => {
+                retries = reader.scalar(node, "count").unwrap_or_default();
+                if retries > MOST_RETRIES {
+                    let why = format!("it is at most {MOST_RETRIES}");
+                    reader.bad_value(node, &retries, "count", &why);
+                }
+            }
+            "misses" => {
+                misses = reader.scalar(node, "count").unwrap_or_default();
+                all_the_time = Some(key);
+            }
+            "id" => {
+                id = reader.scalar(node, "id");
+                span = node.span;
+            }
+            "since" => {
+                since = reader.scalar(node, "step");
+                steps.extend(since.clone().map(|step| (step, node.span)));
+                not_all_the_time = Some(key);
+            }
+            "at" => {
+                at = reader
+                    .choice(node, "phase", Phase::WORDS)
+                    .unwrap_or_default();
+            }
+            _ => {
+                count += 1;
+                found = probe::parse(key, node, reader);
+                if probe::is_of_steps(&key.text) {
+                    not_all_the_time = Some(key);
+                    let step = entry_of(node, "step");
+                    steps.extend(step.map(|(step, span)| (step.to_owned(), span)));
+                }
+            }
+        }
+    }
+    let (wrong, why) = match at {
+        Phase::Continuous => (
+            not_all_the_time,
+            "a probe that looks all the time has no step",
+        ),
+        _ => (
+            all_the_time,
+            "only a probe that looks all the time may miss",
+        ),
+    };
+    if let Some(key) = wrong {
+        let node = Node {
+            span: key.span,
+            value: Value::Text(key.text.clone()),
+        };
+        reader.bad_value(&node, &key.text, "key here", &why);
+    }
+    if count != 1 {
+        reader.wrong(ScenarioProblem::OneProbe { count }.at(node.span));
+    }
+    if id.is_none() {
+        reader.wrong(
+            FormatError::MissingKey {
+                key: "id",
+                place: "the probe".into(),
+            }
+            .at(node.span),
+        );
+    }
+    let (id, probe) = (id?, found?);
+    let of_probe = |(step, span)| NamedStep {
+        probe: String::clone(&id),
+        step,
+        span,
+    };
+    named_steps.extend(steps.into_iter().map(of_probe));
+    let resolved = ResolvedProbe {
+        id,
+        probe,
+        at,
+        since,
+        times,
+        retries,
+        misses,
+    };
+    Some((resolved, span))
+}
