@@ -33,6 +33,21 @@ pub enum ActionError {
     Record(#[from] serde_json::Error),
 }
 
+impl ActionError {
+    /// What to do about it on `host`, where that is known.
+    pub(super) fn cure(&self, host: &str) -> Option<String> {
+        let cure = match self {
+            Self::Guest(error) => error.cure().to_owned(),
+            Self::Hypervisor(error) => error.cure(),
+            Self::Lab(error) => error.cures().into_iter().next()?,
+            Self::HostNet(_) | Self::Target(_) | Self::Deadline { .. } | Self::Record(_) => {
+                return None;
+            }
+        };
+        Some(cure.replace("HOST", host))
+    }
+}
+
 /// A run could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {

@@ -73,7 +73,10 @@ async fn undo_as_far_as(
             Ok(done)
         }
         Err(error) => {
-            let why = error.to_string();
+            let captured: serde_json::Value = serde_json::from_str(&act.undo).unwrap_or_default();
+            let host = captured["host"].as_str().unwrap_or("HOST");
+            let cure = error.cure(host);
+            let why = cure.map_or_else(|| error.to_string(), |cure| format!("{error}; {cure}"));
             journal.mark_act(&act.run, act.sequence, ActState::Left, Some(&why))?;
             Err(why)
         }

@@ -236,6 +236,11 @@ fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done(
         let said = text(&recovered.stdout);
         assert_eq!(recovered.status.code(), Some(5), "{way}: {said}");
         assert!(said.contains("LEFT slow: "), "{way}: {said}");
+        let mend = match way {
+            "off" => "`twin power on b` starts it",
+            _ => "`twin power cycle b` starts it anew",
+        };
+        assert!(said.contains(mend), "{way}: {said}");
         assert!(said.contains("then `twin recover` again"), "{way}: {said}");
         assert!(!said.contains("LEFT file"), "{way}: {said}");
         let would = lab.done(&["scenario", file, "--dry-run"]);
