@@ -91,7 +91,7 @@ pub fn scenario_html(document: &ScenarioDocument) -> String {
         beside(&mut html, world);
         html.push_str("<div class=\"variants\">\n");
         for (index, one) in world.variants.iter().enumerate() {
-            variant(&mut html, &world.world, one, index);
+            variant(&mut html, document, &world.world, one, index);
         }
         html.push_str("</div>\n");
     }
@@ -116,7 +116,13 @@ fn list(html: &mut String, heading: &str, lines: &[String], class: &str) {
     html.push_str("</ul>\n");
 }
 
-fn variant(html: &mut String, world: &str, one: &VariantDocument, index: usize) {
+fn variant(
+    html: &mut String,
+    document: &ScenarioDocument,
+    world: &str,
+    one: &VariantDocument,
+    index: usize,
+) {
     let (words, class) = outcome_words(one.outcome);
     let name = escaped(&one.name);
     let _ = writeln!(
@@ -146,7 +152,7 @@ fn variant(html: &mut String, world: &str, one: &VariantDocument, index: usize) 
             escaped(&target.uuid)
         );
     }
-    timeline(html, one, index);
+    timeline(html, one, &document.kept, index);
     memory(html, one, index);
     steps(html, &name, &one.steps);
     html.push_str("<h3>Probes</h3>\n");

@@ -36,8 +36,13 @@ fn end_of(variant: &VariantDocument) -> u64 {
     times.max().unwrap_or(0).max(1)
 }
 
-/// Draws what was done when: a band from each act to its undo, and a mark where a probe fired.
-pub(super) fn timeline(html: &mut String, variant: &VariantDocument, index: usize) {
+/// Draws what was done when: a band from each act to its undo, or to the end where it was kept, and a mark where a probe fired.
+pub(super) fn timeline(
+    html: &mut String,
+    variant: &VariantDocument,
+    kept: &[String],
+    index: usize,
+) {
     let acts: Vec<_> = variant
         .steps
         .iter()
@@ -80,6 +85,8 @@ pub(super) fn timeline(html: &mut String, variant: &VariantDocument, index: usiz
             let put_back = at(undone.at_ms + undone.took_ms, end);
             band(html, "fault", done, until, top);
             band(html, "undo", until, put_back, top);
+        } else if kept.contains(&step.id) {
+            band(html, "fault", done, at(end, end), top);
         }
         band(html, "step", from, done, top);
         top += LINE;
@@ -101,6 +108,16 @@ pub(super) fn timeline(html: &mut String, variant: &VariantDocument, index: usiz
     }
     axis(html, top, end);
     html.push_str("</svg>\n</div>\n");
+}
+
+/// How long all tasks waited for memory between the first sample and the last; after a boot it counts from zero.
+fn waited_us(samples: &[&SampleDocument]) -> u64 {
+    let totals: Vec<u64> = samples
+        .iter()
+        .filter_map(|sample| sample.psi_full_total_us)
+        .collect();
+    let rise = |pair: &[u64]| pair[1].checked_sub(pair[0]).unwrap_or(pair[1]);
+    totals.windows(2).map(rise).sum()
 }
 
 /// A band for each time in which a probe that looks all the time saw the same.
@@ -226,8 +243,7 @@ fn chart(
         before = sample.oom_kills;
     }
     let host = escaped(host);
-    let totals = || samples.iter().filter_map(|sample| sample.psi_full_total_us);
-    let waited = totals().max().unwrap_or(0) - totals().min().unwrap_or(0);
+    let waited = waited_us(samples);
     let swap = samples.iter().map(|sample| sample.swap_total_bytes).max();
     let swap = match swap.unwrap_or(0) {
         0 => "no swap".to_owned(),

@@ -190,6 +190,30 @@ fn variants_are_beside_one_another() {
     );
 }
 
+/// The band of a fault that is left in place goes on to the end.
+#[test]
+fn a_kept_fault_has_a_band() {
+    let mut kept = document();
+    let steps = &mut kept.worlds[0].variants[0].steps;
+    steps.retain(|step| step.id != "undo cut");
+    let bands = |html: &str| html.matches("<rect class=\"fault\"").count();
+    let without = bands(&scenario_html(&kept));
+    kept.kept = vec!["cut".into()];
+    assert_eq!(bands(&scenario_html(&kept)), without + 1);
+}
+
+/// A host that has booted meanwhile counts from zero.
+#[test]
+fn what_was_waited_for_memory_is_counted_over_a_boot() {
+    let mut booted = document();
+    let samples = &mut booted.worlds[0].variants[0].samples;
+    for (sample, total) in samples.iter_mut().zip([9_000, 12_000, 4_000]) {
+        sample.psi_full_total_us = Some(total);
+    }
+    let html = scenario_html(&booted);
+    assert!(html.contains(" 7 ms waited for memory"), "{html}");
+}
+
 #[test]
 fn junit_counts_what_it_holds() {
     let xml = scenario_junit(&document());
