@@ -152,17 +152,23 @@ impl Journal {
         Ok(sequence)
     }
 
-    /// Writes down how far an act is.
+    /// Writes down that an act has been done; also where somebody put it back before it took effect: it is open again then.
+    pub fn mark_acted(&self, run: &str, sequence: i64) -> Result<(), JournalError> {
+        let sql = "UPDATE acts SET state = 'acted', note = NULL, claimed_by = NULL WHERE run = ?1 AND sequence = ?2";
+        self.write(sql, params![run, sequence]).map(drop)
+    }
+
+    /// Writes down how an undo ended, where whoever did it has the act still.
     pub fn mark_act(
         &self,
-        run: &str,
-        sequence: i64,
+        (run, sequence): (&str, i64),
+        by: &str,
         state: ActState,
-        note: Option<&str>,
+        note: &str,
     ) -> Result<(), JournalError> {
-        // What is put back stays so, whatever one who came late has to say.
-        let sql = "UPDATE acts SET state = ?3, note = ?4 WHERE run = ?1 AND sequence = ?2 AND state != 'undone'";
-        self.write(sql, params![run, sequence, state.as_str(), note])
+        let sql = "UPDATE acts SET state = ?4, note = ?5
+            WHERE run = ?1 AND sequence = ?2 AND claimed_by = ?3 AND state != 'undone'";
+        self.write(sql, params![run, sequence, by, state.as_str(), note])
             .map(drop)
     }
 
@@ -421,9 +427,7 @@ mod tests {
             .intend_act(&intent("r1", "reserve"))
             .expect("written");
         let second = journal.intend_act(&intent("r1", "fill")).expect("written");
-        journal
-            .mark_act("r1", second, ActState::Acted, None)
-            .expect("written");
+        journal.mark_acted("r1", second).expect("written");
         let open: Vec<i64> = journal
             .open_acts(lab)
             .expect("read")
@@ -431,8 +435,9 @@ mod tests {
             .map(|act| act.sequence)
             .collect();
         assert_eq!(open, [second, first]);
+        assert!(journal.claim_act("r1", second, "pid 1").expect("claimed"));
         journal
-            .mark_act("r1", second, ActState::Undone, None)
+            .mark_act(("r1", second), "pid 1", ActState::Undone, "")
             .expect("written");
         assert_eq!(journal.open_acts(lab).expect("read").len(), 1);
         assert_eq!(journal.runs(Some("lab")).expect("read")[0].seed, u64::MAX);
@@ -494,14 +499,23 @@ mod tests {
         assert!(!journal.claim_act("r1", act, "pid 11").expect("asked"));
         release("pid 12").expect("released");
         assert!(journal.claim_act("r1", act, "pid 11").expect("asked"));
-        let mark = |state| journal.mark_act("r1", act, state, None);
-        mark(ActState::Left).expect("written");
+        let mark = |by, state| {
+            let marked = journal.mark_act(("r1", act), by, state, "");
+            marked.expect("written");
+            journal.act_state("r1", act).expect("read")
+        };
+        let left = Some(ActState::Left);
+        assert_eq!(mark("pid 11", ActState::Left), left);
         release("pid 11").expect("one who has given up");
         assert!(journal.claim_act("r1", act, "pid 12").expect("asked"));
-        mark(ActState::Undone).expect("written");
-        mark(ActState::Left).expect("written");
-        let state = journal.act_state("r1", act).expect("read");
-        assert_eq!(state, Some(ActState::Undone), "what is put back stays so");
+        assert_eq!(mark("pid 11", ActState::Undone), left, "it has it no more");
+        let undone = Some(ActState::Undone);
+        assert_eq!(mark("pid 12", ActState::Undone), undone);
+        assert_eq!(mark("pid 12", ActState::Left), undone);
+        // It took effect after that.
+        journal.mark_acted("r1", act).expect("written");
+        assert_eq!(mark("pid 12", ActState::Undone), Some(ActState::Acted));
+        assert!(journal.claim_act("r1", act, "pid 13").expect("asked"));
     }
 
     #[test]

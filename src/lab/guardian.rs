@@ -26,10 +26,16 @@ impl Guardian for Nobody {
     }
 }
 
-/// When a process began, in ticks since the boot; nothing where there is none of this number.
+/// When a process began, in ticks since the boot; nothing where there is none of this number, or it has ended and nobody has
+/// asked how.
 pub fn started(process: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // Behind the name, which may have anything in it.
     let (_, behind) = stat.rsplit_once(") ")?;
-    behind.split(' ').nth(19)?.parse().ok()
+    let mut words = behind.split(' ');
+    let state = words.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    words.nth(18)?.parse().ok()
 }

@@ -349,8 +349,10 @@ impl Scenario {
         let mut filling = Filling::new(&value);
         let variants: Vec<String> = self.variants.iter().map(|one| one.name.clone()).collect();
         let mut steps = Steps::new(&variant.name, &variants);
+        let mut step_ids = Vec::new();
         for node in &self.steps {
             let node = filling.fill_in(node, &mut reader);
+            step_ids.extend(ids_of(&node).into_iter().map(str::to_owned));
             steps.take(&node, &mut reader);
         }
         let mut watch: Vec<Name> = Vec::new();
@@ -376,7 +378,7 @@ impl Scenario {
             .safety
             .targets(&steps.acted_on, &mut filled, &mut reader);
         self.check_named(variant, &steps, &stops, &probes, &mut reader);
-        self.check_named_steps(variant, &steps, &named_steps, &mut reader);
+        check_named_steps(variant, (&steps, &step_ids), &named_steps, &mut reader);
         if !reader.problems.is_empty() {
             return Err(reader.problems);
         }
@@ -431,36 +433,6 @@ impl Scenario {
         }
     }
 
-    /// Checks that the steps that probes name are there, and are this variant's where something is expected of the probe.
-    fn check_named_steps(
-        &self,
-        variant: &Variant,
-        steps: &Steps<'_>,
-        named: &[NamedStep],
-        reader: &mut Reader,
-    ) {
-        let known: Vec<&str> = self.steps.iter().flat_map(ids_of).collect();
-        // A step with mistakes has not been read.
-        let sound = reader.problems.is_empty();
-        for NamedStep { probe, step, span } in named {
-            let expected = variant.expect.iter().any(|(id, ..)| id == probe);
-            if known.is_empty() {
-                // That there are none has been told.
-            } else if !known.contains(&step.as_str()) {
-                let near = nearest(step, known.iter().copied()).map(str::to_owned);
-                let id = step.clone();
-                reader.wrong(ScenarioProblem::UnknownId { id, near }.at(*span));
-            } else if expected && !steps.has(step) && sound {
-                let never = ScenarioProblem::NeverLooks {
-                    probe: probe.clone(),
-                    step: step.clone(),
-                    variant: variant.name.clone(),
-                };
-                reader.wrong(never.at(*span));
-            }
-        }
-    }
-
     /// The variables that can be set, with their values where the file gives one for all variants.
     pub fn variables(&self) -> BTreeMap<&str, Option<&str>> {
         let of_variants = self.variants.iter().flat_map(|variant| variant.set.keys());
@@ -477,5 +449,33 @@ impl Scenario {
                 .variants
                 .iter()
                 .any(|variant| variant.set.contains_key(name))
+    }
+}
+
+/// Checks that the steps that probes name are there, and are this variant's where something is expected of the probe.
+fn check_named_steps(
+    variant: &Variant,
+    (steps, known): (&Steps<'_>, &[String]),
+    named: &[NamedStep],
+    reader: &mut Reader,
+) {
+    // A step with mistakes has not been read.
+    let sound = reader.problems.is_empty();
+    for NamedStep { probe, step, span } in named {
+        let expected = variant.expect.iter().any(|(id, ..)| id == probe);
+        if known.is_empty() {
+            // That there are none has been told.
+        } else if !known.contains(step) {
+            let near = nearest(step, known.iter().map(String::as_str)).map(str::to_owned);
+            let id = step.clone();
+            reader.wrong(ScenarioProblem::UnknownId { id, near }.at(*span));
+        } else if expected && !steps.has(step) && sound {
+            let never = ScenarioProblem::NeverLooks {
+                probe: probe.clone(),
+                step: step.clone(),
+                variant: variant.name.clone(),
+            };
+            reader.wrong(never.at(*span));
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::continuous::Continuous;
 use super::engine::{Engine, since};
 use super::file::Resolved;
 use super::probe::Seen;
+use super::probe_entry::Phase;
 use super::step::{ResolvedStep, Work};
 use super::watching::Watched;
 use crate::journal::{ActState, Intent};
@@ -20,6 +21,9 @@ use crate::report::ScenarioStepDocument;
 
 /// How often probes are asked.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
+
+/// What a look may take while something else goes on, which may want the same guest.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// What an action may take beyond its own deadline, which it keeps itself, before it is given up.
 const GRACE: Duration = Duration::from_secs(60);
@@ -150,7 +154,10 @@ impl Engine<'_> {
                         ));
                         break;
                     }
-                    let left = self.put_back(&mut injection.steps, Some(id), begun).await?;
+                    let undoing = self.put_back(&mut injection.steps, Some(id), begun);
+                    let left = self
+                        .looking(probes, &injection.seen, begun, undoing)
+                        .await?;
                     injection.troubles.extend(
                         left.into_iter()
                             .map(|left| format!("step {}: {left}", step.id)),
@@ -188,7 +195,9 @@ impl Engine<'_> {
     ) -> T {
         let look = async {
             while !*self.interrupt.borrow() {
-                self.look(probes, seen, begun).await;
+                let longest = Some(LONGEST);
+                self.look_at(probes, (Phase::During, longest), seen, begun)
+                    .await;
                 self.rest().await;
             }
             std::future::pending().await
@@ -286,10 +295,13 @@ impl Engine<'_> {
             why = self.end(begun) => return Ok(Ended::failed(why)),
         };
         self.watch.tell(Event::Acted(&step.id));
+        // It may have been put back, as overdue, before it took effect.
+        let state = self.journal.act_state(&world.run, sequence)?;
+        if matches!(acted, Ok(Ok(()))) || state == Some(ActState::Undone) {
+            self.journal.mark_acted(&world.run, sequence)?;
+        }
         match acted {
-            Ok(Ok(())) => self
-                .journal
-                .mark_act(&world.run, sequence, ActState::Acted, None)?,
+            Ok(Ok(())) => {}
             Ok(Err(error)) => return Ok(Ended::failed(error.to_string())),
             Err(_) => {
                 let within = step.within + GRACE;

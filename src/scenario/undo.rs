@@ -69,7 +69,7 @@ async fn undo_as_far_as(
     };
     Ok(match undone {
         Ok(done) => {
-            journal.mark_act(&act.run, act.sequence, ActState::Undone, Some(&done))?;
+            journal.mark_act((&act.run, act.sequence), claimer, ActState::Undone, &done)?;
             Ok(done)
         }
         Err(error) => {
@@ -77,7 +77,7 @@ async fn undo_as_far_as(
             let host = captured["host"].as_str().unwrap_or("HOST");
             let cure = error.cure(host);
             let why = cure.map_or_else(|| error.to_string(), |cure| format!("{error}; {cure}"));
-            journal.mark_act(&act.run, act.sequence, ActState::Left, Some(&why))?;
+            journal.mark_act((&act.run, act.sequence), claimer, ActState::Left, &why)?;
             Err(why)
         }
     })

@@ -129,7 +129,7 @@ impl Engine<'_> {
             if look > 0 {
                 self.rest().await;
             }
-            self.look_at(&mut watched, Phase::Before, &Seen::default(), begun)
+            self.look_at(&mut watched, (Phase::Before, None), &Seen::default(), begun)
                 .await;
             if !watched.iter().any(|probe| probe.looks(Phase::Before)) {
                 break;
@@ -181,7 +181,8 @@ impl Engine<'_> {
 
     /// Looks once at what is watched from the first step on.
     pub(super) async fn look(&self, probes: &mut [Watched<'_>], seen: &Seen, begun: Duration) {
-        self.look_at(probes, Phase::During, seen, begun).await;
+        self.look_at(probes, (Phase::During, None), seen, begun)
+            .await;
     }
 
     /// Looks at what is looked at after recovery, until all of it that should fire has.
@@ -197,7 +198,7 @@ impl Engine<'_> {
         let looking = probes.iter().filter(|probe| probe.looks(Phase::After));
         let times = looking.map(|probe| probe.one.times).max().unwrap_or(0);
         for look in 1.. {
-            self.look_at(probes, Phase::After, &injection.seen, begun)
+            self.look_at(probes, (Phase::After, None), &injection.seen, begun)
                 .await;
             let missing = probes
                 .iter()
@@ -211,13 +212,15 @@ impl Engine<'_> {
         }
     }
 
-    async fn look_at(
+    /// Lets those look that do in this phase, each for so long where that is given.
+    pub(super) async fn look_at(
         &self,
         probes: &mut [Watched<'_>],
-        phase: Phase,
+        (phase, longest): (Phase, Option<Duration>),
         seen: &Seen,
         begun: Duration,
     ) {
+        let clock = &self.world.drivers.clock;
         for probe in probes
             .iter_mut()
             .filter(|probe| probe.looks(phase))
@@ -232,6 +235,9 @@ impl Engine<'_> {
                 // The undo does not wait for a look.
                 Ok(_) = interrupt.wait_for(|interrupted| *interrupted) => return,
                 looked = look_with_retries(self.world, probe.one, &probe.stood, seen) => looked,
+                () = clock.sleep(longest.unwrap_or_default()), if longest.is_some() => {
+                    Err("no end within its time".into())
+                }
             };
             probe.take(looked, phase, since(self.world, begun));
         }

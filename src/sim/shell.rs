@@ -66,7 +66,7 @@ impl Shell {
                 wrote(routes.map_or_else(String::new, |routes| format!("{routes}\n")))
             }
             ["ip", "route", "show", "default"] => wrote(self.defaults()),
-            ["ip", "route", "show", "table", "all", "dev", nic] => wrote(self.routes_of(nic)),
+            ["ip", "-4", "route", "show", "table", "all", "dev", nic] => wrote(self.routes_of(nic)),
             ["ip", "-o", "link", "show", "dev", nic] => match self.net.links.get(*nic) {
                 Some(up) => {
                     let flags = if *up { "BROADCAST,UP" } else { "BROADCAST" };

@@ -46,9 +46,9 @@ pub struct MemoryState {
     /// `SwapFree`.
     #[serde(default)]
     pub swap_free_kib: u64,
-    /// What was read last before the kernel last killed a process for want of memory.
+    /// What was read last before each of the last kills of processes for want of memory.
     #[serde(default)]
-    pub before_kill: Option<Box<MemoryReading>>,
+    pub before_kills: Vec<MemoryReading>,
 }
 
 /// Memory at one moment.

@@ -478,7 +478,6 @@ pub(crate) fn picture(lab: &TestLab) -> String {
     let look = "ip rule; ip -4 route show table all; tc qdisc show | grep -v noqueue || :; nft list tables; ip netns list; \
         md5sum /etc/hosts; stat -c '%a %u:%g' /etc/hosts; cd /proc/sys/net/ipv4; cat ip_forward conf/all/rp_filter conf/all/send_redirects; cd /; ls /run; \
         ls -A /etc /var; cat /var/marker; grep -h '^State:.*(stopped)' /proc/[0-9]*/status 2>/dev/null || :; \
-        grep -o '^{\"reserved_mib\":[^,]*,\"resume\":[^,]*' /var/lib/twin-guest/nova.json || :; \
         cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^load-' || :; \
         for nic in /sys/class/net/eth*; do echo $nic $(cat $nic/flags $nic/carrier $nic/address); done";
     let mut picture = String::new();
@@ -503,6 +502,7 @@ pub(crate) fn picture(lab: &TestLab) -> String {
     for host in status["hosts"].as_array().unwrap() {
         picture.push_str(&format!("{} {}\n", host["services"], host["instances"]));
     }
+    picture.push_str(&settings(lab));
     let tables = tool("nft", &["list", "tables"]);
     // Of this lab: another test process has its own.
     let uuid = status["uuid"].as_str().unwrap().replace('-', "");
@@ -532,8 +532,8 @@ fn lab_folder(lab: &TestLab) -> PathBuf {
     lab.state.join("pool/labs").join(uuid)
 }
 
-/// How far each host's clock is behind this machine's, in microseconds, by the quickest of some answers.
-pub(crate) fn clocks(lab: &TestLab) -> Vec<(String, i64)> {
+/// Asks each host something, by the ways that twin has.
+fn ask_each<T>(lab: &TestLab, ask: impl AsyncFn(&dyn Guest, &dyn Clock) -> T) -> Vec<(String, T)> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let drivers = twin::cli::drivers("qemu:///system", &lab.state);
@@ -542,18 +542,35 @@ pub(crate) fn clocks(lab: &TestLab) -> Vec<(String, i64)> {
         let mut labs = labs.into_iter();
         let found = labs.find(|found| found.record.name.as_str() == lab.name);
         let found = found.unwrap();
-        let mut clocks = Vec::new();
+        let mut answers = Vec::new();
         for host in &found.hosts {
             let way = host.way(&layout, &found.networks).unwrap();
             let guest = drivers.guests.open(&way);
-            let mut readings = Vec::new();
-            for _ in 0..5 {
-                readings.push(guest.clock(drivers.clock.as_ref()).await.unwrap());
-            }
-            let quickest = readings.iter().min_by_key(|reading| reading.round_trip);
-            clocks.push((host.name.to_string(), quickest.unwrap().behind_us));
+            let answer = ask(guest.as_ref(), drivers.clock.as_ref()).await;
+            answers.push((host.name.to_string(), answer));
         }
-        clocks
+        answers
+    })
+}
+
+/// nova-compute's settings, as it goes by them.
+fn settings(lab: &TestLab) -> String {
+    let settings = ask_each(lab, async |guest, _| {
+        let state = guest.state().await.unwrap();
+        format!("{:?} {:?}", state.reserved_mib, state.resume)
+    });
+    format!("{settings:?}\n")
+}
+
+/// How far each host's clock is behind this machine's, in microseconds, by the quickest of some answers.
+pub(crate) fn clocks(lab: &TestLab) -> Vec<(String, i64)> {
+    ask_each(lab, async |guest, here| {
+        let mut readings = Vec::new();
+        for _ in 0..5 {
+            readings.push(guest.clock(here).await.unwrap());
+        }
+        let quickest = readings.iter().min_by_key(|reading| reading.round_trip);
+        quickest.unwrap().behind_us
     })
 }
 

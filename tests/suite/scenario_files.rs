@@ -63,6 +63,27 @@ fn no_kind_of_mistake_lacks_a_case() {
     cover(KIND, &[ScenarioProblem::CODES, FormatError::CODES]);
 }
 
+/// A step's name may have variables in it, and so has what names it.
+#[test]
+fn a_step_is_known_by_its_name_with_the_variables_filled_in() {
+    let text = GOOD
+        .replace("{id: fill,", "{id: \"fill-${host}\",")
+        .replace("{step: fill}", "{step: \"fill-${host}\"}");
+    assert_ne!(text, GOOD);
+    assert_eq!(problems(&text), []);
+}
+
+/// Values that name one another again and again are told of at once, and not filled in first.
+#[test]
+fn values_that_grow_without_end_are_refused() {
+    let doubled = |index: u32| format!("v{index}: \"${{v{0}}}${{v{0}}}${{v{0}}}\"", index + 1);
+    let vars: Vec<String> = (0..40).map(doubled).collect();
+    let vars = format!("{{host: \"${{v0}}\", v40: a, {}}}", vars.join(", "));
+    let text = GOOD.replace("{host: a}", &vars);
+    let codes: Vec<&str> = problems(&text).iter().map(|problem| problem.code).collect();
+    assert!(codes.contains(&"endless-variable"), "{codes:?}");
+}
+
 #[test]
 fn mistakes_in_several_places_are_told_at_once() {
     let text = GOOD

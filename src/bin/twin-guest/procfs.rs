@@ -91,7 +91,7 @@ pub(crate) fn memory() -> MemoryState {
             .and_then(|line| line.rsplit_once("total=")?.1.trim().parse().ok()),
         swap_total_kib: number_after(&meminfo, "SwapTotal").unwrap_or_default(),
         swap_free_kib: number_after(&meminfo, "SwapFree").unwrap_or_default(),
-        before_kill: None,
+        before_kills: Vec::new(),
     }
 }
 

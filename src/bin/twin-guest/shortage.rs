@@ -14,9 +14,12 @@ const EVERY: Duration = Duration::from_millis(500);
 const EVERY_WHEN_SHORT: Duration = Duration::from_millis(5);
 const SHORT: u64 = 10;
 
-/// The reading.
+/// So many kills are remembered.
+const KILLS: usize = 8;
+
+/// The readings.
 #[derive(Clone, Default)]
-pub(crate) struct Shortage(Arc<Mutex<Option<MemoryReading>>>);
+pub(crate) struct Shortage(Arc<Mutex<Vec<MemoryReading>>>);
 
 impl Shortage {
     /// Follows it from now on.
@@ -31,7 +34,11 @@ impl Shortage {
                 std::thread::sleep(if short { EVERY_WHEN_SHORT } else { EVERY });
                 let now = read();
                 if now.memory.oom_kill > last.memory.oom_kill {
-                    *locked(&kept.0) = Some(last);
+                    let mut kept = locked(&kept.0);
+                    kept.push(last);
+                    if kept.len() > KILLS {
+                        kept.remove(0);
+                    }
                 }
                 last = now;
             }
@@ -39,10 +46,10 @@ impl Shortage {
         shortage
     }
 
-    /// Memory now, with what it was like before the last kill.
+    /// Memory now, with what it was like before the last kills.
     pub(crate) fn memory(&self) -> MemoryState {
         MemoryState {
-            before_kill: locked(&self.0).clone().map(Box::new),
+            before_kills: locked(&self.0).clone(),
             ..procfs::memory()
         }
     }

@@ -29,7 +29,8 @@ struct Captured {
     host: String,
     /// Where it is; a link has been followed.
     path: String,
-    /// Where it is kept meanwhile.
+    /// Where it is kept meanwhile; an older twin did not.
+    #[serde(default)]
     aside: String,
     /// Its content in base64, its mode and owner; nothing where there was no file.
     was: Option<Was>,
@@ -71,8 +72,9 @@ fn encoded(bytes: &[u8]) -> String {
 
 /// Where a file is, and a name beside it that is free.
 async fn places(world: &World, host: &str, path: &str) -> Result<(String, String), ActionError> {
-    // A link stays a link: what it leads to is what is changed, also where that is not there yet.
-    let script = "p=$(readlink -f \"$1\"); n=0; while [ -e \"$p.twin-was$n\" ]; do n=$((n+1)); done; \
+    // A link stays a link: what it leads to is what is changed, also where that is not there yet. Some versions of readlink
+    // take such a link for one that begins where they were started.
+    let script = "cd \"$(dirname \"$1\")\" 2>/dev/null || :; p=$(readlink -f \"$1\"); n=0; while [ -e \"$p.twin-was$n\" ]; do n=$((n+1)); done; \
         printf '%s\\n' \"$p\" \"$p.twin-was$n\"";
     let said = inside::run(world, host, &["sh", "-ec", script, "sh", path]).await?;
     match said.lines().collect::<Vec<_>>().as_slice() {
@@ -206,7 +208,9 @@ pub(super) async fn undo(
             Some(_) => Err(ActionError::Target(format!("{host} still has {path}"))),
         };
     };
-    put_back(world, &host, &path, &aside).await?;
+    if !aside.is_empty() {
+        put_back(world, &host, &path, &aside).await?;
+    }
     if read(world, &host, &path).await?.as_ref() != Some(&was) {
         let owner = Some(was.owner.as_str());
         write(world, &host, &path, &was.content, (owner, None)).await?;

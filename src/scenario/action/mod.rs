@@ -329,12 +329,12 @@ pub(super) fn stands_on(later: &Done<'_>, earlier: &Done<'_>) -> bool {
         ]
         .contains(&earlier.action),
         nic_detach::NAME => !earlier.outside || earlier.action == nic_link::NAME,
+        // It captured the routes of all tables.
+        nic_down::NAME => [nic_attach::NAME, policy_route::NAME].contains(&earlier.action),
         // They may be about the interface that was plugged in.
-        default_route::NAME
-        | net_emulate::NAME
-        | nic_down::NAME
-        | pod::NAME
-        | policy_route::NAME => earlier.action == nic_attach::NAME,
+        default_route::NAME | net_emulate::NAME | pod::NAME | policy_route::NAME => {
+            earlier.action == nic_attach::NAME
+        }
         _ => false,
     }
 }
@@ -442,6 +442,8 @@ mod tests {
         let follows = |earlier, later| stands_on(&done(later), &done(earlier));
         assert!(follows("new-one", "new-one") && !follows("new-one", "other"));
         assert!(!follows(pressure::CPU, pressure::CPU));
+        assert!(follows(policy_route::NAME, nic_down::NAME));
+        assert!(!follows(nic_down::NAME, policy_route::NAME));
         let known = names();
         let listed = SETTERS
             .iter()

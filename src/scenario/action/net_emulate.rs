@@ -33,6 +33,9 @@ struct NetEmulate {
 struct Captured {
     host: String,
     nic: String,
+    /// The handle of the one that is made; an older twin had none of its own.
+    #[serde(default)]
+    handle: Option<String>,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
@@ -138,6 +141,7 @@ impl Action for NetEmulate {
         Ok(serde_json::to_value(Captured {
             host: self.host.clone(),
             nic: self.nic.clone(),
+            handle: Some(HANDLE.into()),
         })?)
     }
 
@@ -175,8 +179,12 @@ pub(super) async fn undo(
     world: &World,
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
-    let Captured { host, nic } = serde_json::from_value(captured)?;
-    let emulated = |found: &[Discipline]| found.iter().any(|one| one.handle == HANDLE);
+    let Captured { host, nic, handle } = serde_json::from_value(captured)?;
+    let ours = |one: &Discipline| {
+        let mut handle = handle.iter();
+        one.kind == "netem" && handle.all(|handle| *handle == one.handle)
+    };
+    let emulated = |found: &[Discipline]| found.iter().any(ours);
     if emulated(&disciplines(world, &host, &nic).await?) {
         inside::run(world, &host, &["tc", "qdisc", "del", "dev", &nic, "root"]).await?;
     }

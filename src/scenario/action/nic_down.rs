@@ -51,19 +51,23 @@ pub(super) async fn is_up(world: &World, host: &str, nic: &str) -> Result<bool, 
     Ok(flags.is_some_and(|flags| flags.split(',').any(|flag| flag == "UP")))
 }
 
+/// Sorts routes, those of the main table first: other tables' next hops may be reached by them.
+fn in_order(routes: &mut [String]) {
+    routes.sort_by_cached_key(|route| (route.contains(" table "), route.clone()));
+}
+
 pub(super) async fn routes(
     world: &World,
     host: &str,
     nic: &str,
 ) -> Result<Vec<String>, ActionError> {
-    let argv = ["ip", "route", "show", "table", "all", "dev", nic];
+    let argv = ["ip", "-4", "route", "show", "table", "all", "dev", nic];
     let said = inside::run(world, host, &argv).await?;
     let lines = said.lines().map(str::trim);
     // Those that the kernel makes come with the address.
     let made = lines.filter(|line| !line.is_empty() && !line.contains("proto kernel"));
     let mut routes: Vec<String> = made.map(|line| line.replace(" linkdown", "")).collect();
-    // Those of the main table first: other tables' next hops may be reached by them.
-    routes.sort_by_cached_key(|route| (route.contains(" table "), route.clone()));
+    in_order(&mut routes);
     Ok(routes)
 }
 
@@ -112,7 +116,9 @@ pub(super) async fn undo(
     world: &World,
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
-    let captured: Captured = serde_json::from_value(captured)?;
+    let mut captured: Captured = serde_json::from_value(captured)?;
+    // An older twin's are not.
+    in_order(&mut captured.routes);
     let Captured {
         host,
         nic,

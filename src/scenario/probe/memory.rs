@@ -94,9 +94,9 @@ impl Probe for Memory {
         let begun: Begun = serde_json::from_value(begun.clone())?;
         let now = world.state(&self.host).await?.memory;
         let (memory, when) = if self.before_kill {
-            let before = now.before_kill.map(|before| *before);
-            let Some(before) = before.filter(|before| before.memory.oom_kill == begun.oom_kill)
-            else {
+            let mut before = now.before_kills.into_iter();
+            let first = before.find(|before| before.memory.oom_kill == begun.oom_kill);
+            let Some(before) = first else {
                 return Ok(Finding::Quiet);
             };
             let seconds = Duration::from_millis(before.uptime_ms).as_secs_f64();
