@@ -234,7 +234,7 @@ pub async fn clear(
         // One that a step took was of hosts that are others again.
         if taken != name(&run) {
             snapshot::remove(set, &taken).await?;
-            done.push(format!("run {run}: baseline {} removed", taken));
+            done.push(format!("run {run}: baseline {taken} removed"));
             continue;
         }
         // A run that came to its end has kept it on purpose.
@@ -245,8 +245,7 @@ pub async fn clear(
         if differences.is_empty() {
             snapshot::remove(set, &taken).await?;
             done.push(format!(
-                "run {run}: the lab is what it was before it; baseline {} removed",
-                taken
+                "run {run}: the lab is what it was before it; baseline {taken} removed"
             ));
         } else {
             done.extend(
@@ -254,7 +253,7 @@ pub async fn clear(
                     .iter()
                     .map(|what| format!("run {run}: not as before it: {what}")),
             );
-            done.push(format!("run {run}: `twin restore {}` goes back", taken));
+            done.push(format!("run {run}: `twin restore {taken}` goes back"));
         }
     }
     Ok(done)

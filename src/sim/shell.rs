@@ -211,37 +211,6 @@ impl Shell {
             }
             [
                 "ip",
-                "route",
-                "replace",
-                "default",
-                "via",
-                via,
-                "table",
-                table,
-                "dev",
-                nic,
-            ] => {
-                let route = format!("default via {via} dev {nic}");
-                net.tables.insert((*table).to_owned(), route);
-            }
-            [
-                "ip",
-                "route",
-                "add",
-                "default",
-                "via",
-                via,
-                "dev",
-                nic,
-                "table",
-                table,
-            ] => {
-                let route = format!("default via {via} dev {nic}");
-                net.tables.insert((*table).to_owned(), route);
-            }
-            ["ip", "route", "flush", "table", table] => drop(net.tables.remove(*table)),
-            [
-                "ip",
                 "rule",
                 "add",
                 "pref",
@@ -255,26 +224,6 @@ impl Shell {
                 net.rules.insert((*pref).to_owned(), rule);
             }
             ["ip", "rule", "del", "pref", pref] => drop(net.rules.remove(*pref)),
-            ["ip", "route", "del", "default"] => {
-                net.routes
-                    .retain(|(_, route)| !route.starts_with("default "));
-            }
-            [
-                "ip",
-                "route",
-                "add" | "replace",
-                "default",
-                "via",
-                via,
-                "dev",
-                nic,
-            ] => {
-                let replaces = words[2] == "replace";
-                net.routes
-                    .retain(|(_, route)| !(replaces && route.starts_with("default ")));
-                let route = format!("default via {via}");
-                net.routes.insert(((*nic).to_owned(), route));
-            }
             ["ip", "netns", "add", name] => drop(net.namespaces.insert((*name).to_owned())),
             ["ip", "netns", "del", name] => drop(net.namespaces.remove(*name)),
             ["ip", "link", "add", name, "type", ..] => {
@@ -305,13 +254,45 @@ impl Shell {
                 return Ok(line.unwrap_or_default());
             }
             // Inside a namespace, addresses, and routes of links that go with them.
-            []
-            | ["ip", "-n", ..]
-            | ["ip", "addr", "add", ..]
-            | ["ip", "link", "set", _, "up"]
-            | ["ip", "route", "add", _, "dev", ..]
-            | ["ip", "route", "flush", "cache"] => {}
+            [] | ["ip", "-n", ..] | ["ip", "addr", "add", ..] | ["ip", "link", "set", _, "up"] => {}
+            ["ip", "route", rest @ ..] => return net.route(rest),
             other => return Err(format!("a simulated guest does not know {other:?}")),
+        }
+        Ok(String::new())
+    }
+}
+
+impl Net {
+    /// What follows `ip route`.
+    fn route(&mut self, words: &[&str]) -> Result<String, String> {
+        match words {
+            ["replace", "default", "via", via, "table", table, "dev", nic] => {
+                let route = format!("default via {via} dev {nic}");
+                self.tables.insert((*table).to_owned(), route);
+            }
+            ["add", "default", "via", via, "dev", nic, "table", table] => {
+                let route = format!("default via {via} dev {nic}");
+                self.tables.insert((*table).to_owned(), route);
+            }
+            ["flush", "table", table] => drop(self.tables.remove(*table)),
+            ["del", "default"] => {
+                self.routes
+                    .retain(|(_, route)| !route.starts_with("default "));
+            }
+            ["add" | "replace", "default", "via", via, "dev", nic] => {
+                let replaces = words[0] == "replace";
+                self.routes
+                    .retain(|(_, route)| !(replaces && route.starts_with("default ")));
+                let route = format!("default via {via}");
+                self.routes.insert(((*nic).to_owned(), route));
+            }
+            // Of links that go with them, and of what is remembered.
+            ["add", _, "dev", ..] | ["flush", "cache"] => {}
+            other => {
+                return Err(format!(
+                    "a simulated guest does not know ip route {other:?}"
+                ));
+            }
         }
         Ok(String::new())
     }

@@ -533,7 +533,7 @@ fn lab_folder(lab: &TestLab) -> PathBuf {
 }
 
 /// Asks each host something, by the ways that twin has.
-fn ask_each<T>(lab: &TestLab, ask: impl AsyncFn(&dyn Guest, &dyn Clock) -> T) -> Vec<(String, T)> {
+fn ask_each<T>(lab: &TestLab, ask: &impl AsyncFn(&dyn Guest, &dyn Clock) -> T) -> Vec<(String, T)> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let drivers = twin::cli::drivers("qemu:///system", &lab.state);
@@ -555,7 +555,7 @@ fn ask_each<T>(lab: &TestLab, ask: impl AsyncFn(&dyn Guest, &dyn Clock) -> T) ->
 
 /// nova-compute's settings, as it goes by them.
 fn settings(lab: &TestLab) -> String {
-    let settings = ask_each(lab, async |guest, _| {
+    let settings = ask_each(lab, &async |guest: &dyn Guest, _: &dyn Clock| {
         let state = guest.state().await.unwrap();
         format!("{:?} {:?}", state.reserved_mib, state.resume)
     });
@@ -564,7 +564,7 @@ fn settings(lab: &TestLab) -> String {
 
 /// How far each host's clock is behind this machine's, in microseconds, by the quickest of some answers.
 pub(crate) fn clocks(lab: &TestLab) -> Vec<(String, i64)> {
-    ask_each(lab, async |guest, here| {
+    ask_each(lab, &async |guest: &dyn Guest, here: &dyn Clock| {
         let mut readings = Vec::new();
         for _ in 0..5 {
             readings.push(guest.clock(here).await.unwrap());
