@@ -250,7 +250,11 @@ impl Engine<'_> {
         probes: Vec<Watched<'_>>,
         continuous: &Continuous<'_>,
     ) -> Result<Vec<ProbeDocument>, ScenarioError> {
-        let once = probes.into_iter().map(Watched::document);
+        // Of one that is of other variants there is nothing to tell.
+        let once = probes
+            .into_iter()
+            .filter(|probe| probe.has_looked || probe.expected.is_some());
+        let once = once.map(Watched::document);
         let documents: Vec<ProbeDocument> = once.chain(continuous.documents()).collect();
         for (document, piece) in documents
             .iter()

@@ -81,12 +81,21 @@ async fn a_variant_may_be_observed_for_a_time_of_its_own() {
     let document = run(
         "variants: {short: {expect: {away: never}, observe: 3s}, usual: {expect: {away: never}}}\n\
          safety: {baseline: none}\n\
-         probes: [{id: away, tcp: {address: 10.1.0.10, port: 3306, is: refused}}]\n\
-         steps: [{id: calm, pause: 1s}]\nobserve: 20s\nrecover: {within: 30s}\n",
+         probes: [{id: away, tcp: {address: 10.1.0.10, port: 3306, is: refused}}, \
+         {id: shorts, tcp: {address: 10.1.0.10, port: 3306, is: open}, since: own}]\n\
+         steps: [{id: calm, pause: 1s}, {id: own, pause: 1ms, only: [short]}]\nobserve: 20s\nrecover: {within: 30s}\n",
         &[],
     )
     .await;
     assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    let variants = &document.worlds[0].variants;
+    let told = |index: usize| variants[index].probes.iter().map(|probe| probe.id.as_str());
+    assert_eq!(told(0).collect::<Vec<_>>(), ["away", "shorts"]);
+    assert_eq!(
+        told(1).collect::<Vec<_>>(),
+        ["away"],
+        "one of another variant"
+    );
     let took = |index: usize| document.worlds[0].variants[index].took_ms;
     assert!((4_000..7_000).contains(&took(0)), "{}", took(0));
     assert!((21_000..26_000).contains(&took(1)), "{}", took(1));
