@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
+
 use super::World;
+use super::action::{CLOCK_STEP, before_a_pause};
 use super::engine::{Engine, since};
-use crate::journal::{Journal, JournalError};
+use super::undo::{claimer, undo_one};
+use crate::journal::{Intent, Journal, JournalError};
 use crate::lab::Watch;
 use crate::report::ScenarioStepDocument;
 use crate::snapshot::{self, Clocks, Request, SelfTest, Set, SnapshotError, before_run as name};
 
 /// Services that were put back are healthy again within this.
 const SETTLE: Duration = Duration::from_secs(60);
+
+/// What the clocks are called in the journal while the hosts stand still.
+const CLOCKS: &str = "clocks";
 
 /// Between two looks at them.
 const LOOK: Duration = Duration::from_millis(500);
@@ -81,12 +88,54 @@ impl Engine<'_> {
         self.note("taking a baseline");
         let set = set(self.world, self.journal, self.watch);
         let (name, tested) = (self.scenario.name.as_str(), self.choice.self_test.as_ref());
-        match take(set, self.world, name, tested, &self.interrupt).await {
+        let nothing = |error: JournalError| format!("no baseline, and nothing was done: {error}");
+        self.remember_clocks().await.map_err(nothing)?;
+        let taken = take(set, self.world, name, tested, &self.interrupt).await;
+        self.set_clocks_right().await.map_err(nothing)?;
+        match taken {
             Ok(taken) => *reference = Some(taken),
             Err(error) if self.scenario.baseline == Policy::Required || error.is_dirty() => {
                 return Err(format!("no baseline, and nothing was done: {error}"));
             }
             Err(error) => self.note(&format!("going on without a baseline: {error}")),
+        }
+        Ok(())
+    }
+
+    /// Writes down how the clocks of the hosts are that run: they are about to stand still, and whoever finishes this run sets
+    /// them right again.
+    async fn remember_clocks(&self) -> Result<(), JournalError> {
+        let world = self.world;
+        let with_guest = world.found.hosts.iter();
+        let with_guest = with_guest.filter(|host| host.spec.config.is_some());
+        let looks = with_guest.map(|host| before_a_pause(world, host.name.as_str()));
+        // One that does not answer is off.
+        for captured in join_all(looks).await.into_iter().flatten() {
+            self.journal.intend_act(&Intent {
+                run: &world.run,
+                variant: "",
+                step: CLOCKS,
+                action: CLOCK_STEP,
+                undo: &captured.to_string(),
+                lift_at: None,
+                outside: false,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sets the clocks to what they were before the hosts stood still. What is left of that is tried again with the undo.
+    async fn set_clocks_right(&self) -> Result<(), JournalError> {
+        let (world, claimer) = (self.world, claimer("run"));
+        let mut clocks = self.journal.open_acts(world.found.record.uuid)?;
+        clocks.retain(|act| act.run == world.run && act.step == CLOCKS);
+        let undone = clocks
+            .iter()
+            .map(|act| undo_one(world, self.journal, act, &claimer));
+        for undone in join_all(undone).await {
+            if let Err(why) = undone? {
+                self.note(&format!("after the pause, {why}"));
+            }
         }
         Ok(())
     }

@@ -50,6 +50,28 @@ steps:
 recover: {services: healthy, instances: as-before, within: 3m}
 "#;
 
+/// Runs that do nothing but take a baseline: the hosts stand still for it, and their clocks are as they were all the same.
+fn many_runs_leave_the_clocks_alone(lab: &TestLab, directory: &std::path::Path) {
+    const RUNS: usize = 4;
+    let file = directory.join("calm.yaml");
+    let (head, _) = MIXTURE.split_once("steps:").unwrap();
+    std::fs::write(
+        &file,
+        format!("{head}steps: [{{id: calm, pause: 1ms}}]\nobserve: 0s\n"),
+    )
+    .unwrap();
+    let before = clocks(lab);
+    for _ in 0..RUNS {
+        lab.done(&["scenario", &file.display().to_string()]);
+    }
+    for ((host, was), (_, now)) in before.iter().zip(clocks(lab)) {
+        let off = (now - was) / 1000;
+        println!("the clock of {host} is {off} ms from what it was {RUNS} runs ago");
+        // One pause alone takes some 50 ms.
+        assert!(off.abs() < 50, "{host}: {off} ms after {RUNS} runs");
+    }
+}
+
 #[test]
 fn a_run_killed_at_any_instant_is_put_back() {
     let lab = TestLab::new();
@@ -59,6 +81,7 @@ fn a_run_killed_at_any_instant_is_put_back() {
     std::fs::write(&file, MIXTURE).unwrap();
     let arguments = ["scenario", &file.display().to_string()].map(str::to_owned);
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    many_runs_leave_the_clocks_alone(&lab, directory.path());
     mark_disks(&lab);
     let before = picture(&lab);
     let started = Instant::now();

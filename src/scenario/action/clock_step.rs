@@ -10,13 +10,16 @@ use crate::diagnostics::{Node, Reader};
 use crate::scenario::{ActionError, World};
 use crate::wire::Request;
 
-pub(super) const NAME: &str = "clock-step";
+pub(in super::super) const NAME: &str = "clock-step";
 
 /// Clocks drift against each other, most of all under emulation; a step is known by more than this.
 const SLACK_US: i64 = 250_000;
 
 /// One that is put back is set anew where it is further than this from what it was.
-const NEAR_US: i64 = 50_000;
+pub(super) const NEAR_US: i64 = 50_000;
+
+/// The same after a pause that twin made: what many of them leave adds up.
+const EXACT_US: i64 = 5_000;
 
 /// The quickest of so many readings counts.
 const READINGS: u32 = 5;
@@ -35,6 +38,9 @@ struct Captured {
     host: String,
     /// How far its clock was behind this machine's.
     behind_us: i64,
+    /// How near it is left alone, where not at the usual distance.
+    #[serde(default)]
+    near_us: Option<i64>,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
@@ -88,7 +94,11 @@ impl Action for ClockStep {
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let host = self.host.clone();
         let behind_us = behind_us(world, &host).await?;
-        Ok(serde_json::to_value(Captured { host, behind_us })?)
+        Ok(serde_json::to_value(Captured {
+            host,
+            behind_us,
+            near_us: None,
+        })?)
     }
 
     async fn act(
@@ -120,15 +130,36 @@ pub(super) async fn undo(
     world: &World,
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
-    let Captured { host, behind_us } = serde_json::from_value(captured)?;
-    settle(world, &host, behind_us).await
+    let Captured {
+        host,
+        behind_us,
+        near_us,
+    } = serde_json::from_value(captured)?;
+    settle(world, &host, behind_us, near_us.unwrap_or(NEAR_US)).await
+}
+
+/// What [`undo`] takes for a host that is about to stand still, and whose clock stands still with it.
+pub(in super::super) async fn before_a_pause(
+    world: &World,
+    host: &str,
+) -> Result<serde_json::Value, ActionError> {
+    Ok(serde_json::to_value(Captured {
+        host: host.to_owned(),
+        behind_us: behind_us(world, host).await?,
+        near_us: Some(EXACT_US),
+    })?)
 }
 
 /// Sets a host's clock to how far it was behind this machine's; one that is near is left alone, for it drifts by itself.
-pub(super) async fn settle(world: &World, host: &str, was: i64) -> Result<String, ActionError> {
+pub(super) async fn settle(
+    world: &World,
+    host: &str,
+    was: i64,
+    near_us: i64,
+) -> Result<String, ActionError> {
     let mut off = behind_us(world, host).await? - was;
     for _ in 0..ATTEMPTS {
-        if off.abs() <= NEAR_US {
+        if off.abs() <= near_us {
             break;
         }
         let guest = world.guest(host)?;

@@ -249,7 +249,7 @@ pub(super) async fn again(world: &World, captured: &Captured) -> Result<String, 
     };
     // Last: what runs is worth more than what time it is.
     if let Some(was) = captured.behind_us {
-        clock_step::settle(world, host, was).await?;
+        clock_step::settle(world, host, was, clock_step::NEAR_US).await?;
     }
     if same {
         return Ok(format!("{host} runs, in the same boot"));

@@ -33,6 +33,7 @@ mod ran;
 mod service_run;
 mod service_stop;
 
+pub(super) use clock_step::{NAME as CLOCK_STEP, before_a_pause};
 pub(super) use instance_fill::{allocated, flavor, inventory};
 pub(super) use instance_kill::instance;
 pub(super) use pod::TABLE as POD_TABLE;
