@@ -172,6 +172,24 @@ async fn a_probe_has_to_hold_so_often_in_a_row() {
     assert_eq!(document.verdict, Verdict::Fail, "{document:#?}");
 }
 
+/// Runs a scenario that the user interrupts after so many seconds.
+async fn interrupted(
+    seconds: u64,
+    scenario: &Scenario,
+    world: &World,
+    journal: &Journal,
+) -> ScenarioDocument {
+    let (interrupt, interrupted) = tokio::sync::watch::channel(false);
+    let hurry = async {
+        tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+        interrupt.send_replace(true);
+    };
+    let choice = Choice::default();
+    let run = scenario::run(scenario, &choice, world, journal, &Silent, interrupted);
+    let (ended, ()) = tokio::join!(run, hurry);
+    ended.unwrap()
+}
+
 /// The host is away for as long as the action takes, and there again when it has ended.
 #[tokio::test(start_paused = true)]
 async fn a_probe_sees_what_happens_while_an_action_is_under_way() {
@@ -222,18 +240,7 @@ async fn an_interrupt_ends_the_wait_for_a_steady_state() {
     let target = world.target("a").unwrap();
     let off = world.drivers.hypervisor.power(target, PowerAction::Destroy);
     off.await.unwrap();
-    let (interrupt, interrupted) = tokio::sync::watch::channel(false);
-    let hurry = async {
-        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-        interrupt.send_replace(true);
-        std::future::pending::<()>().await;
-    };
-    let choice = Choice::default();
-    let run = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupted);
-    let document = tokio::select! {
-        ended = run => ended.unwrap(),
-        () = hurry => unreachable!("it never ends"),
-    };
+    let document = interrupted(5, &scenario, &world, &journal).await;
     assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
     assert!(document.took_ms < 6_000, "{}", document.took_ms);
     let why = &variant(&document).why;
@@ -293,18 +300,7 @@ async fn an_interrupt_ends_what_goes_on_in_the_background() {
     let (scenario, world, journal) = world_of(&lines, directory.path(), &sim).await;
     // It never takes effect, and is waited for once the other step has ended.
     sim.sabotage(Sabotage::Touch);
-    let (interrupt, interrupted) = tokio::sync::watch::channel(false);
-    let hurry = async {
-        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
-        interrupt.send_replace(true);
-        std::future::pending::<()>().await;
-    };
-    let choice = Choice::default();
-    let run = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupted);
-    let document = tokio::select! {
-        ended = run => ended.unwrap(),
-        () = hurry => unreachable!("it never ends"),
-    };
+    let document = interrupted(30, &scenario, &world, &journal).await;
     assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
     assert!(document.took_ms < 60_000, "{}", document.took_ms);
     let lab = world.found.record.uuid;
