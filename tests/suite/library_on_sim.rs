@@ -177,6 +177,22 @@ async fn every_variant_goes_as_expected_and_everything_is_put_back() {
     }
 }
 
+/// The control of the rebuild passes through power that is off, which may be seen or not, and forgets nothing.
+#[tokio::test(start_paused = true)]
+async fn the_control_of_the_rebuild_goes_as_expected() {
+    let directory = quick_directory();
+    let (_, world, journal) = testcloud(directory.path()).await;
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let choice = Choice {
+        variants: vec!["control".into()],
+        ..Choice::default()
+    };
+    let scenario = scenario("rebuild");
+    let ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
+    let document = ended.unwrap();
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+}
+
 /// A variant whose cure is made none.
 #[tokio::test(start_paused = true)]
 async fn a_fix_that_does_not_fix_fails() {
