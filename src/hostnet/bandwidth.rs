@@ -3,8 +3,8 @@
 
 use super::{Bandwidth, HostNetError, tool};
 
-/// The handle of twin's queueing discipline: the mark that tells it from another's.
-const HANDLE: &str = "7477:";
+/// The handle of twin's queueing disciplines, here and in guests: the mark that tells them from another's.
+pub const HANDLE: &str = "7477:";
 
 /// The most that passes at once: a hundredth of a second's, and no less than a large packet.
 const LEAST_BURST_BYTES: u64 = 16 << 10;

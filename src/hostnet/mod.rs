@@ -8,6 +8,7 @@ mod leftover;
 mod linux;
 mod tool;
 
+pub use bandwidth::HANDLE;
 pub use linux::LinuxNet;
 
 use std::net::Ipv4Addr;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::continuous::Continuous;
-use super::file::{Resolved, Scenario};
+use super::file::{Resolved, Scenario, Variant};
 use super::sampling::Samples;
 use super::watching::judge;
 use super::{ScenarioError, World, recovery};
@@ -184,28 +184,28 @@ fn stand_by(world: &World) -> Result<Box<dyn Standing>, ScenarioError> {
     })
 }
 
+/// The variants that are chosen: those of these names, or all.
+pub fn chosen<'s>(
+    scenario: &'s Scenario,
+    names: &[String],
+) -> Result<Vec<&'s Variant>, ScenarioError> {
+    let known = scenario.variants.iter().map(|variant| variant.name.clone());
+    let known: Vec<String> = known.collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(name)) {
+        let name = name.clone();
+        return Err(ScenarioError::NoVariant { name, known });
+    }
+    let all = scenario.variants.iter();
+    let chosen = all.filter(|variant| names.is_empty() || names.contains(&variant.name));
+    Ok(chosen.collect())
+}
+
 fn resolve(
     scenario: &Scenario,
     choice: &Choice,
     world: &World,
 ) -> Result<Vec<Resolved>, ScenarioError> {
-    let known = || {
-        scenario
-            .variants
-            .iter()
-            .map(|variant| variant.name.clone())
-            .collect::<Vec<_>>()
-    };
-    if let Some(name) = choice.variants.iter().find(|name| !known().contains(name)) {
-        return Err(ScenarioError::NoVariant {
-            name: name.clone(),
-            known: known(),
-        });
-    }
-    let chosen = scenario
-        .variants
-        .iter()
-        .filter(|variant| choice.variants.is_empty() || choice.variants.contains(&variant.name));
+    let chosen = chosen(scenario, &choice.variants)?.into_iter();
     let resolved =
         chosen.map(|variant| scenario.resolve(variant, &choice.set, &|name| world.variable(name)));
     resolved
@@ -442,21 +442,20 @@ impl Engine<'_> {
     pub(super) async fn end(&self, begun: Duration) -> String {
         let clock = &self.world.drivers.clock;
         let left = (begun + self.scenario.budget).saturating_sub(clock.elapsed());
-        let (mut interrupt, mut stop) = (self.interrupt.clone(), self.stop.subscribe());
-        let interrupted = async {
-            // Nobody is left who could.
-            if interrupt
-                .wait_for(|interrupted| *interrupted)
-                .await
-                .is_err()
-            {
-                std::future::pending::<()>().await;
-            }
-        };
+        let mut stop = self.stop.subscribe();
         tokio::select! {
-            () = interrupted => "interrupted".into(),
+            () = self.interrupted() => "interrupted".into(),
             Ok(why) = stop.wait_for(Option::is_some) => why.clone().unwrap_or_default(),
             () = clock.sleep(left) => self.over(),
+        }
+    }
+
+    /// Waits until the user interrupts.
+    async fn interrupted(&self) {
+        let mut interrupt = self.interrupt.clone();
+        if interrupt.wait_for(|asked| *asked).await.is_err() {
+            // Nobody is left who could.
+            std::future::pending::<()>().await;
         }
     }
 
@@ -466,18 +465,11 @@ impl Engine<'_> {
         hurried: Duration,
         work: impl Future<Output = T>,
     ) -> Option<T> {
-        let mut interrupt = self.interrupt.clone();
-        if *interrupt.borrow() {
+        if *self.interrupt.borrow() {
             return Some(work.await);
         }
         let over = async {
-            if interrupt
-                .wait_for(|interrupted| *interrupted)
-                .await
-                .is_err()
-            {
-                std::future::pending::<()>().await;
-            }
+            self.interrupted().await;
             self.world.drivers.clock.sleep(hurried).await;
         };
         tokio::select! {

@@ -31,7 +31,7 @@ mod watching;
 mod world;
 
 pub use baseline::{Policy, clear};
-pub use engine::{Choice, may_begin, run};
+pub use engine::{Choice, chosen, may_begin, run};
 pub use error::{ActionError, ScenarioError, ScenarioProblem};
 pub use file::{Expect, Resolved, Scenario, parse};
 pub use probe_entry::{Phase, ResolvedProbe};

@@ -73,7 +73,7 @@ async fn undo_as_far_as(
             Ok(done)
         }
         Err(error) => {
-            let captured: serde_json::Value = serde_json::from_str(&act.undo).unwrap_or_default();
+            let captured = captured(act);
             let host = captured["host"].as_str().unwrap_or("HOST");
             let cure = error.cure(host);
             let why = cure.map_or_else(|| error.to_string(), |cure| format!("{error}; {cure}"));
@@ -81,6 +81,11 @@ async fn undo_as_far_as(
             Err(why)
         }
     })
+}
+
+/// What was captured before an act.
+fn captured(act: &OpenAct) -> serde_json::Value {
+    serde_json::from_str(&act.undo).unwrap_or_default()
 }
 
 fn done<'a>(act: &'a OpenAct, captured: &'a serde_json::Value) -> action::Done<'a> {
@@ -94,9 +99,6 @@ fn done<'a>(act: &'a OpenAct, captured: &'a serde_json::Value) -> action::Done<'
 /// Whether an act is put back only when others, all later ones, have been: those on the same host, or on none, in their order.
 /// What is set outside a host in no time does not wait for its boot.
 pub(super) fn follows<'a>(act: &OpenAct, mut later: impl Iterator<Item = &'a OpenAct>) -> bool {
-    let captured = |act: &OpenAct| -> serde_json::Value {
-        serde_json::from_str(&act.undo).unwrap_or_default()
-    };
     let own = captured(act);
     later.any(|other| {
         let others = captured(other);
@@ -107,9 +109,6 @@ pub(super) fn follows<'a>(act: &OpenAct, mut later: impl Iterator<Item = &'a Ope
 /// Whether an act waits for a later one on the same host, which is still there: it was done on disks that are aside, or the
 /// later one captured what it had changed. It is undone after that.
 pub(super) fn waits(act: &OpenAct, open: &[OpenAct]) -> bool {
-    let captured = |act: &OpenAct| -> serde_json::Value {
-        serde_json::from_str(&act.undo).unwrap_or_default()
-    };
     let own = captured(act);
     own["host"].is_string()
         && open

@@ -123,18 +123,6 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         seed,
         run,
     };
-    if let Some(unknown) = flags.variant.iter().find(|name| {
-        let mut known = scenario.variants.iter();
-        !known.any(|variant| variant.name == **name)
-    }) {
-        let name = unknown.clone();
-        let known = scenario.variants.iter().map(|variant| variant.name.clone());
-        let known = known.collect();
-        return Err(failure_of(
-            ScenarioError::NoVariant { name, known },
-            &source,
-        ));
-    }
     if flags.dry_run {
         return dry_run(context, &scenario, &choice, &world, &source).await;
     }
@@ -285,11 +273,8 @@ async fn dry_run(
     if let Err(error) = scenario::may_begin(world, context.journal_if_there().as_ref()) {
         context.ui.text(&format!("would be refused: {error}\n"));
     }
-    for variant in scenario
-        .variants
-        .iter()
-        .filter(|variant| choice.variants.is_empty() || choice.variants.contains(&variant.name))
-    {
+    let chosen = scenario::chosen(scenario, &choice.variants);
+    for variant in chosen.map_err(|error| failure_of(error, source))? {
         let resolved = scenario.resolve(variant, &choice.set, &|name| world.variable(name));
         let resolved = resolved.map_err(|problems| {
             Failure::problems(

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Verified, host_of, inside};
 use crate::diagnostics::{Node, Reader};
+use crate::hostnet::HANDLE;
 use crate::scenario::{ActionError, World, file};
 use crate::units::Name;
 
@@ -14,9 +15,6 @@ pub(super) const NAME: &str = "net-emulate";
 
 /// The handle of a discipline that the kernel gave an interface by itself; any other is somebody's, and left alone.
 const OF_THE_KERNEL: &str = "0:";
-
-/// The handle of the one that twin makes.
-const HANDLE: &str = "7477:";
 
 #[derive(Debug)]
 struct NetEmulate {

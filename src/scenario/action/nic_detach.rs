@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::host_power::power_state;
-use super::nic_down::{is_up, routes};
+use super::nic_down::{in_order, is_up, routes};
 use super::nic_link::{set, state};
 use super::{Action, Verified, host_of, inside, network_of};
 use crate::diagnostics::{Node, Reader};
@@ -189,7 +189,9 @@ pub(super) async fn undo(
     world: &World,
     captured: serde_json::Value,
 ) -> Result<String, ActionError> {
-    let captured: Captured = serde_json::from_value(captured)?;
+    let mut captured: Captured = serde_json::from_value(captured)?;
+    // An older twin's are not.
+    in_order(&mut captured.routes);
     let Captured {
         host,
         mac,

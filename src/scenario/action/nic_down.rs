@@ -52,7 +52,7 @@ pub(super) async fn is_up(world: &World, host: &str, nic: &str) -> Result<bool, 
 }
 
 /// Sorts routes, those of the main table first: other tables' next hops may be reached by them.
-fn in_order(routes: &mut [String]) {
+pub(super) fn in_order(routes: &mut [String]) {
     routes.sort_by_cached_key(|route| (route.contains(" table "), route.clone()));
 }
 
