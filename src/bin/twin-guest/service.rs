@@ -132,13 +132,16 @@ impl Services {
         let one = |service: &ServiceConfig| {
             let holder = state.running.get(&service.name);
             let said = holder.map(Holder::said).unwrap_or_default();
+            // One that was killed is gone before whoever follows it knows.
+            let process = holder.and_then(|holder| procfs::process(holder.pid));
+            let goes_on = process
+                .as_ref()
+                .is_some_and(|process| !procfs::is_stopped(process.pid));
             ServiceState {
                 name: service.name.clone(),
-                process: holder.and_then(|holder| procfs::process(holder.pid)),
                 wanted: state.wanted.contains(&service.name),
-                healthy: said.listening
-                    && said.touched
-                    && !holder.is_some_and(|holder| procfs::is_stopped(holder.pid)),
+                healthy: said.listening && said.touched && goes_on,
+                process,
             }
         };
         state.configured.iter().map(one).collect()
