@@ -11,6 +11,24 @@ pub use reader::{Fields, FormatError, Keys, Reader, keys_of};
 pub use render::{Place, place, render};
 pub use tree::{Key, Node, Value, parse};
 
+/// Gives each kind of mistake its code and lists the codes; a kind left out does not compile.
+macro_rules! codes {
+    ($kinds:ident: $($variant:ident => $code:literal,)*) => {
+        impl $kinds {
+            /// All codes.
+            pub const CODES: &'static [&'static str] = &[$($code),*];
+
+            /// The kind, stable.
+            pub const fn code(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => $code,)*
+                }
+            }
+        }
+    };
+}
+pub(crate) use codes;
+
 /// A file's name as shown, and its text.
 #[derive(Clone, Debug)]
 pub struct Source {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use super::{Key, Node, Problem, Span, Value, nearest};
+use super::{Key, Node, Problem, Span, Value, codes, nearest};
 
 /// What can be wrong with a file whatever it describes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,28 +60,17 @@ pub enum FormatError {
     },
 }
 
+codes! {
+    FormatError:
+    Syntax => "syntax",
+    UnknownKey => "unknown-key",
+    DuplicateKey => "duplicate-key",
+    MissingKey => "missing-key",
+    WrongType => "wrong-type",
+    BadValue => "bad-value",
+}
+
 impl FormatError {
-    /// All codes.
-    pub const CODES: &'static [&'static str] = &[
-        "syntax",
-        "unknown-key",
-        "duplicate-key",
-        "missing-key",
-        "wrong-type",
-        "bad-value",
-    ];
-
-    const fn code(&self) -> &'static str {
-        match self {
-            Self::Syntax { .. } => "syntax",
-            Self::UnknownKey { .. } => "unknown-key",
-            Self::DuplicateKey { .. } => "duplicate-key",
-            Self::MissingKey { .. } => "missing-key",
-            Self::WrongType { .. } => "wrong-type",
-            Self::BadValue { .. } => "bad-value",
-        }
-    }
-
     fn cure(&self) -> String {
         match self {
             Self::Syntax { .. } => "mend the YAML here or just before".into(),

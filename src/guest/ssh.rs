@@ -96,6 +96,8 @@ impl Ssh {
             .arg(format!("twin@{}", self.address))
             .arg("--")
             .args(argv.iter().map(|word| quoted(word)))
+            // Ctrl-C at a terminal is for twin, which may be in the middle of an undo.
+            .process_group(0)
             .kill_on_drop(true);
         command
     }

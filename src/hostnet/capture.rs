@@ -7,11 +7,14 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use super::{HostNetError, PacketCapture};
+use super::{Captured, HostNetError, PacketCapture};
 
-/// It ends by itself after so many seconds, should twin die, and after so many packets.
-const MOST_SECONDS: &str = "1800";
+/// It ends by itself after so many packets.
 const MOST_PACKETS: &str = "200";
+
+/// Runs a program until its own input ends: that is when the capture is dropped, and when twin dies, however it does. The
+/// program's death is told by the end of its output, which the shell has no part in.
+const UNTIL_DROPPED: &str = "\"$@\" & exec >&- 2>&-; read -r _; kill $!; wait";
 
 /// It listens within this.
 const LISTENS: Duration = Duration::from_secs(10);
@@ -19,14 +22,15 @@ const LISTENS: Duration = Duration::from_secs(10);
 /// A capture that goes on until it is dropped.
 #[derive(Debug)]
 struct Tcpdump {
+    /// Its input is what it goes on for.
     _process: Child,
-    lines: Arc<Mutex<Vec<String>>>,
+    seen: Arc<Mutex<Captured>>,
 }
 
 impl PacketCapture for Tcpdump {
-    fn packets(&self) -> Vec<String> {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.clone()
+    fn captured(&self) -> Captured {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
     }
 }
 
@@ -42,26 +46,29 @@ pub(super) async fn start(
     link: &str,
     filter: &str,
 ) -> Result<Box<dyn PacketCapture>, HostNetError> {
-    let mut process = Command::new("timeout")
-        .args([MOST_SECONDS, "tcpdump", "-i", link, "-n", "-l", "-tt"])
+    let mut process = Command::new("sh")
+        .args(["-c", UNTIL_DROPPED, "sh"])
+        .args(["tcpdump", "-i", link, "-n", "-l", "-tt"])
         .args(["-c", MOST_PACKETS, filter])
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        // Ctrl-C at a terminal is for twin.
+        .process_group(0)
         .spawn()
-        .map_err(|error| failed(format!("{error}; scripts/host-setup.sh installs it")))?;
-    let lines = Arc::new(Mutex::new(Vec::new()));
+        .map_err(|error| failed(error.to_string()))?;
+    let seen = Arc::new(Mutex::new(Captured::default()));
     if let Some(stdout) = process.stdout.take() {
-        let lines = Arc::clone(&lines);
+        let seen = Arc::clone(&seen);
+        let held = move |change: &mut dyn FnMut(&mut Captured)| {
+            change(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
+        };
         tokio::spawn(async move {
             let mut from = BufReader::new(stdout).lines();
             while let Ok(Some(line)) = from.next_line().await {
-                lines
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(line);
+                held(&mut |seen| seen.packets.push(line.clone()));
             }
+            held(&mut |seen| seen.ended = true);
         });
     }
     // It says on its errors' stream when it listens, or why it cannot.
@@ -78,12 +85,19 @@ pub(super) async fn start(
             false
         });
         if !listening.await.unwrap_or(false) {
-            return Err(failed(said.join("; ")));
+            let why = said.join("; ");
+            let missing = why.contains("not found");
+            let cure = if missing {
+                "; scripts/host-setup.sh installs it"
+            } else {
+                ""
+            };
+            return Err(failed(format!("{why}{cure}")));
         }
         tokio::spawn(async move { while let Ok(Some(_)) = from.next_line().await {} });
     }
     Ok(Box::new(Tcpdump {
         _process: process,
-        lines,
+        seen,
     }))
 }

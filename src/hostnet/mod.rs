@@ -189,10 +189,19 @@ pub enum Bandwidth {
     },
 }
 
-/// Packets on a link, as they are captured; dropping it ends the capture.
+/// What a capture has come to so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// The packets, a line each.
+    pub packets: Vec<String>,
+    /// Whether it sees no more: it has had its fill, was killed, or its link is gone.
+    pub ended: bool,
+}
+
+/// Packets on a link, as they are captured; dropping it ends the capture, and so does the end of this process.
 pub trait PacketCapture: std::fmt::Debug + Send + Sync {
-    /// Those so far, a line each.
-    fn packets(&self) -> Vec<String>;
+    /// Those so far.
+    fn captured(&self) -> Captured;
 }
 
 /// This machine's network.

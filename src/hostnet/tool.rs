@@ -30,6 +30,8 @@ pub(super) async fn run(
         })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // Ctrl-C at a terminal is for twin, which may be in the middle of an undo.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn();
     let mut child = match child {

@@ -25,6 +25,8 @@ pub async fn create_overlay(disk: &DiskSpec) -> Result<(), ImageError> {
         ));
     }
     let mut create = Command::new("qemu-img");
+    // Ctrl-C at a terminal is for twin, which may be in the middle of an undo.
+    create.process_group(0);
     create.args(["create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=off"]);
     if let Some((backing, format)) = &disk.backing {
         create.arg("-b").arg(backing).args(["-F", format]);

@@ -45,11 +45,26 @@ pub enum JournalError {
         /// The last version known.
         known: i64,
     },
-    /// A test has it dead.
-    #[error("the journal {path} is dead: a test said so")]
-    Died {
+    /// The file is of another twin, and may only be read here.
+    #[error(
+        "the journal {path} has version {found}, this twin knows {known}, and it may only be read"
+    )]
+    OfAnother {
         /// The file.
         path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version known.
+        known: i64,
+    },
+    /// The file cannot be looked at.
+    #[error("the journal {path} cannot be looked at: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// The directory cannot be made.
     #[error("cannot make {path}: {source}")]
@@ -66,8 +81,10 @@ impl JournalError {
     /// What to do about it.
     pub fn cure(&self) -> String {
         match self {
-            Self::Died { .. } => "none: it is a test".into(),
             Self::Newer { .. } => "use the twin that wrote it, or another --state-dir".into(),
+            Self::OfAnother { .. } | Self::Unreadable { .. } => {
+                "run as root, or with a --state-dir of your own".into()
+            }
             Self::Directory { source, .. }
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
             {
@@ -95,6 +112,10 @@ impl JournalError {
         }
     }
 }
+
+/// What [`Journal::die_at`] unwinds with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Died;
 
 /// An open journal.
 #[derive(Debug)]
@@ -133,6 +154,37 @@ impl Journal {
         })
     }
 
+    /// Opens the journal in `directory` to read it, where there is one: nothing is made, and who may not write it can.
+    pub fn look(directory: &Path) -> Result<Option<Self>, JournalError> {
+        let path = directory.join("journal.sqlite");
+        match path.metadata() {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(JournalError::Unreadable { path, source }),
+        }
+        // Opening and closing it would let go of the locks that this process has on it.
+        if nix::unistd::access(&path, nix::unistd::AccessFlags::W_OK).is_ok() {
+            return Self::open(directory).map(Some);
+        }
+        let fail = |source| JournalError::Sqlite {
+            path: path.clone(),
+            source,
+        };
+        let (connection, found) = schema::read_only(&path).map_err(fail)?;
+        if found != schema::VERSION {
+            return Err(JournalError::OfAnother {
+                path,
+                found,
+                known: schema::VERSION,
+            });
+        }
+        Ok(Some(Self {
+            path,
+            connection: Mutex::new(connection),
+            death: crash::Death::default(),
+        }))
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection
             .lock()
@@ -141,33 +193,26 @@ impl Journal {
 
     /// Writes; it is on the disk when this returns.
     fn write(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize, JournalError> {
-        self.point()?;
+        self.point();
         let changed = self
             .connection()
             .execute(sql, values)
             .map_err(|error| self.fail(error))?;
-        self.point()?;
+        self.point();
         Ok(changed)
     }
 
-    /// One point of those at which tests have twin die.
-    fn point(&self) -> Result<(), JournalError> {
+    /// One point of those at which tests have twin die. There is one before and after each write; and one can be passed between
+    /// two writes: in a moment in which the hosts stand still, and a write would keep them so.
+    pub fn point(&self) {
         crash::point();
         if self.death.passed() {
-            let path = self.path.clone();
-            return Err(JournalError::Died { path });
+            std::panic::resume_unwind(Box::new(Died));
         }
-        Ok(())
     }
 
-    /// A point between two writes at which tests have twin die as well: for a moment in which the hosts stand still, and a
-    /// write would keep them so.
-    pub fn pass(&self) -> Result<(), JournalError> {
-        self.point()
-    }
-
-    /// From the `point`-th point on, this journal does nothing any more, as if the process had died there. There is a point
-    /// before and after each write. In release builds it does nothing.
+    /// From the `point`-th point on, whoever uses this journal dies there: what it does ends with [`Died`]. In release builds
+    /// it does nothing.
     pub fn die_at(&self, point: u64) {
         self.death.set(point);
     }

@@ -1,6 +1,6 @@
 //! Runs of scenarios: acts with their undos, and evidence.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::{Journal, JournalError, now};
@@ -105,7 +105,40 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
 
 const RUN_COLUMNS: &str = "id, scenario, seed, started_at, ended_at, verdict, lab_name, document";
 
+/// Inserts an act. The row is read before it is committed: what an INSERT returns by itself is told before the disk has it,
+/// and whether the disk takes it is not told then.
+fn insert(connection: &mut Connection, act: &Intent<'_>) -> rusqlite::Result<i64> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let next = "SELECT coalesce(max(sequence), 0) + 1 FROM acts WHERE run = ?1";
+    let sequence: i64 = transaction.query_row(next, [act.run], |row| row.get(0))?;
+    let sql =
+        "INSERT INTO acts (run, sequence, variant, step, action, undo, state, lift_at, outside)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'intended', ?7, ?8)";
+    let lift_at = act.lift_at.map(|at| at.to_string());
+    let values = params![
+        act.run,
+        sequence,
+        act.variant,
+        act.step,
+        act.action,
+        act.undo,
+        lift_at,
+        act.outside
+    ];
+    transaction.execute(sql, values)?;
+    transaction.commit()?;
+    Ok(sequence)
+}
+
 impl Journal {
+    /// Writes what changes the one act that it is about; fails where there is no such act.
+    fn write_act(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), JournalError> {
+        match self.write(sql, values)? {
+            1 => Ok(()),
+            changed => Err(self.fail(rusqlite::Error::StatementChangedRows(changed))),
+        }
+    }
+
     /// Starts a run in a lab of this identity and name.
     pub fn begin_run(
         &self,
@@ -128,34 +161,24 @@ impl Journal {
             .map(drop)
     }
 
+    /// Ends a run whose twin was killed: it proves nothing.
+    pub fn end_killed_run(&self, id: &str) -> Result<(), JournalError> {
+        let sql = "UPDATE runs SET ended_at = ?2, verdict = 'inconclusive' WHERE id = ?1 AND ended_at IS NULL";
+        self.write(sql, params![id, now()]).map(drop)
+    }
+
     /// Writes an act down before it is done; returns its place in the run.
     pub fn intend_act(&self, act: &Intent<'_>) -> Result<i64, JournalError> {
-        let sql = "INSERT INTO acts (run, sequence, variant, step, action, undo, state, lift_at, outside)
-            VALUES (?1, (SELECT coalesce(max(sequence), 0) + 1 FROM acts WHERE run = ?1), ?2, ?3, ?4, ?5, 'intended', ?6, ?7)
-            RETURNING sequence";
-        let lift_at = act.lift_at.map(|at| at.to_string());
-        let values = params![
-            act.run,
-            act.variant,
-            act.step,
-            act.action,
-            act.undo,
-            lift_at,
-            act.outside
-        ];
-        self.point()?;
-        let sequence = self
-            .connection()
-            .query_row(sql, values, |row| row.get(0))
-            .map_err(|error| self.fail(error))?;
-        self.point()?;
+        self.point();
+        let sequence = insert(&mut self.connection(), act).map_err(|error| self.fail(error))?;
+        self.point();
         Ok(sequence)
     }
 
     /// Writes down that an act has been done; also where somebody put it back before it took effect: it is open again then.
     pub fn mark_acted(&self, run: &str, sequence: i64) -> Result<(), JournalError> {
         let sql = "UPDATE acts SET state = 'acted', note = NULL, claimed_by = NULL WHERE run = ?1 AND sequence = ?2";
-        self.write(sql, params![run, sequence]).map(drop)
+        self.write_act(sql, params![run, sequence])
     }
 
     /// Writes down how an undo ended, where whoever did it has the act still.
@@ -180,13 +203,12 @@ impl Journal {
         at: jiff::Timestamp,
     ) -> Result<(), JournalError> {
         let sql = "UPDATE acts SET lift_at = ?3 WHERE run = ?1 AND sequence = ?2";
-        self.write(sql, params![run, sequence, at.to_string()])
-            .map(drop)
+        self.write_act(sql, params![run, sequence, at.to_string()])
     }
 
-    /// Claims an act for undoing; false where somebody else has it.
+    /// Claims an act for undoing; false where somebody else has it. One that was left is not left any more, but tried.
     pub fn claim_act(&self, run: &str, sequence: i64, by: &str) -> Result<bool, JournalError> {
-        let sql = "UPDATE acts SET claimed_by = ?3 WHERE run = ?1 AND sequence = ?2 AND state IN ('intended', 'acted', 'left')
+        let sql = "UPDATE acts SET claimed_by = ?3, state = CASE state WHEN 'left' THEN 'acted' ELSE state END WHERE run = ?1 AND sequence = ?2 AND state IN ('intended', 'acted', 'left')
             AND (claimed_by IS NULL OR claimed_by = ?3)";
         let changed = self.write(sql, params![run, sequence, by])?;
         Ok(changed == 1)
@@ -228,13 +250,17 @@ impl Journal {
         self.acts(Some(lab), "")
     }
 
-    /// Returns open acts, of a lab or of all, whose time was over before `now` and that nobody is putting back.
+    /// Returns open acts, of a lab or of all, whose time was over before `now` and that nobody is putting back; also those that
+    /// could not be put back.
     pub fn overdue_acts(
         &self,
         lab: Option<Uuid>,
         now: jiff::Timestamp,
     ) -> Result<Vec<OpenAct>, JournalError> {
-        let open = self.acts(lab, "AND lift_at IS NOT NULL AND claimed_by IS NULL")?;
+        let open = self.acts(
+            lab,
+            "AND lift_at IS NOT NULL AND (claimed_by IS NULL OR state = 'left')",
+        )?;
         let over = |act: &OpenAct| act.lift_at.is_some_and(|at| at < now);
         Ok(open.into_iter().filter(over).collect())
     }
@@ -508,7 +534,8 @@ mod tests {
         assert_eq!(mark("pid 11", ActState::Left), left);
         release("pid 11").expect("one who has given up");
         assert!(journal.claim_act("r1", act, "pid 12").expect("asked"));
-        assert_eq!(mark("pid 11", ActState::Undone), left, "it has it no more");
+        let tried = Some(ActState::Acted);
+        assert_eq!(mark("pid 11", ActState::Undone), tried, "it has it no more");
         let undone = Some(ActState::Undone);
         assert_eq!(mark("pid 12", ActState::Undone), undone);
         assert_eq!(mark("pid 12", ActState::Left), undone);
@@ -516,6 +543,27 @@ mod tests {
         journal.mark_acted("r1", act).expect("written");
         assert_eq!(mark("pid 12", ActState::Undone), Some(ActState::Acted));
         assert!(journal.claim_act("r1", act, "pid 13").expect("asked"));
+    }
+
+    /// The disk takes the row, and is full when it is committed.
+    #[test]
+    fn an_intent_that_is_not_on_the_disk_is_none() {
+        let (_directory, journal) = journal();
+        journal
+            .begin_run("r1", (Uuid::nil(), "lab"), "s", 1)
+            .expect("begun");
+        let late = "CREATE TABLE nobody (id INTEGER PRIMARY KEY);
+            CREATE TABLE late (id INTEGER REFERENCES nobody(id) DEFERRABLE INITIALLY DEFERRED);
+            CREATE TRIGGER full AFTER INSERT ON acts BEGIN INSERT INTO late VALUES (1); END;";
+        journal.connection().execute_batch(late).expect("made");
+        assert!(journal.intend_act(&intent("r1", "a")).is_err());
+        assert_eq!(journal.open_acts(Uuid::nil()).expect("read"), []);
+        assert!(journal.mark_acted("r1", 1).is_err(), "there is none");
+        journal
+            .connection()
+            .execute_batch("DROP TRIGGER full")
+            .expect("dropped");
+        assert_eq!(journal.intend_act(&intent("r1", "a")).expect("written"), 1);
     }
 
     #[test]

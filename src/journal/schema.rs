@@ -1,11 +1,13 @@
 //! Tables and their migrations.
 
+use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
-/// The version that this twin writes.
-pub(super) const VERSION: i64 = 4;
+/// The version that this twin writes: one a migration.
+#[expect(clippy::cast_possible_wrap, reason = "a handful")]
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// How long a write waits for another twin's.
 const BUSY: Duration = Duration::from_secs(10);
@@ -74,11 +76,13 @@ ALTER TABLE acts ADD COLUMN lift_at TEXT;
 -- Whether an act was done to this machine rather than inside a host: putting the hosts back does not put it back.
 ALTER TABLE acts ADD COLUMN outside INTEGER NOT NULL DEFAULT 0;
 ",
-    "
+    OF_NAMES,
+];
+
+const OF_NAMES: &str = "
 -- The name of a run's lab, which may be gone when the run is asked for. Runs from before have none.
 ALTER TABLE runs ADD COLUMN lab_name TEXT NOT NULL DEFAULT '';
-",
-];
+";
 
 /// Sets the connection up.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -86,6 +90,32 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// Opens a journal that may only be read; returns its version too.
+///
+/// A reader takes part in the log's index, which only who may write can make: where nobody has the journal open, and all of
+/// the log has found its way into the file, the file is all there is, and is read as it stands.
+pub(super) fn read_only(path: &Path) -> rusqlite::Result<(Connection, i64)> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let look = |connection: Connection| -> rusqlite::Result<(Connection, i64)> {
+        connection.busy_timeout(BUSY)?;
+        let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        Ok((connection, version))
+    };
+    let shared = Connection::open_with_flags(path, flags).and_then(look);
+    let log = path.with_extension("sqlite-wal");
+    let settled = log.metadata().is_ok_and(|log| log.len() == 0) || !log.exists();
+    if shared.is_ok() || !settled {
+        return shared;
+    }
+    let escaped = path.display().to_string();
+    let escaped = escaped
+        .replace('%', "%25")
+        .replace('?', "%3f")
+        .replace('#', "%23");
+    let still = format!("file:{escaped}?immutable=1");
+    Connection::open_with_flags(still, flags | OpenFlags::SQLITE_OPEN_URI).and_then(look)
 }
 
 /// Brings the tables to [`VERSION`]; returns the version found, which may be a later one.
@@ -97,17 +127,65 @@ pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<i64> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     // Another twin may have migrated while this one waited.
     let current: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let missing = MIGRATIONS
-        .iter()
-        .skip(usize::try_from(current).unwrap_or(0));
-    let migrated = missing
-        .map(|migration| connection.execute_batch(migration))
-        .collect::<rusqlite::Result<Vec<()>>>();
-    match migrated.and_then(|_| connection.pragma_update(None, "user_version", VERSION)) {
+    let migrated = steps(connection, current);
+    match migrated.and_then(|()| connection.pragma_update(None, "user_version", VERSION)) {
         Ok(()) => connection.execute_batch("COMMIT").map(|()| VERSION),
         Err(error) => {
             connection.execute_batch("ROLLBACK")?;
             Err(error)
+        }
+    }
+}
+
+/// Does the migrations after `current`.
+fn steps(connection: &Connection, current: i64) -> rusqlite::Result<()> {
+    let missing = MIGRATIONS
+        .iter()
+        .skip(usize::try_from(current).unwrap_or(0));
+    for migration in missing {
+        // Some twins made the last column and called that version 4, as those did that had none.
+        if !(*migration == OF_NAMES && has_names(connection)?) {
+            connection.execute_batch(migration)?;
+        }
+    }
+    Ok(())
+}
+
+fn has_names(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('runs') WHERE name = 'lab_name')";
+    connection.query_row(sql, [], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Journal;
+
+    /// Whatever twin wrote it, and at which of its steps.
+    #[test]
+    fn a_journal_of_any_earlier_twin_is_brought_up_to_date() {
+        let named = |version: i64| {
+            MIGRATIONS
+                .iter()
+                .take(usize::try_from(version).expect("small"))
+        };
+        let earlier = (0..=VERSION).map(|version| (version, version));
+        for (steps, told) in earlier.chain([(5, 4)]) {
+            let directory = tempfile::tempdir().expect("a directory");
+            let file = directory.path().join("journal.sqlite");
+            let connection = Connection::open(&file).expect("opens");
+            for migration in named(steps) {
+                connection.execute_batch(migration).expect("migrates");
+            }
+            connection
+                .pragma_update(None, "user_version", told)
+                .expect("told");
+            drop(connection);
+            let journal = Journal::open(directory.path());
+            let journal = journal.unwrap_or_else(|error| panic!("{steps}, told {told}: {error}"));
+            let lab = (uuid::Uuid::nil(), "lab");
+            journal.begin_run("r", lab, "s", 1).expect("begun");
+            assert_eq!(journal.runs(Some("lab")).expect("read").len(), 1, "{steps}");
         }
     }
 }

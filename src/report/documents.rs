@@ -443,6 +443,9 @@ pub struct RecoverDocument {
     pub finished: Vec<String>,
     /// What of those could not be finished.
     pub left: Vec<String>,
+    /// In which ways the lab is not what it was before runs that were killed, where all has been put back.
+    #[serde(default)]
+    pub differences: Vec<String>,
 }
 
 /// A run that was recovered.

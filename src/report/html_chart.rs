@@ -59,6 +59,7 @@ pub(super) fn timeline(
     if acts.is_empty() {
         return;
     }
+    let (unfired, unwatched) = (fired.is_empty(), watched.is_empty());
     let end = end_of(variant);
     #[expect(clippy::cast_precision_loss, reason = "some dozens of lines")]
     let height = (acts.len() + fired.len() + watched.len()) as f64 * LINE + 30.0;
@@ -108,6 +109,32 @@ pub(super) fn timeline(
     }
     axis(html, top, end);
     html.push_str("</svg>\n</div>\n");
+    legend(html, !unfired, !unwatched);
+}
+
+/// What the bands are: each has an edge of its own too, for those who do not tell the colours apart.
+fn legend(html: &mut String, fired: bool, watched: bool) {
+    let key = |class: &str, what: &str| {
+        format!(
+            "<span class=\"key\"><svg viewBox=\"0 0 24 12\" aria-hidden=\"true\"><rect class=\"{class}\" x=\"1\" y=\"1\" width=\"22\" height=\"10\" rx=\"2\"/></svg> {what}</span>"
+        )
+    };
+    let all_the_time = |what: &str, looks: &str| {
+        if watched {
+            format!("{what}; {looks}")
+        } else {
+            what.to_owned()
+        }
+    };
+    let dot = "<span class=\"key\"><svg viewBox=\"0 0 12 12\" aria-hidden=\"true\"><circle class=\"probe\" cx=\"6\" cy=\"6\" r=\"5\"/></svg> a probe fired</span>";
+    let _ = writeln!(
+        html,
+        "<p class=\"soft legend\">{} {} {} {}</p>",
+        key("step", &all_the_time("being done", "could not look")),
+        key("fault", &all_the_time("in place", "missed")),
+        key("undo", &all_the_time("being put back", "held")),
+        if fired { dot } else { "" }
+    );
 }
 
 /// How long all tasks waited for memory between the first sample and the last; after a boot it counts from zero.

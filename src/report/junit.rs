@@ -9,7 +9,8 @@ use super::html::escaped;
 enum Ended {
     Well,
     Failed(String),
-    Skipped(String),
+    /// Nobody can tell.
+    Inconclusive(String),
 }
 
 /// Seconds with milliseconds, as the schema has them.
@@ -17,12 +18,13 @@ fn time(milliseconds: u64) -> String {
     format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000)
 }
 
-/// The cases of a variant: name, how long, how it ended.
-fn cases(variant: &VariantDocument) -> Vec<(String, u64, Ended)> {
+/// The cases of a variant: name, how long, how it ended. What was kept in place on purpose is no failure.
+fn cases(variant: &VariantDocument, kept: bool) -> Vec<(String, u64, Ended)> {
     let mut cases = Vec::new();
     for step in &variant.steps {
         let ended = match step.result.as_str() {
             "verified" | "undone" => Ended::Well,
+            "no-effect" => Ended::Inconclusive(format!("{}: {}", step.result, step.detail)),
             _ => Ended::Failed(format!("{}: {}", step.result, step.detail)),
         };
         cases.push((format!("step {}", step.id), step.took_ms, ended));
@@ -33,15 +35,15 @@ fn cases(variant: &VariantDocument) -> Vec<(String, u64, Ended)> {
         };
         let ended = match (expected.as_str(), probe.result.as_str()) {
             ("fires", "fired") | ("never", "quiet") | ("always", "held") => Ended::Well,
-            (_, "unknown") => Ended::Skipped("it could not look".into()),
+            (_, "unknown") => Ended::Inconclusive("it could not look".into()),
             (_, result) => Ended::Failed(format!("{result}, and expected: {expected}")),
         };
         let took = probe.fired_ms.unwrap_or(0);
         cases.push((format!("probe {}", probe.id), took, ended));
     }
-    let ended = match (variant.outcome, variant.recovered) {
+    let ended = match (variant.outcome, variant.recovered || kept) {
         (Outcome::AsExpected, true) => Ended::Well,
-        (Outcome::Inconclusive, true) => Ended::Skipped(variant.why.join("; ")),
+        (Outcome::Inconclusive, true) => Ended::Inconclusive(variant.why.join("; ")),
         _ => Ended::Failed(variant.why.join("; ")),
     };
     cases.push(("outcome".into(), variant.took_ms, ended));
@@ -59,7 +61,7 @@ pub fn scenario_junit(document: &ScenarioDocument) -> String {
         world.variants.iter().map(one)
     });
     for (id, (world, variant)) in variants.enumerate() {
-        let cases = cases(variant);
+        let cases = cases(variant, !document.kept.is_empty());
         let count = |wanted: fn(&Ended) -> bool| {
             let all = cases.iter();
             all.filter(|(_, _, ended)| wanted(ended)).count()
@@ -67,12 +69,12 @@ pub fn scenario_junit(document: &ScenarioDocument) -> String {
         let class = format!("{name}.{}", escaped(&variant.name));
         let _ = writeln!(
             xml,
-            "  <testsuite name=\"{class}\" package=\"{name}\" id=\"{id}\" timestamp=\"{}\" hostname=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\" time=\"{}\">\n    <properties>\n      <property name=\"run\" value=\"{}\"/>\n      <property name=\"seed\" value=\"{}\"/>\n    </properties>",
+            "  <testsuite name=\"{class}\" package=\"{name}\" id=\"{id}\" timestamp=\"{}\" hostname=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"0\" time=\"{}\">\n    <properties>\n      <property name=\"run\" value=\"{}\"/>\n      <property name=\"seed\" value=\"{}\"/>\n    </properties>",
             escaped(&begun),
             escaped(world),
             cases.len(),
             count(|ended| matches!(ended, Ended::Failed(_))),
-            count(|ended| matches!(ended, Ended::Skipped(_))),
+            count(|ended| matches!(ended, Ended::Inconclusive(_))),
             time(variant.took_ms),
             escaped(&document.run),
             document.seed
@@ -90,9 +92,9 @@ pub fn scenario_junit(document: &ScenarioDocument) -> String {
                     "{open}>\n      <failure type=\"unexpected\" message=\"{0}\">{0}</failure>\n    </testcase>",
                     escaped(why)
                 ),
-                Ended::Skipped(why) => writeln!(
+                Ended::Inconclusive(why) => writeln!(
                     xml,
-                    "{open}>\n      <skipped message=\"{}\"/>\n    </testcase>",
+                    "{open}>\n      <error type=\"inconclusive\" message=\"{0}\">{0}</error>\n    </testcase>",
                     escaped(why)
                 ),
             };

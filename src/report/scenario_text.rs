@@ -50,6 +50,15 @@ pub fn scenario_text(document: &ScenarioDocument) -> String {
             "DIRTY: new runs are refused. See to what keeps each from being put back, then `twin recover`"
         );
     }
+    for kept in &document.kept {
+        let _ = writeln!(text, "KEPT  {kept}: in place, as --keep asked");
+    }
+    if !document.kept.is_empty() {
+        let _ = writeln!(
+            text,
+            "nobody puts it back by himself, and new runs are refused: `twin recover` ends it"
+        );
+    }
     if let Some(baseline) = &document.baseline {
         let _ = writeln!(
             text,

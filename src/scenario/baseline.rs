@@ -7,7 +7,7 @@ use futures::future::join_all;
 use super::World;
 use super::action::{CLOCK_STEP, before_a_pause};
 use super::engine::{Engine, since};
-use super::undo::{claimer, undo_one};
+use super::undo::{Hand, claimer, undo_one};
 use crate::journal::{Intent, Journal, JournalError};
 use crate::lab::Watch;
 use crate::report::ScenarioStepDocument;
@@ -129,11 +129,12 @@ impl Engine<'_> {
         let (world, claimer) = (self.world, claimer("run"));
         let mut clocks = self.journal.open_acts(world.found.record.uuid)?;
         clocks.retain(|act| act.run == world.run && act.step == CLOCKS);
+        let hand = Hand::of_the_lab(&claimer);
         let undone = clocks
             .iter()
-            .map(|act| undo_one(world, self.journal, act, &claimer));
+            .map(|act| undo_one(world, self.journal, act, hand));
         for undone in join_all(undone).await {
-            if let Err(why) = undone? {
+            if let Err(why) = undone {
                 self.note(&format!("after the pause, {why}"));
             }
         }
@@ -169,7 +170,7 @@ impl Engine<'_> {
     }
 
     /// Removes what [`Self::declared`] has taken: the hosts that it is of are about to be others. Returns what is left of it.
-    pub(super) async fn drop_declared(&self) -> Result<Vec<String>, JournalError> {
+    pub(super) async fn drop_declared(&self) -> Vec<String> {
         let world = self.world;
         let set = set(world, self.journal, self.watch);
         let taken = snapshot::of_runs(set.layout, world.found.record.uuid).unwrap_or_default();
@@ -181,11 +182,18 @@ impl Engine<'_> {
                 self.note(&format!("baseline {taken} is still there: {error}"));
             }
         }
-        let unfinished = self.journal.unfinished(world.found.record.uuid)?;
-        let left = unfinished.into_iter();
-        Ok(left
-            .map(|one| format!("{} is not finished", one.verb))
-            .collect())
+        self.unfinished()
+    }
+
+    /// What was begun with baselines and is not finished.
+    fn unfinished(&self) -> Vec<String> {
+        match self.journal.unfinished(self.world.found.record.uuid) {
+            Ok(unfinished) => unfinished
+                .into_iter()
+                .map(|one| format!("{} is not finished", one.verb))
+                .collect(),
+            Err(error) => vec![format!("what is not finished cannot be read: {error}")],
+        }
     }
 
     /// Whether the lab is what the run's baseline says.
@@ -228,6 +236,8 @@ impl Engine<'_> {
             });
             *left = outside.unwrap_or_else(|error| vec![error.to_string()]);
             whole = left.is_empty();
+        } else {
+            left.extend(self.unfinished());
         }
         steps.push(ScenarioStepDocument {
             id: format!("restore {name}"),
@@ -270,15 +280,27 @@ async fn settled(set: Set<'_>, name: &str) -> Result<Vec<String>, SnapshotError>
     }
 }
 
-/// Removes the baselines of runs that were killed; returns what was done. Called with the lab's lock held, when nothing of
-/// a run is open any more; tells first in which ways the lab is not what it was.
+/// What came of the runs that were killed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// What was done.
+    pub done: Vec<String>,
+    /// In which ways the lab is not what it was before them.
+    pub differences: Vec<String>,
+}
+
+/// Ends the runs that were killed, and removes their baselines where the lab is what it was. Called with the lab's lock held,
+/// when nothing of a run is open any more.
 pub async fn clear(
     world: &World,
     journal: &Journal,
     watch: &dyn Watch,
-) -> Result<Vec<String>, SnapshotError> {
+) -> Result<Cleared, SnapshotError> {
     let set = set(world, journal, watch);
-    let mut done = Vec::new();
+    let Cleared {
+        mut done,
+        differences: mut told,
+    } = Cleared::default();
     for (taken, run) in snapshot::of_runs(set.layout, world.found.record.uuid)? {
         // One that a step took was of hosts that are others again.
         if taken != name(&run) {
@@ -297,13 +319,17 @@ pub async fn clear(
                 "run {run}: the lab is what it was before it; baseline {taken} removed"
             ));
         } else {
-            done.extend(
+            told.extend(
                 differences
                     .iter()
                     .map(|what| format!("run {run}: not as before it: {what}")),
             );
-            done.push(format!("run {run}: `twin restore {taken}` goes back"));
+            told.push(format!("run {run}: `twin restore {taken}` goes back"));
         }
+        journal.end_killed_run(&run)?;
     }
-    Ok(done)
+    Ok(Cleared {
+        done,
+        differences: told,
+    })
 }

@@ -14,7 +14,7 @@ use super::inject::LOOK;
 use super::probe::{Finding, Seen};
 use super::probe_entry::{Phase, ResolvedProbe};
 use super::safety::Stop;
-use super::watching::{Against, evidence, look_with_retries};
+use super::watching::{Against, cannot_look, evidence, look_with_retries};
 use crate::report::{EvidenceDocument, LookDocument, ProbeDocument};
 
 /// A look that takes longer is one that missed.
@@ -129,6 +129,16 @@ impl<'p> Continuous<'p> {
         *self.stood.lock().unwrap_or_else(PoisonError::into_inner) = stood;
         let looks = (0..self.probes.len()).map(|index| self.look(world, index, begun));
         join_all(looks).await;
+    }
+
+    /// Those of which something is expected and that can never look, with why.
+    pub(super) fn blind_from_the_start(&self) -> Vec<String> {
+        let stood = self.stood.lock().unwrap_or_else(PoisonError::into_inner);
+        let pairs = self.probes.iter().zip(&*stood);
+        let blind = pairs.filter_map(|((probe, expected), stood)| {
+            expected.and(stood.as_ref().err().map(|why| cannot_look(&probe.id, why)))
+        });
+        blind.collect()
     }
 
     /// Waits until all have looked at what there is now.

@@ -7,8 +7,9 @@ use tokio::sync::watch;
 
 use super::continuous::Continuous;
 use super::file::{Resolved, Scenario, Variant};
+use super::inject::Injection;
 use super::sampling::Samples;
-use super::watching::judge;
+use super::watching::{Watched, judge};
 use super::{ScenarioError, World, recovery};
 use crate::journal::Journal;
 use crate::lab::{Event, LabError, Standing, Watch};
@@ -64,10 +65,12 @@ pub async fn run(
             count: resolved.len(),
         });
     }
-    // Should this process die, somebody else puts back what it did.
-    for name in resolved.iter().flat_map(|variant| &variant.named) {
-        world.found.host(name)?;
+    for variant in &resolved {
+        for name in variant.named.iter().chain(&variant.watch) {
+            world.found.host(name)?;
+        }
     }
+    // Should this process die, somebody else puts back what it did.
     let standing = stand_by(world)?;
     journal.begin_run(
         &world.run,
@@ -95,7 +98,7 @@ pub async fn run(
                 "  acts on {host}: domain {domain}, {uuid}"
             )));
         }
-        let tested = engine.variant(variant, &mut reference).await?;
+        let tested = engine.variant(variant, &mut reference).await;
         variants.push(tested.document);
         left.extend(tested.left);
         kept.extend(tested.kept);
@@ -125,12 +128,16 @@ pub async fn run(
         started_at: started_at.to_string(),
         took_ms: since(world, started),
     };
-    journal.end_run(
+    let ended = journal.end_run(
         &world.run,
         document.verdict.as_str(),
         &serde_json::to_string(&document).unwrap_or_default(),
-    )?;
-    standing.release();
+    );
+    match ended {
+        Ok(()) => standing.release(),
+        // Who stands by looks once more, then.
+        Err(error) => watch.tell(Event::Note(&format!("this run is not on record: {error}"))),
+    }
     Ok(document)
 }
 
@@ -206,8 +213,7 @@ fn resolve(
     world: &World,
 ) -> Result<Vec<Resolved>, ScenarioError> {
     let chosen = chosen(scenario, &choice.variants)?.into_iter();
-    let resolved =
-        chosen.map(|variant| scenario.resolve(variant, &choice.set, &|name| world.variable(name)));
+    let resolved = chosen.map(|variant| scenario.resolve(variant, &choice.set, world));
     resolved
         .collect::<Result<_, _>>()
         .map_err(|problems| ScenarioError::Invalid { problems })
@@ -267,11 +273,7 @@ struct Times {
 
 impl Engine<'_> {
     /// Runs one variant.
-    async fn variant(
-        &self,
-        variant: &Resolved,
-        reference: &mut Option<String>,
-    ) -> Result<Tested, ScenarioError> {
+    async fn variant(&self, variant: &Resolved, reference: &mut Option<String>) -> Tested {
         let started = self.world.drivers.clock.elapsed();
         self.note("waiting for a steady state");
         let steady = recovery::well(self.world, None, self.scenario.steady_within);
@@ -287,13 +289,18 @@ impl Engine<'_> {
                 .map(|ill| format!("not steady before the first step: {ill}"))
                 .collect();
             let document = self.document(variant, Outcome::Inconclusive, why, started);
-            return Ok(Tested::put_back(document, Vec::new()));
+            return Tested::put_back(document, Vec::new());
         };
-        if let Err(why) = self.reference(reference).await {
-            let document = self.document(variant, Outcome::Inconclusive, vec![why], started);
-            return Ok(Tested::put_back(document, Vec::new()));
-        }
+        let taken = self.reference(reference).await;
         let begun = self.world.drivers.clock.elapsed();
+        if let Err(why) = taken {
+            let mut document = self.document(variant, Outcome::Inconclusive, vec![why], started);
+            // The clocks may be behind by what the hosts stood still, and the baseline half taken.
+            let mut left = self.drop_declared().await;
+            left.extend(self.put_back(&mut document.steps, None, begun).await);
+            document.recovered = left.is_empty();
+            return Tested::put_back(document, left);
+        }
         self.stop.send_replace(None);
         let (samples, continuous) = (Samples::default(), Continuous::new(variant));
         tokio::select! {
@@ -304,12 +311,12 @@ impl Engine<'_> {
         let times = Times { started, begun };
         let tested = self.tested(variant, &before, reference, &continuous, times);
         let mut tested = tokio::select! {
-            tested = tested => tested?,
+            tested = tested => tested,
             never = samples.follow(self.world, &variant.watch, begun) => match never {},
             never = continuous.follow(self.world, &variant.stop, &self.stop, begun) => match never {},
         };
         tested.document.samples = samples.take();
-        Ok(tested)
+        tested
     }
 
     /// The variant itself, from the first look to the last, in a lab that is steady.
@@ -320,36 +327,42 @@ impl Engine<'_> {
         reference: &mut Option<String>,
         continuous: &Continuous<'_>,
         Times { started, begun }: Times,
-    ) -> Result<Tested, ScenarioError> {
+    ) -> Tested {
         let mut probes = self.begin_probes(variant, begun).await;
-        let mut injection = self.inject(variant, &mut probes, continuous, begun).await?;
-        if injection.troubles.is_empty() {
-            self.note("observing");
-            let watched = self.observe(variant, &mut probes, continuous, &mut injection, begun);
-            watched.await?;
-        } else {
+        let mut injection = Injection::default();
+        // What cannot be written down ends it, and is put back like the rest.
+        if let Err(error) = self
+            .inject_and_observe(variant, &mut probes, continuous, &mut injection, begun)
+            .await
+        {
+            injection.troubles.push(error.to_string());
+        }
+        if !injection.troubles.is_empty() {
             // One look, for the report.
             self.look(&mut probes, &injection.seen, begun).await;
         }
-        // What has been stopped for safety's sake is put back all the same.
-        if self.choice.keep && (self.ends(begun).is_none() || *self.interrupt.borrow()) {
-            let (outcome, why) = judge(&probes, continuous, &injection.troubles, &Ok(()));
+        // What has been stopped, by hand or for safety's sake, is put back all the same.
+        if self.choice.keep
+            && self.ends(begun).is_none()
+            && let Ok(open) = self.journal.open_acts(self.world.found.record.uuid)
+        {
+            let (outcome, mut why) = judge(&probes, continuous, &injection.troubles, &Ok(()));
+            let probes = self.probe_documents(&variant.name, probes, continuous, &mut why);
             let mut document = self.document(variant, outcome, why, started);
             document.injected = injection.troubles.is_empty();
             document.recovered = false;
             document.steps = injection.steps;
-            document.probes = self.probe_documents(&variant.name, probes, continuous)?;
-            let open = self.journal.open_acts(self.world.found.record.uuid)?;
-            return Ok(Tested {
+            document.probes = probes;
+            return Tested {
                 document,
                 left: Vec::new(),
                 kept: open.into_iter().map(|act| act.step).collect(),
-            });
+            };
         }
         let undone_from = self.world.drivers.clock.elapsed();
         self.note("undoing");
-        let mut left = self.drop_declared().await?;
-        left.extend(self.put_back(&mut injection.steps, None, begun).await?);
+        let mut left = self.drop_declared().await;
+        left.extend(self.put_back(&mut injection.steps, None, begun).await);
         self.note("waiting for recovery");
         let recovered = recovery::well(self.world, Some(before), self.scenario.recover_within);
         let recovered = self.unless_interrupted(HURRIED, recovered).await;
@@ -393,13 +406,33 @@ impl Engine<'_> {
                 outcome = Outcome::Inconclusive;
             }
         }
+        let probes = self.probe_documents(&variant.name, probes, continuous, &mut why);
         let mut document = self.document(variant, outcome, why, started);
         document.injected = injection.troubles.is_empty();
         document.recovered = whole;
         document.mttr_ms = mttr_ms;
         document.steps = injection.steps;
-        document.probes = self.probe_documents(&variant.name, probes, continuous)?;
-        Ok(Tested::put_back(document, left))
+        document.probes = probes;
+        Tested::put_back(document, left)
+    }
+
+    /// The steps, and then the looks, where the steps did what they are for.
+    async fn inject_and_observe(
+        &self,
+        variant: &Resolved,
+        probes: &mut [Watched<'_>],
+        continuous: &Continuous<'_>,
+        injection: &mut Injection,
+        begun: Duration,
+    ) -> Result<(), ScenarioError> {
+        self.inject(variant, probes, continuous, injection, begun)
+            .await?;
+        if injection.troubles.is_empty() {
+            self.note("observing");
+            self.observe(variant, probes, continuous, injection, begun)
+                .await?;
+        }
+        Ok(())
     }
 
     fn document(

@@ -1,6 +1,6 @@
 //! What a scenario can fail with.
 
-use crate::diagnostics::{Problem, Span};
+use crate::diagnostics::{Problem, Span, codes};
 use crate::guest::GuestError;
 use crate::lab::LabError;
 
@@ -116,7 +116,7 @@ pub enum ScenarioProblem {
         known: Vec<&'static str>,
     },
     #[error("there is no variable {name}")]
-    UnknownVariable { name: String },
+    UnknownVariable { name: String, near: Option<String> },
     #[error("the value of {name} does not come to an end")]
     EndlessVariable { name: String },
     #[error("{step} is no step of {variant}, so {probe} never looks in it")]
@@ -149,55 +149,37 @@ pub enum ScenarioProblem {
     NotContinuous { id: String },
     #[error("only an action can go on in the background")]
     NotBackground,
+    #[error("{key} does nothing for this step")]
+    IdleKey { key: &'static str },
+    #[error("no probe and no step of any variant takes the value of {name}")]
+    IdleVariable { name: String, near: Option<String> },
+}
+
+codes! {
+    ScenarioProblem:
+    Schema => "schema",
+    UnknownAction => "unknown-action",
+    UnknownProbe => "unknown-probe",
+    UnknownVariable => "unknown-variable",
+    EndlessVariable => "endless-variable",
+    NeverLooks => "never-looks",
+    UnknownId => "unknown-id",
+    DuplicateId => "duplicate-id",
+    Empty => "empty",
+    OneAction => "one-action",
+    OneWork => "one-work",
+    OneProbe => "one-probe",
+    NotTogether => "not-together",
+    Protected => "protected",
+    NotAllowed => "not-allowed",
+    TooManyHosts => "too-many-hosts",
+    NotContinuous => "not-continuous",
+    NotBackground => "not-background",
+    IdleKey => "idle-key",
+    IdleVariable => "idle-variable",
 }
 
 impl ScenarioProblem {
-    /// All codes.
-    pub const CODES: &'static [&'static str] = &[
-        "schema",
-        "unknown-action",
-        "unknown-probe",
-        "unknown-variable",
-        "endless-variable",
-        "never-looks",
-        "unknown-id",
-        "duplicate-id",
-        "empty",
-        "one-action",
-        "one-work",
-        "one-probe",
-        "not-together",
-        "protected",
-        "not-allowed",
-        "too-many-hosts",
-        "not-continuous",
-        "not-background",
-    ];
-
-    /// The kind, stable.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Schema { .. } => "schema",
-            Self::UnknownAction { .. } => "unknown-action",
-            Self::UnknownProbe { .. } => "unknown-probe",
-            Self::UnknownVariable { .. } => "unknown-variable",
-            Self::EndlessVariable { .. } => "endless-variable",
-            Self::NeverLooks { .. } => "never-looks",
-            Self::UnknownId { .. } => "unknown-id",
-            Self::DuplicateId { .. } => "duplicate-id",
-            Self::Empty { .. } => "empty",
-            Self::OneAction { .. } => "one-action",
-            Self::OneWork { .. } => "one-work",
-            Self::OneProbe { .. } => "one-probe",
-            Self::NotTogether => "not-together",
-            Self::Protected { .. } => "protected",
-            Self::NotAllowed { .. } => "not-allowed",
-            Self::TooManyHosts { .. } => "too-many-hosts",
-            Self::NotContinuous { .. } => "not-continuous",
-            Self::NotBackground => "not-background",
-        }
-    }
-
     fn cure(&self) -> String {
         match self {
             Self::Schema { .. } => "write schema: twin/scenario/v1".into(),
@@ -210,8 +192,11 @@ impl ScenarioProblem {
             Self::UnknownAction { known, .. } | Self::UnknownProbe { known, .. } => {
                 format!("one of: {}", known.join(", "))
             }
-            Self::UnknownVariable { name } => {
-                format!("add {name} to vars, to the variant's set, or give --set {name}=..")
+            Self::UnknownVariable {
+                near: Some(near), ..
+            } => format!("did you mean {near}?"),
+            Self::UnknownVariable { name, .. } => {
+                format!("add {name} to vars, or to the variant's set")
             }
             Self::EndlessVariable { name } => {
                 format!("no value that {name} names may name {name} again, or so much text")
@@ -241,6 +226,16 @@ impl ScenarioProblem {
             Self::TooManyHosts { .. } => "act on fewer hosts, or raise safety: most-hosts".into(),
             Self::NotContinuous { id } => format!("give {id} at: continuous"),
             Self::NotBackground => "take background away, or put it on a step with do".into(),
+            Self::IdleKey { key: "for" } => {
+                "only an action is put back after a time: give for to the steps with do".into()
+            }
+            Self::IdleKey { key } => {
+                format!("take {key} away; steps with do, wait and baseline have one")
+            }
+            Self::IdleVariable {
+                near: Some(near), ..
+            } => format!("did you mean {near}?"),
+            Self::IdleVariable { name, .. } => format!("take {name} away, or use it: ${{{name}}}"),
         }
     }
 

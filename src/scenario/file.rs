@@ -1,6 +1,6 @@
 //! Scenario files: `twin/scenario/v1`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::baseline::Policy;
@@ -8,7 +8,7 @@ use super::error::ScenarioProblem;
 use super::probe_entry::{NamedStep, Phase, ResolvedProbe, id_of, probe};
 use super::safety::{self, Safety, Stop};
 use super::step::{ResolvedStep, Steps, ids_of};
-use super::variables::{Filling, placeholder};
+use super::variables::{Filling, Placeholder, Variables};
 use crate::diagnostics::{
     Fields, Node, Problem, Reader, Source, Span, nearest, parse as parse_yaml,
 };
@@ -69,6 +69,8 @@ pub struct Scenario {
     pub stand_ins: Vec<String>,
     safety: Safety,
     vars: BTreeMap<String, String>,
+    /// The variables that the file gives a value, each time that it does.
+    given: Vec<(String, Span)>,
     watch: Vec<Node>,
     probes: Vec<Node>,
     steps: Vec<Node>,
@@ -125,9 +127,10 @@ pub fn parse(source: &Source) -> Result<Scenario, Vec<Problem>> {
         return Err(problems);
     };
     // Also where the rest has mistakes, so that all are told at once.
+    let mut named = BTreeSet::new();
     for variant in &scenario.variants {
         for problem in scenario
-            .resolve(variant, &BTreeMap::new(), &placeholder)
+            .resolve_naming(variant, &BTreeMap::new(), &Placeholder, &mut named)
             .err()
             .unwrap_or_default()
         {
@@ -136,6 +139,10 @@ pub fn parse(source: &Source) -> Result<Scenario, Vec<Problem>> {
                 problems.push(problem);
             }
         }
+    }
+    // What a step with a mistake would have named is not known.
+    if problems.is_empty() {
+        problems.extend(scenario.idle(&named));
     }
     if problems.is_empty() {
         Ok(scenario)
@@ -180,10 +187,17 @@ pub(super) fn percent(
     share
 }
 
-fn texts(reader: &mut Reader, node: Option<&Node>, place: &str) -> BTreeMap<String, String> {
+/// Reads variables; `given` takes down where each is given.
+fn texts(
+    reader: &mut Reader,
+    node: Option<&Node>,
+    place: &str,
+    given: &mut Vec<(String, Span)>,
+) -> BTreeMap<String, String> {
     let Some(entries) = node.and_then(|node| reader.entries(node, &place)) else {
         return BTreeMap::new();
     };
+    given.extend(entries.iter().map(|(key, _)| (key.text.clone(), key.span)));
     entries
         .into_iter()
         .filter_map(|(key, node)| Some((key.text.clone(), reader.scalar(node, "value")?)))
@@ -211,10 +225,11 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         .optional("about")
         .and_then(|node| reader.scalar(node, "about"));
     let vars = fields.optional("vars");
-    let vars = texts(reader, vars, "vars");
+    let mut given = Vec::new();
+    let vars = texts(reader, vars, "vars", &mut given);
     let variants = fields
         .required("variants", reader)
-        .map(|node| variants(node, reader))
+        .map(|node| variants(node, &mut given, reader))
         .unwrap_or_default();
     let safety = safety::read(reader, fields.optional("safety"));
     let steady_within = gate(
@@ -271,6 +286,7 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         recover_within,
         stand_ins,
         vars,
+        given,
         watch: watch.unwrap_or_default(),
         probes,
         steps,
@@ -295,7 +311,7 @@ fn gate(reader: &mut Reader, node: Option<&Node>, keys: &[(&'static str, &[&str]
     found
 }
 
-fn variants(node: &Node, reader: &mut Reader) -> Vec<Variant> {
+fn variants(node: &Node, given: &mut Vec<(String, Span)>, reader: &mut Reader) -> Vec<Variant> {
     let Some(entries) = reader.entries(node, &"variants") else {
         return Vec::new();
     };
@@ -305,7 +321,7 @@ fn variants(node: &Node, reader: &mut Reader) -> Vec<Variant> {
             continue;
         };
         let set = fields.optional("set");
-        let set = texts(reader, set, "set");
+        let set = texts(reader, set, "set", given);
         let mut expect = Vec::new();
         if let Some(node) = fields.required("expect", reader) {
             for (probe, node) in reader.entries(node, &"expect").unwrap_or_default() {
@@ -335,18 +351,25 @@ impl Scenario {
         &self,
         variant: &Variant,
         overrides: &BTreeMap<String, String>,
-        lab: &dyn Fn(&str) -> Option<String>,
+        lab: &dyn Variables,
+    ) -> Result<Resolved, Vec<Problem>> {
+        self.resolve_naming(variant, overrides, lab, &mut BTreeSet::new())
+    }
+
+    /// The same; `named` takes the variables that are named.
+    fn resolve_naming(
+        &self,
+        variant: &Variant,
+        overrides: &BTreeMap<String, String>,
+        lab: &dyn Variables,
+        named: &mut BTreeSet<String>,
     ) -> Result<Resolved, Vec<Problem>> {
         let mut reader = Reader::default();
-        let value = |name: &str| {
-            overrides
-                .get(name)
-                .or_else(|| variant.set.get(name))
-                .or_else(|| self.vars.get(name))
-                .cloned()
-                .or_else(|| lab(name))
+        let values = Values {
+            given: [overrides, &variant.set, &self.vars],
+            lab,
         };
-        let mut filling = Filling::new(&value);
+        let mut filling = Filling::new(&values);
         let variants: Vec<String> = self.variants.iter().map(|one| one.name.clone()).collect();
         let mut steps = Steps::new(&variant.name, &variants);
         let mut step_ids = Vec::new();
@@ -377,10 +400,11 @@ impl Scenario {
         let hosts = self
             .safety
             .targets(&steps.acted_on, &mut filled, &mut reader);
+        named.append(&mut filling.named);
         self.check_named(variant, &steps, &stops, &probes, &mut reader);
         check_named_steps(variant, (&steps, &step_ids), &named_steps, &mut reader);
         if !reader.problems.is_empty() {
-            return Err(reader.problems);
+            return Err(without_what_follows(reader.problems));
         }
         let watch = watch.into_iter().map(|host| host.to_string()).collect();
         let expect = variant
@@ -433,6 +457,17 @@ impl Scenario {
         }
     }
 
+    /// The values that the file gives and nothing takes: a mistyped name leaves another's value in place.
+    fn idle(&self, named: &BTreeSet<String>) -> Vec<Problem> {
+        let idle = self.given.iter().filter(|(name, _)| !named.contains(name));
+        let idle = idle.map(|(name, span)| {
+            let near = nearest(name, named.iter().map(String::as_str)).map(str::to_owned);
+            let name = name.clone();
+            ScenarioProblem::IdleVariable { name, near }.at(*span)
+        });
+        idle.collect()
+    }
+
     /// The variables that can be set, with their values where the file gives one for all variants.
     pub fn variables(&self) -> BTreeMap<&str, Option<&str>> {
         let of_variants = self.variants.iter().flat_map(|variant| variant.set.keys());
@@ -450,6 +485,36 @@ impl Scenario {
                 .iter()
                 .any(|variant| variant.set.contains_key(name))
     }
+}
+
+/// Where variables have their values from: the first that knows one.
+struct Values<'v> {
+    given: [&'v BTreeMap<String, String>; 3],
+    lab: &'v dyn Variables,
+}
+
+impl Variables for Values<'_> {
+    fn value(&self, name: &str) -> Option<String> {
+        let given = self.given.iter().find_map(|given| given.get(name));
+        given.cloned().or_else(|| self.lab.value(name))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let given = self.given.iter().flat_map(|given| given.keys().cloned());
+        given.chain(self.lab.names()).collect()
+    }
+}
+
+/// Leaves out what is wrong only because a variable there has no value.
+fn without_what_follows(mut problems: Vec<Problem>) -> Vec<Problem> {
+    let is_first = |problem: &Problem| problem.code == "unknown-variable";
+    let unfilled: Vec<Span> = problems
+        .iter()
+        .filter(|problem| is_first(problem))
+        .map(|problem| problem.span)
+        .collect();
+    problems.retain(|problem| is_first(problem) || !unfilled.contains(&problem.span));
+    problems
 }
 
 /// Checks that the steps that probes name are there, and are this variant's where something is expected of the probe.

@@ -100,20 +100,24 @@ impl Engine<'_> {
         variant: &Resolved,
         probes: &mut [Watched<'_>],
         continuous: &Continuous<'_>,
+        injection: &mut Injection,
         begun: Duration,
-    ) -> Result<Injection, ScenarioError> {
-        let mut injection = Injection::default();
+    ) -> Result<(), ScenarioError> {
+        // Nothing is broken for what nobody could see: a name that is mistyped, most of the time.
+        injection.troubles = continuous.blind_from_the_start();
+        let blind = probes.iter().filter_map(Watched::blind_from_the_start);
+        injection.troubles.extend(blind);
         let lacking = probes.iter().filter(|probe| probe.lacks_first_edge());
         let lacking =
             lacking.map(|probe| format!("{} did not hold before the first step", probe.one.id));
         injection.troubles.extend(lacking);
         if !injection.troubles.is_empty() {
-            return Ok(injection);
+            return Ok(());
         }
         let mut behind = Behind::default();
         for step in &variant.steps {
             self.note(&step.describe());
-            self.lift_due(&mut injection, begun).await?;
+            self.lift_due(injection, begun).await?;
             if let Some(why) = self.ends(begun) {
                 injection.troubles.push(format!("step {}: {why}", step.id));
                 break;
@@ -145,8 +149,7 @@ impl Engine<'_> {
                 }
                 Work::Undo(id) => {
                     // It may be one that goes on in the background.
-                    self.drain(&mut behind, probes, &mut injection, begun)
-                        .await?;
+                    self.drain(&mut behind, probes, injection, begun).await?;
                     if self.waits(id)? {
                         injection.troubles.push(format!(
                             "step {}: a later step has captured what {id} changed, and is put back first",
@@ -155,19 +158,23 @@ impl Engine<'_> {
                         break;
                     }
                     let undoing = self.put_back(&mut injection.steps, Some(id), begun);
-                    let left = self
-                        .looking(probes, &injection.seen, begun, undoing)
-                        .await?;
-                    injection.troubles.extend(
-                        left.into_iter()
-                            .map(|left| format!("step {}: {left}", step.id)),
-                    );
+                    let undoing = self.looking(probes, &injection.seen, begun, undoing);
+                    let undone = tokio::select! {
+                        biased;
+                        left = undoing => left,
+                        // The undo at the end goes on with it, and does not let others wait.
+                        why = self.end(begun) => vec![why],
+                    };
+                    let left = undone.into_iter();
+                    injection
+                        .troubles
+                        .extend(left.map(|left| format!("step {}: {left}", step.id)));
                 }
                 Work::Wait(_) | Work::Baseline(_) | Work::Pause(_) => {
                     let from = since(self.world, begun);
                     let looking = (&mut *probes, continuous);
                     let ended = self
-                        .wait(step, looking, &mut injection, &mut behind, begun)
+                        .wait(step, looking, injection, &mut behind, begun)
                         .await?;
                     injection.take(step, (ended, from, since(self.world, begun)));
                 }
@@ -180,9 +187,8 @@ impl Engine<'_> {
                 break;
             }
         }
-        self.drain(&mut behind, probes, &mut injection, begun)
-            .await?;
-        Ok(injection)
+        self.drain(&mut behind, probes, injection, begun).await?;
+        Ok(())
     }
 
     /// Looks again and again while something else goes on.
@@ -422,13 +428,17 @@ impl Engine<'_> {
         injection.lifts = later;
         // The last one first: an earlier one may wait for it.
         for (at, step) in due.into_iter().rev() {
-            if self.waits(&step)? {
+            // At the end all is put back anyway, and nothing waits for another's boot.
+            if self.ends(begun).is_some() || self.waits(&step)? {
                 injection.lifts.push((at, step));
                 continue;
             }
-            let left = self
-                .put_back(&mut injection.steps, Some(&step), begun)
-                .await?;
+            let lifting = self.put_back(&mut injection.steps, Some(&step), begun);
+            let left = tokio::select! {
+                biased;
+                left = lifting => left,
+                _ = self.end(begun) => Vec::new(),
+            };
             injection.troubles.extend(left);
         }
         injection.lifts.sort();

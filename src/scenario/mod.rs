@@ -30,7 +30,7 @@ mod variables;
 mod watching;
 mod world;
 
-pub use baseline::{Policy, clear};
+pub use baseline::{Cleared, Policy, clear};
 pub use engine::{Choice, chosen, may_begin, run};
 pub use error::{ActionError, ScenarioError, ScenarioProblem};
 pub use file::{Expect, Resolved, Scenario, parse};
@@ -39,4 +39,5 @@ pub use safety::Stop;
 pub use schema::schema;
 pub use step::{ResolvedStep, Work};
 pub use undo::{Recovered, lift_overdue, recover, recover_outside};
+pub use variables::Variables;
 pub use world::World;

@@ -1,26 +1,12 @@
-//! What a run puts back itself: last act first, and what takes its time does not hold up the others.
+//! What a run puts back itself.
 
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
-
 use super::ScenarioError;
 use super::engine::{Engine, since};
-use super::undo::{self, claimer};
-use crate::journal::{JournalError, OpenAct};
+use super::undo::{self, Hand, claimer};
+use crate::journal::OpenAct;
 use crate::report::ScenarioStepDocument;
-
-/// How long an undo may take before the next one that does not follow it begins beside it: a boot, or a guest that does not
-/// answer.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// An undo that has ended, and when it was begun, in milliseconds since the variant's begin.
-type Ended<'a> = (
-    &'a OpenAct,
-    u64,
-    Result<Result<String, String>, JournalError>,
-);
 
 impl Engine<'_> {
     /// Whether a step's act waits for the undo of a later one.
@@ -36,48 +22,31 @@ impl Engine<'_> {
         steps: &mut Vec<ScenarioStepDocument>,
         only: Option<&str>,
         begun: Duration,
-    ) -> Result<Vec<String>, ScenarioError> {
+    ) -> Vec<String> {
         let (world, claimer) = (self.world, claimer("run"));
-        let mut open = self.journal.open_acts(world.found.record.uuid)?;
+        let mut open = match self.journal.open_acts(world.found.record.uuid) {
+            Ok(open) => open,
+            Err(error) => return vec![format!("what is not put back cannot be read: {error}")],
+        };
         open.retain(|act| {
             let chosen = only.is_none_or(|step| act.step == step);
             act.run == world.run && chosen
         });
-        let undo = async |act| -> Ended<'_> {
+        let undo = async |act| {
             let from = since(world, begun);
-            let ended = undo::undo_one(world, self.journal, act, &claimer).await;
-            (act, from, ended)
+            let hand = Hand::of_the_lab(&claimer);
+            let ended = undo::undo_one(world, self.journal, act, hand).await;
+            (from, ended)
         };
-        let mut waiting: Vec<&OpenAct> = open.iter().collect();
-        let mut under_way: Vec<&OpenAct> = Vec::new();
-        let mut running = FuturesUnordered::new();
         let mut left = Vec::new();
-        loop {
-            let free = waiting.iter().enumerate().position(|(index, act)| {
-                let before = waiting.iter().take(index).chain(&under_way);
-                !undo::follows(act, before.copied())
-            });
-            if let Some(free) = free {
-                let act = waiting.remove(free);
-                under_way.push(act);
-                running.push(undo(act));
-            }
-            // The last one that nothing can begin beside is waited for however long it takes.
-            let more = !waiting.is_empty() && free.is_some();
-            tokio::select! {
-                biased;
-                ended = running.next() => {
-                    let Some((act, from, ended)) = ended else { break };
-                    under_way.retain(|other| other.sequence != act.sequence);
-                    steps.push(self.undone(act, from, ended?, &mut left, begun));
-                }
-                () = world.drivers.clock.sleep(PATIENCE), if more => {}
-            }
-        }
-        Ok(left)
+        let take = |act: &OpenAct, (from, ended)| {
+            steps.push(self.undone(act, from, ended, &mut left, begun));
+        };
+        undo::in_order(world, &open, undo, take).await;
+        left
     }
 
-    /// Writes down how an undo ended.
+    /// Writes down how an undo ended, which was begun at `from`, in milliseconds since the variant's begin.
     fn undone(
         &self,
         act: &OpenAct,

@@ -82,14 +82,26 @@ fn probe(all: &[(&'static str, Keys)]) -> Value {
     })
 }
 
+/// The kinds of step, each with what it does not take.
+fn work() -> Vec<Value> {
+    [
+        ("do", json!({})),
+        ("wait", json!({"for": false})),
+        ("baseline", json!({"for": false})),
+        ("pause", json!({"for": false, "within": false})),
+        ("undo", json!({"for": false, "within": false})),
+        ("together", json!({"for": false, "within": false})),
+    ]
+    .into_iter()
+    .map(|(word, not)| json!({"required": [word], "properties": not}))
+    .collect()
+}
+
 /// Returns the schema. What it cannot say, such as that ids are known, `twin scenario FILE --dry-run` checks.
 pub fn schema() -> Value {
     let texts = json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}});
     let names = json!({"type": "array", "items": {"type": "string"}});
-    let work: Vec<Value> = ["do", "wait", "pause", "undo", "baseline", "together"]
-        .iter()
-        .map(|word| json!({"required": [word]}))
-        .collect();
+    let work = work();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "twin/scenario/v1",

@@ -188,18 +188,26 @@ impl<'s> Steps<'s> {
         let mut fields = reader.fields(node, "the step")?;
         let id_node = fields.required("id", reader);
         let id = id_node.and_then(|node| reader.scalar(node, "id"));
-        let within = fields.optional("within");
-        let within = duration(reader, within, WITHIN);
+        let within_node = fields.optional("within");
+        let within = duration(reader, within_node, WITHIN);
         let ours = self.is_ours(fields.optional("only"), reader);
         let behind = fields.optional("background");
         let background = behind
             .and_then(|node| reader.scalar(node, "true or false"))
             .unwrap_or_default();
-        let work = self.work(&mut fields, node.span, ours, reader);
+        let lasts = fields.optional("for");
+        let work = self.work(&mut fields, (node.span, lasts), ours, reader);
         fields.finish(reader);
         let (id, work) = (id?, work?);
         if background && !matches!(work, Work::Act(..)) {
             reader.wrong(ScenarioProblem::NotBackground.at(behind?.span));
+        }
+        let acts = matches!(work, Work::Act(..));
+        let takes_time = acts || matches!(work, Work::Wait(_) | Work::Baseline(_));
+        for (key, node, means) in [("for", lasts, acts), ("within", within_node, takes_time)] {
+            if let (Some(node), false) = (node, means) {
+                reader.wrong(ScenarioProblem::IdleKey { key }.at(node.span));
+            }
         }
         let step = ResolvedStep {
             id,
@@ -232,11 +240,10 @@ impl<'s> Steps<'s> {
     fn work(
         &mut self,
         fields: &mut Fields<'_>,
-        span: Span,
+        (span, lasts): (Span, Option<&Node>),
         ours: bool,
         reader: &mut Reader,
     ) -> Option<Work> {
-        let lasts = fields.optional("for");
         let (act, wait, pause) = (
             fields.optional("do"),
             fields.optional("wait"),

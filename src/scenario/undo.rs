@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
 use super::action;
 use super::world::World;
 use crate::journal::{ActState, Journal, JournalError, OpenAct};
@@ -10,6 +13,10 @@ use crate::lab::started;
 /// How long is waited for somebody else who puts an act back, which may take a boot, and between two looks.
 const OTHER: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How long an undo may take before the next one that does not follow it begins beside it: a boot, or a guest that does not
+/// answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What was put back, and what could not be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,14 +29,25 @@ pub struct Recovered {
     pub left: Vec<(String, String)>,
 }
 
-/// Puts one act back, unless somebody else is at it, who is waited for; returns what was done, or why it is left.
-pub(super) async fn undo_one(
-    world: &World,
-    journal: &Journal,
-    act: &OpenAct,
-    claimer: &str,
-) -> Result<Result<String, String>, JournalError> {
-    undo_as_far_as(Reach::Whole, world, journal, act, claimer).await
+/// Who puts an act back, and how far.
+#[derive(Clone, Copy)]
+pub(super) struct Hand<'h> {
+    /// The name on the claim.
+    claimer: &'h str,
+    reach: Reach,
+    /// Whether it has the lab's lock: then it puts back what it cannot claim, too.
+    has_lab: bool,
+}
+
+impl<'h> Hand<'h> {
+    /// Of one who has the lab's lock.
+    pub(super) const fn of_the_lab(claimer: &'h str) -> Self {
+        Self {
+            claimer,
+            reach: Reach::Whole,
+            has_lab: true,
+        }
+    }
 }
 
 /// How far an undo goes.
@@ -41,46 +59,118 @@ enum Reach {
     Machine,
 }
 
-async fn undo_as_far_as(
-    reach: Reach,
+/// Puts one act back, unless somebody else is at it, who is waited for; returns what was done, or why it is left.
+pub(super) async fn undo_one(
     world: &World,
     journal: &Journal,
     act: &OpenAct,
-    claimer: &str,
-) -> Result<Result<String, String>, JournalError> {
-    let until = world.drivers.clock.elapsed() + OTHER;
-    while !journal.claim_act(&act.run, act.sequence, claimer)? {
-        match journal.act_state(&act.run, act.sequence)? {
-            Some(ActState::Undone) => return Ok(Ok("put back by somebody else".into())),
-            Some(ActState::Left) => {
-                return Ok(Err("somebody else could not put it back".into()));
-            }
-            _ if world.drivers.clock.elapsed() >= until => {
-                return Ok(Err("somebody else is putting it back".into()));
-            }
-            _ => world.drivers.clock.sleep(LOOK).await,
-        }
-        // It may have died over it.
-        journal.release_claims(&act.run, &lives)?;
-    }
-    let undone = match reach {
+    hand: Hand<'_>,
+) -> Result<String, String> {
+    let unwritten = match claim(world, journal, act, hand).await {
+        Claim::Ours => None,
+        Claim::Over(ended) => return ended,
+        // What can be undone is undone; that it is open still is in the journal.
+        Claim::Unwritten(error) if hand.has_lab => Some(error),
+        Claim::Unwritten(error) => return Err(error.to_string()),
+    };
+    let undone = match hand.reach {
         Reach::Whole => action::undo(world, &act.action, &act.undo).await,
         Reach::Machine => action::undo_outside(world, &act.action, &act.undo).await,
     };
-    Ok(match undone {
-        Ok(done) => {
-            journal.mark_act((&act.run, act.sequence), claimer, ActState::Undone, &done)?;
-            Ok(done)
+    let ended = undone.map_err(|error| {
+        let captured = captured(act);
+        let host = captured["host"].as_str().unwrap_or("HOST");
+        let cure = error.cure(host);
+        cure.map_or_else(|| error.to_string(), |cure| format!("{error}; {cure}"))
+    });
+    let (state, note) = match &ended {
+        Ok(done) => (ActState::Undone, done),
+        Err(why) => (ActState::Left, why),
+    };
+    let written = unwritten.map_or_else(
+        || journal.mark_act((&act.run, act.sequence), hand.claimer, state, note),
+        Err,
+    );
+    match (ended, written) {
+        (Ok(done), Err(error)) => Err(format!("{done}; but that is not written down: {error}")),
+        (ended, _) => ended,
+    }
+}
+
+/// What came of trying to claim an act.
+enum Claim {
+    Ours,
+    /// Somebody else has seen to it.
+    Over(Result<String, String>),
+    Unwritten(JournalError),
+}
+
+async fn claim(world: &World, journal: &Journal, act: &OpenAct, hand: Hand<'_>) -> Claim {
+    let clock = &world.drivers.clock;
+    let until = clock.elapsed() + OTHER;
+    let mut taken_over = false;
+    let over = |why: &str| Claim::Over(Err(why.to_owned()));
+    loop {
+        match journal.claim_act(&act.run, act.sequence, hand.claimer) {
+            Ok(true) => return Claim::Ours,
+            Ok(false) => {}
+            Err(error) => return Claim::Unwritten(error),
         }
-        Err(error) => {
-            let captured = captured(act);
-            let host = captured["host"].as_str().unwrap_or("HOST");
-            let cure = error.cure(host);
-            let why = cure.map_or_else(|| error.to_string(), |cure| format!("{error}; {cure}"));
-            journal.mark_act((&act.run, act.sequence), claimer, ActState::Left, &why)?;
-            Err(why)
+        match journal.act_state(&act.run, act.sequence) {
+            Ok(Some(ActState::Undone)) => {
+                return Claim::Over(Ok("put back by somebody else".into()));
+            }
+            // What was in its way may be gone: it is tried once more.
+            Ok(Some(ActState::Left)) if !taken_over => taken_over = true,
+            Ok(Some(ActState::Left)) => return over("somebody else could not put it back"),
+            Ok(_) if clock.elapsed() >= until => return over("somebody else is putting it back"),
+            Ok(_) => clock.sleep(LOOK).await,
+            Err(error) => return Claim::Unwritten(error),
         }
-    })
+        // It may have died over it, or have given up.
+        if let Err(error) = journal.release_claims(&act.run, &lives) {
+            return Claim::Unwritten(error);
+        }
+    }
+}
+
+/// Undoes acts, last first; one that takes its time does not hold up those that do not follow it.
+pub(super) async fn in_order<'a, U: Future>(
+    world: &World,
+    open: &'a [OpenAct],
+    undo: impl Fn(&'a OpenAct) -> U,
+    mut ended: impl FnMut(&'a OpenAct, U::Output),
+) {
+    let undo = async |act: &'a OpenAct| (act, undo(act).await);
+    let mut waiting: Vec<&OpenAct> = open.iter().collect();
+    let mut under_way: Vec<&OpenAct> = Vec::new();
+    let mut running = FuturesUnordered::new();
+    loop {
+        let free = waiting.iter().enumerate().position(|(index, act)| {
+            let before = waiting.iter().take(index).chain(&under_way);
+            !follows(act, before.copied())
+        });
+        if let Some(free) = free {
+            let act = waiting.remove(free);
+            under_way.push(act);
+            running.push(undo(act));
+        }
+        // The last one that nothing can begin beside is waited for however long it takes.
+        let more = !waiting.is_empty() && free.is_some();
+        tokio::select! {
+            biased;
+            done = running.next() => {
+                let Some((act, done)) = done else { break };
+                under_way.retain(|other| !same(act, other));
+                ended(act, done);
+            }
+            () = world.drivers.clock.sleep(PATIENCE), if more => {}
+        }
+    }
+}
+
+fn same(one: &OpenAct, other: &OpenAct) -> bool {
+    (one.sequence, one.run.as_str()) == (other.sequence, other.run.as_str())
 }
 
 /// What was captured before an act.
@@ -98,7 +188,7 @@ fn done<'a>(act: &'a OpenAct, captured: &'a serde_json::Value) -> action::Done<'
 
 /// Whether an act is put back only when others, all later ones, have been: those on the same host, or on none, in their order.
 /// What is set outside a host in no time does not wait for its boot.
-pub(super) fn follows<'a>(act: &OpenAct, mut later: impl Iterator<Item = &'a OpenAct>) -> bool {
+fn follows<'a>(act: &OpenAct, mut later: impl Iterator<Item = &'a OpenAct>) -> bool {
     let own = captured(act);
     later.any(|other| {
         let others = captured(other);
@@ -165,49 +255,71 @@ async fn put_back(
     open: &[OpenAct],
 ) -> Result<Vec<Recovered>, JournalError> {
     let claimer = claimer("recover");
+    let hand = Hand {
+        claimer: &claimer,
+        reach,
+        has_lab: true,
+    };
     let mut runs: Vec<Recovered> = Vec::new();
     for act in open {
         if runs.last().is_none_or(|last| last.run != act.run) {
-            journal.release_claims(&act.run, &another_lives)?;
+            // Where it cannot be written, it cannot be claimed either, and is put back all the same.
+            let _ = journal.release_claims(&act.run, &another_lives);
             runs.push(Recovered {
                 run: act.run.clone(),
                 ..Recovered::default()
             });
         }
-        let ended = undo_as_far_as(reach, world, journal, act, &claimer).await?;
-        if let Some(run) = runs.last_mut() {
-            match ended {
-                Ok(done) => run.undone.push((act.step.clone(), done)),
-                Err(why) => run.left.push((act.step.clone(), why)),
-            }
-        }
     }
+    let undo = |act| undo_one(world, journal, act, hand);
+    let take = |act: &OpenAct, ended| {
+        let run = runs.iter_mut().find(|run| run.run == act.run);
+        if let Some(run) = run {
+            run.take(act, ended);
+        }
+    };
+    in_order(world, open, undo, take).await;
     Ok(runs)
 }
 
-/// Puts back acts whose time is over and whose run does not do it: it hangs. Without the lab's lock, which the run has; the
-/// claims keep the two apart.
+/// Puts back acts whose time is over and whose run does not do it: it hangs, or is at something else. Without the lab's lock,
+/// which the run has; the claims keep the two apart. Those in `later` are left for another time.
 pub async fn lift_overdue(
     world: &World,
     journal: &Journal,
     grace: Duration,
+    later: &dyn Fn(&OpenAct) -> bool,
 ) -> Result<Recovered, JournalError> {
     let now = world.drivers.clock.now();
     let over = now.checked_sub(grace).unwrap_or(now);
     let claimer = claimer("stand-by");
+    let hand = Hand {
+        claimer: &claimer,
+        reach: Reach::Whole,
+        has_lab: false,
+    };
     let mut recovered = Recovered::default();
     let lab = world.found.record.uuid;
     let open = journal.open_acts(lab)?;
     let mut overdue = journal.overdue_acts(Some(lab), over)?;
-    overdue.retain(|act| !waits(act, &open));
-    for act in overdue {
+    overdue.retain(|act| !waits(act, &open) && !later(act));
+    let undo = |act| undo_one(world, journal, act, hand);
+    let take = |act: &OpenAct, ended| {
         recovered.run.clone_from(&act.run);
-        match undo_one(world, journal, &act, &claimer).await? {
-            Ok(done) => recovered.undone.push((act.step, done)),
-            Err(why) => recovered.left.push((act.step, why)),
+        recovered.take(act, ended);
+    };
+    in_order(world, &overdue, undo, take).await;
+    Ok(recovered)
+}
+
+impl Recovered {
+    fn take(&mut self, act: &OpenAct, ended: Result<String, String>) {
+        let step = act.step.clone();
+        match ended {
+            Ok(done) => self.undone.push((step, done)),
+            Err(why) => self.left.push((step, why)),
         }
     }
-    Ok(recovered)
 }
 
 #[cfg(test)]

@@ -1,18 +1,37 @@
 //! Filling `${name}` in.
 
+use std::collections::BTreeSet;
+
 use super::error::ScenarioProblem;
-use crate::diagnostics::{Node, Reader, Value};
+use crate::diagnostics::{Node, Reader, Value, nearest};
+
+/// Knows the values of variables.
+pub trait Variables {
+    /// The value of one.
+    fn value(&self, name: &str) -> Option<String>;
+
+    /// All that have one, as far as they can be listed.
+    fn names(&self) -> Vec<String>;
+}
 
 /// Stands for what only a lab knows, when a file is checked without one.
-pub(super) fn placeholder(name: &str) -> Option<String> {
-    let stands = match name.split('.').collect::<Vec<_>>().as_slice() {
-        ["vip", _, "port"] => "1",
-        ["vip" | "gateway" | "free", _] | ["address", _, _] => "192.0.2.1",
-        ["subnet", _] => "192.0.2.0/24",
-        ["nic", _, _] => "eth0",
-        _ => return None,
-    };
-    Some(stands.to_owned())
+pub(super) struct Placeholder;
+
+impl Variables for Placeholder {
+    fn value(&self, name: &str) -> Option<String> {
+        let stands = match name.split('.').collect::<Vec<_>>().as_slice() {
+            ["vip", _, "port"] => "1",
+            ["vip" | "gateway" | "free", _] | ["address", _, _] => "192.0.2.1",
+            ["subnet", _] => "192.0.2.0/24",
+            ["nic", _, _] => "eth0",
+            _ => return None,
+        };
+        Some(stands.to_owned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// How many bytes one variant's values may come to.
@@ -20,7 +39,9 @@ const MOST: usize = 1 << 20;
 
 /// Fills one variant's variables in.
 pub(super) struct Filling<'v> {
-    value: &'v dyn Fn(&str) -> Option<String>,
+    variables: &'v dyn Variables,
+    /// The variables that were named.
+    pub(super) named: BTreeSet<String>,
     /// The variables that are being filled in, each named by the value of the one before.
     within: Vec<String>,
     /// Bytes that have been filled in.
@@ -28,9 +49,10 @@ pub(super) struct Filling<'v> {
 }
 
 impl<'v> Filling<'v> {
-    pub(super) const fn new(value: &'v dyn Fn(&str) -> Option<String>) -> Self {
+    pub(super) const fn new(variables: &'v dyn Variables) -> Self {
         Self {
-            value,
+            variables,
+            named: BTreeSet::new(),
             within: Vec::new(),
             bytes: 0,
         }
@@ -74,9 +96,12 @@ impl<'v> Filling<'v> {
             if self.within.contains(&name) || self.bytes > MOST {
                 return Err(ScenarioProblem::EndlessVariable { name });
             }
-            let Some(found) = (self.value)(&name) else {
-                return Err(ScenarioProblem::UnknownVariable { name });
+            let Some(found) = self.variables.value(&name) else {
+                let known = self.variables.names();
+                let near = nearest(&name, known.iter().map(String::as_str)).map(str::to_owned);
+                return Err(ScenarioProblem::UnknownVariable { name, near });
             };
+            self.named.insert(name.clone());
             self.within.push(name);
             let inner = self.fill_text(&found, filled);
             self.within.pop();

@@ -48,6 +48,12 @@ impl Watched<'_> {
         }
     }
 
+    /// Why it can never look, where something is expected of it.
+    pub(super) fn blind_from_the_start(&self) -> Option<String> {
+        let why = self.stood.as_ref().err()?;
+        self.expected.map(|_| cannot_look(&self.one.id, why))
+    }
+
     /// Whether it was to hold before the first step, and did not.
     pub(super) fn lacks_first_edge(&self) -> bool {
         let edges = self.one.at == Phase::Edges && self.expected == Some(Expect::Fires);
@@ -77,6 +83,10 @@ impl Watched<'_> {
             Err(why) => (self.in_row, self.trouble) = (0, Some(why)),
         }
     }
+}
+
+pub(super) fn cannot_look(id: &str, why: &str) -> String {
+    format!("{id} cannot look: {why}")
 }
 
 /// Looks, and again where that could not be done, as often as the probe may.
@@ -243,13 +253,14 @@ impl Engine<'_> {
         }
     }
 
-    /// Keeps what the probes saw, and writes it down for the report.
+    /// Keeps what the probes saw, and writes it down; where that cannot be done, `why` takes it.
     pub(super) fn probe_documents(
         &self,
         variant: &str,
         probes: Vec<Watched<'_>>,
         continuous: &Continuous<'_>,
-    ) -> Result<Vec<ProbeDocument>, ScenarioError> {
+        why: &mut Vec<String>,
+    ) -> Vec<ProbeDocument> {
         // Of one that is of other variants there is nothing to tell.
         let once = probes
             .into_iter()
@@ -260,15 +271,19 @@ impl Engine<'_> {
             .iter()
             .flat_map(|document| document.evidence.iter().map(move |piece| (document, piece)))
         {
-            self.journal.keep_evidence(
+            let kept = self.journal.keep_evidence(
                 &self.world.run,
                 variant,
                 &document.id,
                 &piece.source,
                 &piece.text,
-            )?;
+            );
+            if let Err(error) = kept {
+                why.push(format!("what was seen is not in the journal: {error}"));
+                break;
+            }
         }
-        Ok(documents)
+        documents
     }
 }
 

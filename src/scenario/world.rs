@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::ActionError;
+use super::variables::Variables;
 use crate::guest::Guest;
 use crate::hypervisor::{Power, Target};
 use crate::lab::{Drivers, Found, FoundHost, Layout};
@@ -110,15 +111,14 @@ impl World {
         }
     }
 
+    fn vips(&self) -> impl Iterator<Item = (String, Ipv4Addr, u16)> {
+        let configs = self.found.hosts.iter().filter_map(FoundHost::config);
+        configs.flat_map(|config| config.vips)
+    }
+
     /// Finds a VIP of any host: address and port.
     fn vip(&self, name: &str) -> Option<(Ipv4Addr, u16)> {
-        let mut vips = self
-            .found
-            .hosts
-            .iter()
-            .filter_map(FoundHost::config)
-            .flat_map(|config| config.vips);
-        let (_, address, port) = vips.find(|(vip, _, _)| vip == name)?;
+        let (_, address, port) = self.vips().find(|(vip, _, _)| vip == name)?;
         Some((address, port))
     }
 
@@ -184,5 +184,31 @@ impl World {
         let host = self.found.host(host).ok()?;
         let mac = host.spec.nics.iter().find(|nic| nic.link == wanted)?.mac;
         host.config()?.nics.into_iter().find(|nic| nic.mac == mac)
+    }
+}
+
+impl Variables for World {
+    fn value(&self, name: &str) -> Option<String> {
+        self.variable(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for (vip, _, _) in self.vips() {
+            names.extend([format!("vip.{vip}"), format!("vip.{vip}.port")]);
+        }
+        let networks = self.found.networks.iter();
+        let networks = networks.filter_map(|(network, _)| network.mark.as_ref());
+        for network in networks.map(|mark| mark.thing.as_str()) {
+            let kinds = ["gateway", "subnet", "free"];
+            names.extend(kinds.map(|kind| format!("{kind}.{network}")));
+            for host in &self.found.hosts {
+                let host = &host.name;
+                let kinds = ["address", "nic"];
+                names.extend(kinds.map(|kind| format!("{kind}.{host}.{network}")));
+            }
+        }
+        names.retain(|name| self.variable(name).is_some());
+        names
     }
 }

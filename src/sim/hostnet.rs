@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::SimWorld;
 use crate::hostnet::{
-    Answer, Bandwidth, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network,
+    Answer, Bandwidth, Captured, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network,
     PacketCapture, Rejection, Route,
 };
 use crate::units::{Cidr, Mac};
@@ -24,8 +24,8 @@ pub struct SimNet(pub(super) SimWorld);
 struct NoPackets;
 
 impl PacketCapture for NoPackets {
-    fn packets(&self) -> Vec<String> {
-        Vec::new()
+    fn captured(&self) -> Captured {
+        Captured::default()
     }
 }
 

@@ -306,7 +306,7 @@ async fn carry_out(
     let put = tasks.iter().map(|task| put_back(set, manifest, task));
     let outcomes: Result<Vec<()>, _> = join_all(put).await.into_iter().collect();
     outcomes?;
-    set.journal.pass()?;
+    set.journal.point();
     let hosts = |power: Power| -> Vec<&FoundHost> {
         tasks
             .iter()

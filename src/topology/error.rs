@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::diagnostics::{Problem, Span};
+use crate::diagnostics::{Problem, Span, codes};
 use crate::units::{AddrRange, Cidr, Mac};
 
 /// A mistake in a topology. `Display` says what is wrong.
@@ -92,6 +92,12 @@ pub enum TopologyError {
     SourceMissing { host: String },
     #[error("{host} has a source, which only the image cloud takes")]
     SourceUnused { host: String },
+    #[error("{host} has the image {image}, in which nothing plays its {what}")]
+    PlaysNothing {
+        host: String,
+        image: String,
+        what: &'static str,
+    },
     #[error("{host} boots from the network, and {network} has dhcp: static")]
     PxeWithDhcp { host: String, network: String },
     #[error("{host} has the image {image}, which needs a disk to boot from")]
@@ -100,24 +106,8 @@ pub enum TopologyError {
     TooManyPorts { network: String, count: usize },
 }
 
-/// Gives each variant its code and lists the codes; a variant left out does not compile.
-macro_rules! codes {
-    ($($variant:ident => $code:literal,)*) => {
-        impl TopologyError {
-            /// All codes.
-            pub const CODES: &'static [&'static str] = &[$($code),*];
-
-            /// The kind, stable.
-            pub const fn code(&self) -> &'static str {
-                match self {
-                    $(Self::$variant { .. } => $code,)*
-                }
-            }
-        }
-    };
-}
-
 codes! {
+    TopologyError:
     Schema => "schema",
     ExtendsMissing => "extends-missing",
     ExtendsLoop => "extends-loop",
@@ -147,6 +137,7 @@ codes! {
     PortTaken => "port-taken",
     SourceMissing => "source-missing",
     SourceUnused => "source-unused",
+    PlaysNothing => "plays-nothing",
     PxeWithDhcp => "pxe-with-dhcp",
     DiskMissing => "disk-missing",
     TooManyPorts => "too-many-ports",
@@ -209,6 +200,9 @@ impl TopologyError {
                 "add source: {path: FILE} or {url: URL, sha256: HEX}".into()
             }
             Self::SourceUnused { .. } => "remove it, or write image: cloud".into(),
+            Self::PlaysNothing { .. } => {
+                "remove it, or give the host an image with twin-guest: micro or debian".into()
+            }
             Self::PxeWithDhcp { network, .. } => {
                 format!("write dhcp: none on {network}: the PXE server owns it")
             }

@@ -37,6 +37,19 @@ pub(super) fn validate(parsed: &Parsed, reader: &mut Reader) {
     validator.instances();
 }
 
+/// Whether twin-guest is in an image, which plays what a host is told to run.
+fn plays(image: &str) -> bool {
+    !["cloud", "pxe"].contains(&image)
+}
+
+fn plays_nothing(host: &Host, what: &'static str) -> TopologyError {
+    TopologyError::PlaysNothing {
+        host: host.name.to_string(),
+        image: host.image.to_string(),
+        what,
+    }
+}
+
 fn near<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<String> {
     nearest(name, candidates).map(str::to_owned)
 }
@@ -259,6 +272,17 @@ impl Validator<'_> {
                 TopologyError::SourceUnused { host: name.clone() },
             ),
         }
+        if !plays(image) {
+            let has = [
+                ("services", !host.services.is_empty()),
+                ("instances", !host.instances.is_empty()),
+                ("compute", host.compute),
+            ];
+            for (what, _) in has.into_iter().filter(|(_, has)| *has) {
+                let error = plays_nothing(host, what);
+                self.wrong(&format!("{path}.{what}"), error);
+            }
+        }
         if host.disks.is_empty() && image != "micro" {
             self.wrong(
                 path,
@@ -376,6 +400,9 @@ impl Validator<'_> {
                 }
             }
             match topology.host(vip.host.as_str()) {
+                Some(host) if !plays(host.image.as_str()) => {
+                    self.wrong(&format!("{path}.host"), plays_nothing(host, "VIPs"));
+                }
                 None => {
                     let name = vip.host.to_string();
                     let near = near(&name, topology.hosts.iter().map(|host| host.name.as_str()));

@@ -18,6 +18,7 @@ mod images;
 mod kills;
 mod neighbours;
 mod probes;
+mod readme;
 mod sabotage;
 mod space;
 mod states;

@@ -1,6 +1,9 @@
 //! Probes in a real lab: each fires for what is there, and stays quiet for what is not.
 
-use crate::support::{TestLab, qemu_directory};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::support::{TestLab, qemu_directory, text, tool, valid};
 
 const SCENARIO: &str = r#"
 schema: twin/scenario/v1
@@ -21,6 +24,7 @@ variants:
       there: fires
       gone: fires
       not-gone: never
+      long-name: fires
       holds: fires
       holds-not: never
       said: fires
@@ -47,6 +51,7 @@ probes:
   - {id: there, file: {host: a, path: /etc/hosts}}
   - {id: gone, file: {host: a, path: /etc/nothing, is: gone}}
   - {id: not-gone, file: {host: a, path: /etc/hosts, is: gone}}
+  - {id: long-name, process: {host: b, name: neutron-dhcp-agent, is: runs}}
   - {id: holds, file: {host: a, path: /proc/version, matches: "^Linux version"}}
   - {id: holds-not, file: {host: a, path: /proc/version, matches: "^Windows"}}
   - {id: say, exec: {host: a, command: "echo twin was here >/dev/console"}}
@@ -93,6 +98,12 @@ fn each_fires_for_what_is_there_and_stays_quiet_for_what_is_not() {
     assert_eq!(continuous["missed"], 0);
     assert!(continuous["looks"].as_u64().unwrap() >= 6, "{continuous:#}");
     assert_eq!(variant["targets"], serde_json::json!([]));
+    let alone = file("alone.yaml", ALONE);
+    a_process_that_nobody_could_start_again_is_left_alone(&lab, &alone);
+    let reserves = format!("{POLLING}compute: {{reserved_host_memory: 200MiB}}\n");
+    let reserves = file("reserves.yaml", &reserves);
+    a_reservation_that_was_put_back_is_none(&lab, &alone, &reserves);
+    runs_are_there_for_those_who_may_only_look(&lab);
 }
 
 /// b's service asks a's again and again, and says whether that answered.
@@ -101,8 +112,80 @@ schema: twin/topology/v1
 name: polling
 extends: tiny
 hosts:
-  b: {services: [{name: apache2, memory: 32MiB, ports: [80], polls: {address: 10.77.8.10, port: 3306}}]}
+  b: {services: [{name: apache2, memory: 32MiB, ports: [80], polls: {address: 10.77.8.10, port: 3306}}, {name: neutron-dhcp-agent, memory: 16MiB}]}
 ";
+
+/// One that nobody could start again, and a reservation for a moment.
+const ALONE: &str = "
+schema: twin/scenario/v1
+name: alone
+title: A process of nobody
+variants:
+  process: {expect: {}}
+  reserve: {expect: {fits: fires}}
+safety: {baseline: none}
+probes: [{id: fits, placement: {host: a, flavor: nano, one-more: fits}}]
+steps:
+  - {id: kill, do: {process-signal: {host: a, process: twin-guest, signal: kill}}, only: [process]}
+  - {id: reserve, do: {compute-reserve: {host: a, memory: 300MiB}}, only: [reserve]}
+recover: {within: 1m}
+";
+
+fn a_process_that_nobody_could_start_again_is_left_alone(lab: &TestLab, scenario: &str) {
+    let refused = lab.run(&["scenario", scenario, "--variant", "process"]);
+    let said = text(&refused.stdout);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("is of no service and no instance"), "{said}");
+}
+
+/// What a run has set and put back does not stand in the way of what the topology says later.
+fn a_reservation_that_was_put_back_is_none(lab: &TestLab, scenario: &str, topology: &str) {
+    let fits = || {
+        let document = lab.json(&["scenario", scenario, "--variant", "reserve"]);
+        assert_eq!(document["verdict"], "pass", "{document:#}");
+        let steps = &document["worlds"][0]["variants"][0]["steps"];
+        let undo = steps.as_array().unwrap().last().unwrap();
+        undo["detail"].as_str().unwrap().to_owned()
+    };
+    assert!(fits().contains("reserves 128MiB again"));
+    lab.done(&["up", topology]);
+    assert!(fits().contains("reserves 200MiB again"));
+}
+
+/// Those who may look, and not write, see the runs: while nobody has the journal open, and while somebody has.
+fn runs_are_there_for_those_who_may_only_look(lab: &TestLab) {
+    let directory = qemu_directory("nobody");
+    // Where the tests were built others may not come.
+    for name in ["twin", "twin-host"] {
+        let copy = directory.path().join(name);
+        let built = Path::new(env!("CARGO_BIN_EXE_twin")).with_file_name(name);
+        std::fs::copy(built, &copy).unwrap();
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let copy = directory.path().join("twin").display().to_string();
+    let state = lab.state.display().to_string();
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let looks = || {
+        let look = [
+            &copy,
+            "--json",
+            "--lab",
+            &lab.name,
+            "--state-dir",
+            &state,
+            "runs",
+        ];
+        let said = tool("setpriv", &[&nobody[..], &look].concat());
+        serde_json::from_str::<serde_json::Value>(&said).unwrap()
+    };
+    let runs = lab.json(&["runs"]);
+    valid(lab, "runs", &runs);
+    assert!(runs["runs"].as_array().unwrap().len() > 2, "{runs}");
+    assert_eq!(looks(), runs);
+    let held = twin::journal::Journal::open(&lab.state).unwrap();
+    held.end_killed_run("nobody's").unwrap();
+    assert_eq!(looks(), runs);
+}
 
 const STALE: &str = r#"
 schema: twin/scenario/v1

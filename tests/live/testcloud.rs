@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{TestLab, full, qemu_directory, root, text, valid};
+use crate::support::{TestLab, full, qemu_directory, root, text, tool, valid};
 
 fn variant<'d>(document: &'d serde_json::Value, name: &str) -> &'d serde_json::Value {
     let variants = document["worlds"][0]["variants"].as_array().unwrap();
@@ -124,7 +124,29 @@ fn the_other_incidents_show_themselves() {
         println!("scenario: {name} {took} s");
         assert_eq!(network_inside(&lab), before, "{name}");
         the_lab_is_as_before(&lab);
+        nobody_listens_any_more(&lab);
     }
+}
+
+/// What captured packets on the lab's bridges has ended with the run, and the bridges take no more than their own.
+fn nobody_listens_any_more(lab: &TestLab) {
+    let status = lab.json(&["status"]);
+    let networks = status["networks"].as_array().unwrap().iter();
+    let bridges: Vec<&str> = networks
+        .map(|one| one["bridge"].as_str().unwrap())
+        .collect();
+    crate::support::wait_for("no capture", Duration::from_secs(5), || {
+        let processes = tool("ps", &["-eo", "args"]);
+        let listens = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            words[0].ends_with("tcpdump") && words.iter().any(|word| bridges.contains(word))
+        };
+        let promiscuous = |bridge: &&str| {
+            let link = tool("ip", &["-d", "link", "show", "dev", bridge]);
+            !link.contains("promiscuity 0")
+        };
+        (!processes.lines().any(listens) && !bridges.iter().any(promiscuous)).then_some(())
+    });
 }
 
 /// A scenario with something else in its text.
@@ -191,13 +213,15 @@ fn network_inside(lab: &TestLab) -> String {
 }
 
 fn a_failure_is_kept_and_put_back_later(lab: &TestLab) {
-    let kept = lab.json(&[
+    let told = lab.done(&[
         "scenario",
         "cross-bridge-reject",
         "--variant",
         "bug",
         "--keep",
     ]);
+    assert!(told.contains("KEPT  as-a-tenant: in place"), "{told}");
+    let kept = lab.json(&["report"]);
     assert_eq!(kept["kept"], serde_json::json!(["as-a-tenant"]), "{kept:#}");
     let rules = lab.done(&["exec", "capi-mgmt", "--", "ip", "rule"]);
     assert!(rules.contains("lookup 303"), "{rules}");
@@ -272,7 +296,7 @@ fn a_cure_that_does_not_cure_fails(lab: &TestLab) {
 fn an_interrupted_run_is_undone(lab: &TestLab) {
     let child = lab.spawn(&["scenario", "oom-openstack1", "--variant", "bug"]);
     it_fills(lab);
-    crate::support::tool("kill", &["-INT", &child.id().to_string()]);
+    tool("kill", &["-INT", &child.id().to_string()]);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
     the_lab_is_as_before(lab);

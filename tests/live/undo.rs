@@ -1,6 +1,7 @@
 //! Putting back when something stands in the way, when the user is in a hurry, and beside what others have made.
 
 use std::io::BufRead;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ struct Run {
 impl Run {
     fn start(lab: &TestLab, file: &str) -> Self {
         let mut command = lab.command(&["scenario", file]);
+        // As a shell has it at a terminal: what twin starts is in its group.
+        command.process_group(0);
         let spawned = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap();
         let lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
@@ -72,8 +75,9 @@ impl Run {
         }
     }
 
+    /// Sends a signal as a terminal does: to all of the group.
     fn signal(&self, name: &str) {
-        tool("kill", &[name, &self.child.id().to_string()]);
+        tool("kill", &[name, "--", &format!("-{}", self.child.id())]);
     }
 
     fn ends(&mut self, within: Duration) -> Option<i32> {
@@ -444,7 +448,7 @@ fn what_others_have_made_is_untouched_and_their_packets_go_on() {
     let refused = lab.run(&["scenario", &shaped]);
     assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
     let why = text(&refused.stdout);
-    assert!(why.contains("fq_codel, which is not twin's"), "{why}");
+    assert!(why.contains("fq_codel, which is left alone"), "{why}");
     println!("a stranger's lab: 8 of 8 packets answered during a partition of another");
     same(&before.0, &by_hand.picture(&lab), "what was made by hand");
     same(&before.1, &picture(&lab), "the lab");

@@ -50,6 +50,55 @@ fn mistakes_on_the_command_line_end_with_2_and_suggest() {
     }
 }
 
+/// What stands in a file by hand is found by the file's name; one with mistakes is told of.
+#[test]
+fn scenarios_are_listed_by_what_they_are_run_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("scenarios");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(
+        root().join("scenarios/rebuild.yaml"),
+        folder.join("mine.yaml"),
+    )
+    .unwrap();
+    std::fs::write(folder.join("broken.yaml"), "schema: twin/scenario/v1\n").unwrap();
+    let output = twin(directory.path(), &["scenario"]);
+    let (listed, told) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let names: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert!(
+        names.contains(&"mine") && names.contains(&"rebuild"),
+        "{listed}"
+    );
+    assert!(!names.contains(&"broken"), "{listed}");
+    assert!(told.contains("mine is called rebuild"), "{told}");
+    assert!(told.contains("`twin scenario broken --explain`"), "{told}");
+}
+
+/// A journal that cannot be read is not an empty one.
+#[test]
+fn a_journal_of_a_later_twin_is_told_by_those_who_only_look() {
+    let directory = tempfile::tempdir().unwrap();
+    let none = twin(directory.path(), &["runs"]);
+    assert_eq!(none.status.code(), Some(0), "{}", text(&none.stderr));
+    let state = directory.path().join("state");
+    drop(twin::journal::Journal::open(&state).unwrap());
+    let connection = rusqlite::Connection::open(state.join("journal.sqlite")).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    for verb in ["runs", "report"] {
+        let output = twin(directory.path(), &[verb]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{verb}: {said}");
+        assert!(
+            said.contains("version 99") && said.contains("the twin that wrote it"),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn without_a_lab_verbs_say_how_to_make_one_with_exit_4() {
     let directory = tempfile::tempdir().unwrap();

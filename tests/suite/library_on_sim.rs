@@ -12,7 +12,7 @@ use twin::snapshot;
 use twin::units::Seed;
 
 use crate::lab_on_sim::up;
-use crate::support::{quick_directory, root};
+use crate::support::{quick_directory, root, unless_it_dies};
 
 /// The scenarios whose mechanism the simulated world has.
 const WITH_MECHANISM: [&str; 2] = ["host-power-loss", "shutoff-capi-mgmt"];
@@ -130,9 +130,10 @@ async fn a_death_at_any_write_is_recovered_from() {
                 let before = picture(&sim, &world).await;
                 journal.die_at(point);
                 let (_keep, interrupt) = tokio::sync::watch::channel(false);
-                let ended =
-                    scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
-                if let Ok(document) = ended {
+                let running =
+                    scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt);
+                if let Some(ended) = unless_it_dies(running).await {
+                    let document = ended.unwrap();
                     let steps = &document.worlds[0].variants[0].steps;
                     let not = ["failed", "no-effect", "left"];
                     let wrong = steps

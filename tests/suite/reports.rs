@@ -202,6 +202,28 @@ fn a_kept_fault_has_a_band() {
     assert_eq!(bands(&scenario_html(&kept)), without + 1);
 }
 
+/// Who leaves a fault in place is told so, and what ends it; and a run as expected is no failure for it.
+#[test]
+fn what_is_kept_in_place_is_told() {
+    let mut kept = document();
+    assert!(!scenario_text(&kept).contains("KEPT"));
+    kept.kept = vec!["cut".into()];
+    kept.verdict = Verdict::Pass;
+    let variant = &mut kept.worlds[0].variants[0];
+    (variant.outcome, variant.recovered) = (Outcome::AsExpected, false);
+    variant.probes.retain(|probe| probe.id == "good");
+    variant.steps.retain(|step| step.id == "cut");
+    variant.why.clear();
+    let text = scenario_text(&kept);
+    assert!(text.contains("KEPT  cut: in place"), "{text}");
+    assert!(text.contains("`twin recover` ends it"), "{text}");
+    let failures =
+        |document: &ScenarioDocument| scenario_junit(document).matches("<failure").count();
+    assert_eq!(failures(&kept), 0);
+    kept.kept.clear();
+    assert_eq!(failures(&kept), 1);
+}
+
 /// A host that has booted meanwhile counts from zero.
 #[test]
 fn what_was_waited_for_memory_is_counted_over_a_boot() {
@@ -228,10 +250,11 @@ fn junit_counts_what_it_holds() {
     };
     assert_eq!(suite.attribute("tests"), Some("9"));
     assert_eq!(count("testcase"), 9);
-    assert_eq!(suite.attribute("failures"), Some("4"));
-    assert_eq!(count("failure"), 4);
-    assert_eq!(suite.attribute("skipped"), Some("1"));
-    assert_eq!(count("skipped"), 1);
+    assert_eq!(suite.attribute("failures"), Some("3"));
+    assert_eq!(count("failure"), 3);
+    // An action without effect, and a probe that could not look: a run that proves nothing is not green.
+    assert_eq!(suite.attribute("errors"), Some("2"));
+    assert_eq!(count("error"), 2);
     assert_eq!(suite.attribute("timestamp"), Some("2026-01-01T00:00:00"));
     assert_eq!(suite.attribute("time"), Some("4.000"));
 }

@@ -73,6 +73,24 @@ fn a_step_is_known_by_its_name_with_the_variables_filled_in() {
     assert_eq!(problems(&text), []);
 }
 
+#[test]
+fn a_file_that_is_too_long_is_refused() {
+    let content = |length: usize| {
+        let change = format!(
+            "{{host: a, path: /etc/hosts, content: {}}}",
+            "x".repeat(length)
+        );
+        let step = format!("{{id: long, do: {{file-change: {change}}}}}");
+        GOOD.replace("steps: [", &format!("steps: [{step}, "))
+    };
+    assert_eq!(problems(&content(65536)), []);
+    let codes: Vec<&str> = problems(&content(65537))
+        .iter()
+        .map(|one| one.code)
+        .collect();
+    assert_eq!(codes, ["bad-value"]);
+}
+
 /// Values that name one another again and again are told of at once, and not filled in first.
 #[test]
 fn values_that_grow_without_end_are_refused() {

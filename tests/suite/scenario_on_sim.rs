@@ -1,6 +1,7 @@
 //! The engine on the simulated drivers: that it puts everything back, and that an action without effect is never a pass.
 
 use twin::diagnostics::Source;
+use twin::journal::{ActState, Journal};
 use twin::lab::{Event, Layout, Silent, Watch};
 use twin::report::{Outcome, ScenarioDocument, Verdict};
 use twin::scenario::{self, Choice, World};
@@ -300,4 +301,163 @@ async fn what_a_dead_run_left_blocks_the_next_until_it_is_recovered() {
             .is_empty(),
         "a second recover has nothing to do"
     );
+}
+
+/// A scenario of two faults in a lab of one host, and what it takes to run it.
+async fn two_faults(directory: &std::path::Path) -> (scenario::Scenario, World, Journal) {
+    let source = Source {
+        name: "two.yaml".into(),
+        text: "schema: twin/scenario/v1\nname: two\ntitle: T\nvariants: {only: {expect: {}}}\n\
+            safety: {baseline: none}\nprobes: []\nsteps:\n\
+            \x20 - {id: reserve, do: {compute-reserve: {host: a, memory: 1GiB}}}\n\
+            \x20 - {id: stop, do: {service-stop: {host: a, service: mysqld}}}\n\
+            \x20 - {id: wait, pause: 5s}\nobserve: 1s\nrecover: {within: 30s}\n"
+            .into(),
+    };
+    let drivers = SimWorld::new(Seed(3)).drivers();
+    let (layout, journal, found) = up(LAB, &drivers, directory).await;
+    let world = World {
+        drivers,
+        layout,
+        found,
+        seed: Seed(5),
+        run: "r1".into(),
+    };
+    (scenario::parse(&source).unwrap(), world, journal)
+}
+
+/// Changes the journal behind twin's back.
+fn meddle(directory: &std::path::Path, sql: &str) {
+    let file = directory.join("journal.sqlite");
+    let connection = rusqlite::Connection::open(file).unwrap();
+    connection.execute_batch(sql).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_down_ends_the_run_and_is_put_back_all_the_same() {
+    // Which writes the disk refuses, the verdict, and how many acts are open as the journal has it.
+    let full = "BEGIN SELECT raise(ABORT, 'database or disk is full'); END;";
+    let cases = [
+        (
+            "BEFORE UPDATE ON acts WHEN NEW.state = 'acted'",
+            Verdict::Inconclusive,
+            0,
+        ),
+        (
+            "BEFORE UPDATE ON acts WHEN NEW.state = 'undone'",
+            Verdict::Dirty,
+            2,
+        ),
+        ("BEFORE UPDATE ON acts", Verdict::Dirty, 1),
+        (
+            "BEFORE UPDATE ON acts WHEN NEW.claimed_by IS NOT NULL",
+            Verdict::Dirty,
+            2,
+        ),
+        (
+            "BEFORE INSERT ON acts WHEN NEW.step = 'stop'",
+            Verdict::Inconclusive,
+            0,
+        ),
+    ];
+    for (when, verdict, open) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let (scenario, world, journal) = two_faults(directory.path()).await;
+        let before = normalised(&world.state("a").await.unwrap());
+        meddle(
+            directory.path(),
+            &format!("CREATE TRIGGER disk {when} {full}"),
+        );
+        let (_keep, interrupt) = tokio::sync::watch::channel(false);
+        let choice = Choice::default();
+        let ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
+        let document = ended.unwrap();
+        assert_eq!(document.verdict, verdict, "{when}: {document:#?}");
+        assert_eq!(document.left.len(), open, "{when}: {document:#?}");
+        let told = |line: &String| line.contains("disk is full");
+        let why = &document.worlds[0].variants[0].why;
+        assert!(
+            why.iter().chain(&document.left).any(told),
+            "{when}: {document:#?}"
+        );
+        let lab = world.found.record.uuid;
+        assert_eq!(journal.open_acts(lab).unwrap().len(), open, "{when}");
+        let now = normalised(&world.state("a").await.unwrap());
+        assert_eq!(now, before, "{when}: all is put back");
+        // With space again, who recovers has nothing left to do but to write that down.
+        meddle(directory.path(), "DROP TRIGGER disk");
+        let recovered = scenario::recover(&world, &journal).await.unwrap();
+        assert!(
+            recovered.iter().all(|run| run.left.is_empty()),
+            "{recovered:?}"
+        );
+        assert_eq!(journal.open_acts(lab).unwrap(), [], "{when}");
+        assert_eq!(normalised(&world.state("a").await.unwrap()), before);
+    }
+}
+
+/// Who stands by was in time, and could not: what was in the way may be gone at the end of the run.
+#[tokio::test(start_paused = true)]
+async fn what_another_could_not_put_back_is_tried_once_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let (scenario, world, journal) = two_faults(directory.path()).await;
+    let before = normalised(&world.state("a").await.unwrap());
+    let lab = world.found.record.uuid;
+    let other = Journal::open(directory.path()).unwrap();
+    let gives_up = async {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            let open = other.open_acts(lab).unwrap();
+            let Some(act) = open.iter().find(|act| act.step == "stop") else {
+                continue;
+            };
+            let (act, by) = ((act.run.as_str(), act.sequence), "stand-by 1 1");
+            assert!(other.claim_act(act.0, act.1, by).unwrap());
+            other
+                .mark_act(act, by, ActState::Left, "no answer")
+                .unwrap();
+            break;
+        }
+        std::future::pending::<()>().await;
+    };
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let choice = Choice::default();
+    let document = tokio::select! {
+        ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt) => ended.unwrap(),
+        () = gives_up => unreachable!(),
+    };
+    assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
+    assert_eq!(normalised(&world.state("a").await.unwrap()), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_puts_back_what_was_to_be_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (scenario, world, journal) = two_faults(directory.path()).await;
+    let lab = world.found.record.uuid;
+    for (stopped, open) in [(true, 0), (false, 2)] {
+        let (stop, interrupt) = tokio::sync::watch::channel(false);
+        let choice = Choice {
+            keep: true,
+            ..Choice::default()
+        };
+        let world = World {
+            run: format!("r-{stopped}"),
+            drivers: world.drivers.clone(),
+            layout: world.layout.clone(),
+            found: world.found.clone(),
+            seed: Seed(5),
+        };
+        let stops = async {
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            stop.send(stopped).unwrap();
+            std::future::pending::<()>().await;
+        };
+        let document = tokio::select! {
+            ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt) => ended.unwrap(),
+            () = stops => unreachable!(),
+        };
+        assert_eq!(document.kept.len(), open, "{document:#?}");
+        assert_eq!(journal.open_acts(lab).unwrap().len(), open);
+    }
 }

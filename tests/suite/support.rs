@@ -24,6 +24,16 @@ pub(crate) fn twin(directory: &Path, arguments: &[&str]) -> Output {
         .expect("twin runs")
 }
 
+/// What comes of `work`; nothing where its journal had it die.
+pub(crate) async fn unless_it_dies<T>(work: impl Future<Output = T>) -> Option<T> {
+    let ended = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(work)).await;
+    match ended {
+        Ok(ended) => Some(ended),
+        Err(why) if why.is::<twin::journal::Died>() => None,
+        Err(why) => std::panic::resume_unwind(why),
+    }
+}
+
 /// A directory in memory, where there is such a place: what is written to its journals waits for no disk.
 pub(crate) fn quick_directory() -> tempfile::TempDir {
     let made = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());

@@ -206,17 +206,15 @@ async fn a_probe_sees_what_happens_while_an_action_is_under_way() {
     assert!(fired <= cycle.at_ms + cycle.took_ms, "{document:#?}");
 }
 
+const OFF: &str = "variants: {only: {expect: {}}}\nsafety: {baseline: none}\nprobes: []\n\
+    steps:\n  - {id: reserve, do: {compute-reserve: {host: a, memory: 1GiB}}}\n\
+    \x20 - {id: autostart, do: {host-autostart: {host: a, autostart: 'on'}}}\n\
+    \x20 - {id: off, do: {host-power: {host: a, power: 'off'}}}\nobserve: 0s\nrecover: {within: 30s}\n";
+
 /// What needs no boot does not wait for what does, though it was done before it.
 #[tokio::test(start_paused = true)]
 async fn an_undo_that_takes_its_time_does_not_hold_up_the_others() {
-    let document = run(
-        "variants: {only: {expect: {}}}\nsafety: {baseline: none}\nprobes: []\n\
-         steps:\n  - {id: reserve, do: {compute-reserve: {host: a, memory: 1GiB}}}\n\
-         \x20 - {id: autostart, do: {host-autostart: {host: a, autostart: 'on'}}}\n\
-         \x20 - {id: off, do: {host-power: {host: a, power: 'off'}}}\nobserve: 0s\nrecover: {within: 30s}\n",
-        &[],
-    )
-    .await;
+    let document = run(OFF, &[]).await;
     assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
     let undone = ["undo autostart", "undo off", "undo reserve"];
     assert_eq!(steps(&document)[3..], undone, "{document:#?}");
@@ -230,6 +228,70 @@ async fn an_undo_that_takes_its_time_does_not_hold_up_the_others() {
     let begun = autostart.at_ms - off.at_ms;
     assert!((900..2_000).contains(&begun), "{document:#?}");
     assert!(reserve.at_ms >= off.at_ms + off.took_ms, "{document:#?}");
+}
+
+/// Nor does it for who recovers, or stands by.
+#[tokio::test(start_paused = true)]
+async fn a_recovery_puts_back_at_once_what_waits_for_no_boot() {
+    let directory = tempfile::tempdir().unwrap();
+    let sim = SimWorld::new(Seed(3));
+    let (scenario, world, journal) = world_of(OFF, directory.path(), &sim).await;
+    let choice = Choice {
+        keep: true,
+        ..Choice::default()
+    };
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let kept = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
+    assert_eq!(kept.unwrap().kept, ["off", "autostart", "reserve"]);
+    let recovered = scenario::recover(&world, &journal).await.unwrap();
+    let undone = recovered[0].undone.iter().map(|(step, _)| step.as_str());
+    assert_eq!(undone.collect::<Vec<_>>(), ["autostart", "off", "reserve"]);
+}
+
+/// A step that puts something back is ended like any other.
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_does_not_wait_for_a_step_that_boots() {
+    let heal = OFF.replace("observe: 0s", "  - {id: heal, undo: off}\nobserve: 0s");
+    let directory = tempfile::tempdir().unwrap();
+    let sim = SimWorld::new(Seed(3));
+    let (scenario, world, journal) = world_of(&heal, directory.path(), &sim).await;
+    let document = interrupted(1, &scenario, &world, &journal).await;
+    let why = &variant(&document).why;
+    assert!(
+        why.contains(&"step heal: interrupted".to_owned()),
+        "{why:?}"
+    );
+    let autostart = variant(&document).steps.iter();
+    let autostart = autostart.clone().find(|step| step.id == "undo autostart");
+    let at_ms = autostart.unwrap().at_ms;
+    assert!((1_000..2_500).contains(&at_ms), "{document:#?}");
+    assert_eq!(
+        steps(&document)[3..],
+        ["undo autostart", "undo off", "undo reserve"]
+    );
+    let lab = world.found.record.uuid;
+    assert_eq!(journal.open_acts(lab).unwrap(), []);
+}
+
+/// What nobody could see is not broken.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_can_never_look_ends_the_run_before_the_first_step() {
+    for at in ["", ", at: continuous"] {
+        let lines = BEHIND
+            .replace("expect: {}", "expect: {seen: never}")
+            .replace(
+                "probes: []",
+                &format!("probes: [{{id: seen, process: {{host: aa, name: init, is: gone}}{at}}}]"),
+            );
+        let document = run(&lines, &[]).await;
+        assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
+        let why = &variant(&document).why[0];
+        assert!(
+            why.starts_with("seen cannot look: ") && why.contains("aa"),
+            "{why}"
+        );
+        assert_eq!(steps(&document), Vec::<&str>::new());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,16 +381,18 @@ async fn a_fault_is_watched_for_the_whole_time_by_what_looks_all_the_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn safety_that_names_no_host_of_the_lab_is_refused() {
-    let lines = away("", "", "protect: [nobody]", "1s");
-    let directory = tempfile::tempdir().unwrap();
-    let sim = SimWorld::new(Seed(3));
-    let (scenario, world, journal) = world_of(&lines, directory.path(), &sim).await;
-    let (_keep, interrupt) = tokio::sync::watch::channel(false);
-    let choice = Choice::default();
-    let refused = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
-    let why = refused.err().unwrap().to_string();
-    assert!(why.contains("nobody"), "{why}");
+async fn safety_or_what_is_watched_that_names_no_host_of_the_lab_is_refused() {
+    let watched = away("", "", "budget: 1m", "1s") + "watch: [nobody]\n";
+    for lines in [away("", "", "protect: [nobody]", "1s"), watched] {
+        let directory = tempfile::tempdir().unwrap();
+        let sim = SimWorld::new(Seed(3));
+        let (scenario, world, journal) = world_of(&lines, directory.path(), &sim).await;
+        let (_keep, interrupt) = tokio::sync::watch::channel(false);
+        let choice = Choice::default();
+        let refused = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
+        let why = refused.err().unwrap().to_string();
+        assert!(why.contains("nobody"), "{why}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,7 +429,8 @@ async fn a_run_and_who_stands_by_put_the_same_back_once() {
     let other = Journal::open(directory.path()).unwrap();
     let lifting = async || -> std::convert::Infallible {
         loop {
-            let lifted = scenario::lift_overdue(&world, &other, std::time::Duration::ZERO).await;
+            let lifted =
+                scenario::lift_overdue(&world, &other, std::time::Duration::ZERO, &|_| false).await;
             assert_eq!(lifted.unwrap().left, vec![]);
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }

@@ -6,7 +6,7 @@
 //! ```
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -30,7 +30,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         .map(|text| text.parse())
         .transpose()
         .map_err(|_| usage())?;
-    crate::say(&match attempt(address, port, source, within) {
+    let stream = from(source).map_err(|error| match source {
+        Some(source) => format!("nothing can be sent as {source}: {error}"),
+        None => error.to_string(),
+    })?;
+    crate::say(&match attempt(&stream, address, port, within) {
         Ok(true) => "open".to_owned(),
         Ok(false) | Err(Errno::ETIMEDOUT) => "timed-out".to_owned(),
         Err(Errno::ECONNREFUSED) => "refused".to_owned(),
@@ -39,13 +43,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Connects; false where nothing came back in time.
-fn attempt(
-    address: Ipv4Addr,
-    port: u16,
-    source: Option<Ipv4Addr>,
-    within: Duration,
-) -> Result<bool, Errno> {
+/// What connects, from an address of this host where one is given.
+fn from(source: Option<Ipv4Addr>) -> Result<OwnedFd, Errno> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let stream = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
     if let Some(source) = source {
@@ -54,6 +53,16 @@ fn attempt(
             &SockaddrIn::from(SocketAddrV4::new(source, 0)),
         )?;
     }
+    Ok(stream)
+}
+
+/// Connects; false where nothing came back in time.
+fn attempt(
+    stream: &OwnedFd,
+    address: Ipv4Addr,
+    port: u16,
+    within: Duration,
+) -> Result<bool, Errno> {
     let to = SockaddrIn::from(SocketAddrV4::new(address, port));
     match connect(stream.as_raw_fd(), &to) {
         Ok(()) => return Ok(true),
@@ -72,7 +81,7 @@ fn attempt(
             Err(error) => return Err(error),
         }
     }
-    match getsockopt(&stream, sockopt::SocketError)? {
+    match getsockopt(stream, sockopt::SocketError)? {
         0 => Ok(true),
         code => Err(Errno::from_raw(code)),
     }

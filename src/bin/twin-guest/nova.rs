@@ -188,9 +188,7 @@ impl Nova {
     pub(crate) fn boot(&self, instance: &InstanceConfig) -> Result<(), String> {
         {
             let mut state = locked(&self.state);
-            if state.config.is_none() {
-                return Err("this host does not compute".into());
-            }
+            configured(&state)?;
             if state.record.instances.contains_key(&instance.name) {
                 return Err(format!("there is an instance {} already", instance.name));
             }
@@ -317,10 +315,8 @@ impl Nova {
     /// Sets `reserved_host_memory_mb`, which lasts over reboots.
     pub(crate) fn reserve(&self, reserved_mib: u64) -> Result<(), String> {
         let mut state = locked(&self.state);
-        if state.config.is_none() {
-            return Err("this host does not compute".into());
-        }
-        state.record.reserved_mib = Some(reserved_mib);
+        let configured = configured(&state)?.reserved_mib;
+        state.record.reserved_mib = (reserved_mib != configured).then_some(reserved_mib);
         self.store(&mut state);
         Ok(())
     }
@@ -328,10 +324,8 @@ impl Nova {
     /// Sets `resume_guests_state_on_host_boot`, which lasts over reboots.
     pub(crate) fn resume(&self, resume: bool) -> Result<(), String> {
         let mut state = locked(&self.state);
-        if state.config.is_none() {
-            return Err("this host does not compute".into());
-        }
-        state.record.resume = Some(resume);
+        let configured = configured(&state)?.resume;
+        state.record.resume = (resume != configured).then_some(resume);
         self.store(&mut state);
         Ok(())
     }
@@ -402,6 +396,12 @@ impl Nova {
             );
         }
     }
+}
+
+/// What this host was told, where it computes. What is set to that again is not set: another configuration holds then.
+fn configured(state: &State) -> Result<&ComputeConfig, String> {
+    let config = state.config.as_ref();
+    config.ok_or_else(|| "this host does not compute".into())
 }
 
 fn log(state: &mut State, line: &str) {

@@ -24,7 +24,7 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
     };
     let watch = context.ui.watch();
     // A lab whose journal is lost, or cannot be read, is destroyed all the same.
-    let journal = context.journal_if_there();
+    let journal = context.journal_if_there().ok().flatten();
     let work = async {
         Ok(lab::destroy(
             &found,

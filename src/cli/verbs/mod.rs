@@ -68,11 +68,8 @@ impl Context<'_> {
     }
 
     /// Opens the journal where there is one: for verbs that must not make it.
-    pub(crate) fn journal_if_there(&self) -> Option<Journal> {
-        if !self.layout.state().join("journal.sqlite").exists() {
-            return None;
-        }
-        Journal::open(self.layout.state()).ok()
+    pub(crate) fn journal_if_there(&self) -> Result<Option<Journal>, Failure> {
+        Ok(Journal::look(self.layout.state())?)
     }
 
     /// The command line that does something with a lab, to be told where it would work: with the global flags of this one.

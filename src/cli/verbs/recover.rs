@@ -1,6 +1,7 @@
 //! `twin recover`.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,13 +10,18 @@ use tracing::instrument;
 use super::{Context, DONE};
 use crate::cli::failure::{Failure, code};
 use crate::cli::guard::{other_died, to_work};
-use crate::lab::Silent;
+use crate::journal::{ActState, OpenAct};
+use crate::lab::{LabError, Silent, choose, find_all};
 use crate::report::{RecoverDocument, RecoveredRun};
 use crate::scenario::{self, Recovered};
 use crate::snapshot;
 
 /// How often the one who stands by looks for faults that are overdue.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Between two tries of the one who stands by, and how long it goes on trying once the other is dead.
+const AGAIN: Duration = Duration::from_secs(5);
+const PERSISTS: Duration = Duration::from_secs(3600);
 
 /// What a living twin has to put a fault back itself, once its time is over.
 const GRACE: Duration = Duration::from_secs(2);
@@ -37,16 +43,12 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let world = context.world(found);
     let watch = context.ui.watch();
     let set = context.set(&world.found, &journal, watch.as_ref());
-    // What was done to the hosts is put back in hosts that are whole.
-    let finished = snapshot::recover(set).await?;
+    // What was done to the hosts is put back in hosts that are whole; where that fails, what can be is put back all the same.
+    let (finished, failed) = match snapshot::recover(set).await {
+        Ok(finished) => (finished, None),
+        Err(error) => (snapshot::Finished::default(), Some(error)),
+    };
     let recovered = scenario::recover(&world, &journal).await?;
-    let mut clean = finished.left.is_empty();
-    let mut finished = finished;
-    if clean && recovered.iter().all(|run| run.left.is_empty()) {
-        finished
-            .done
-            .extend(scenario::clear(&world, &journal, watch.as_ref()).await?);
-    }
     for done in &finished.done {
         context.ui.text(&format!("{done}\n"));
     }
@@ -60,13 +62,28 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
                 .text(&format!("run {}: {step}: {done}\n", run.run));
         }
         for (step, why) in &run.left {
-            clean = false;
             context
                 .ui
                 .text(&format!("run {}: LEFT {step}: {why}\n", run.run));
         }
     }
-    if recovered.is_empty() && finished == snapshot::Finished::default() {
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let clean = finished.left.is_empty() && recovered.iter().all(|run| run.left.is_empty());
+    let mut finished = finished;
+    let mut differences = Vec::new();
+    if clean {
+        let cleared = scenario::clear(&world, &journal, watch.as_ref()).await?;
+        for told in cleared.done.iter().chain(&cleared.differences) {
+            context.ui.text(&format!("{told}\n"));
+        }
+        finished.done.extend(cleared.done);
+        differences = cleared.differences;
+    }
+    let as_before = differences.is_empty();
+    let nothing = recovered.is_empty() && as_before;
+    if nothing && finished == snapshot::Finished::default() {
         context.ui.text("nothing is open\n");
     }
     if !clean {
@@ -89,8 +106,14 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         runs: runs.collect(),
         finished: finished.done,
         left: finished.left,
+        differences,
     });
-    Ok(if clean { code::DONE } else { code::DIRTY })
+    Ok(match (clean, as_before) {
+        (false, _) => code::DIRTY,
+        // All is put back, and something is not what it was all the same.
+        (true, false) => code::FAILED,
+        (true, true) => code::DONE,
+    })
 }
 
 /// What the one who stands by does: while the other twin lives, it puts back what should be and is not; should that die, all.
@@ -98,6 +121,7 @@ async fn stand_by(context: &Context<'_>) -> Result<u8, Failure> {
     // A terminal that is closed is not its own.
     let _hang_up = signal(SignalKind::hangup());
     let mut waiting = tokio::task::spawn_blocking(other_died);
+    let mut tried = Tried::default();
     loop {
         tokio::select! {
             died = &mut waiting => {
@@ -106,21 +130,35 @@ async fn stand_by(context: &Context<'_>) -> Result<u8, Failure> {
                 }
                 break;
             }
-            () = tokio::time::sleep(LOOK) => lift_overdue(context).await,
+            () = tokio::time::sleep(LOOK) => lift_overdue(context, &mut tried).await,
         }
+    }
+    // A disk that is full, or a libvirtd that is down, may not be so for long.
+    let until = Instant::now() + PERSISTS;
+    loop {
+        match finish(context).await {
+            Err(failure) if Instant::now() < until => {
+                tracing::warn!(why = failure.message, "nothing is put back so far");
+                tokio::time::sleep(AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Finishes what a twin that died has left.
+async fn finish(context: &Context<'_>) -> Result<u8, Failure> {
+    let labs = find_all(context.drivers(), &context.layout).await?;
+    if let Err(LabError::NoLab { .. }) = choose(labs, context.global.lab.as_deref()) {
+        // It was destroyed, and what was open with it.
+        return DONE;
     }
     let (found, _lock) = context.locked_lab_in_time("recover").await?;
     let journal = context.journal()?;
     let world = context.world(found);
-    let finished = snapshot::recover(context.set(&world.found, &journal, &Silent)).await?;
-    for done in &finished.done {
-        tracing::info!(done, "finished for a twin that died");
-    }
-    for left in &finished.left {
-        tracing::warn!(left, "not finished for a twin that died");
-    }
-    let mut whole = finished.left.is_empty();
-    for run in scenario::recover(&world, &journal).await? {
+    let finished = snapshot::recover(context.set(&world.found, &journal, &Silent)).await;
+    let recovered = scenario::recover(&world, &journal).await?;
+    for run in &recovered {
         let run_id = &run.run;
         for (step, done) in &run.undone {
             tracing::info!(run_id, step, done, "put back for a twin that died");
@@ -128,24 +166,41 @@ async fn stand_by(context: &Context<'_>) -> Result<u8, Failure> {
         for (step, why) in &run.left {
             tracing::warn!(run_id, step, why, "not put back for a twin that died");
         }
-        whole &= run.left.is_empty();
     }
-    if whole {
-        for done in scenario::clear(&world, &journal, &Silent).await? {
+    let finished = finished?;
+    for done in &finished.done {
+        tracing::info!(done, "finished for a twin that died");
+    }
+    for left in &finished.left {
+        tracing::warn!(left, "not finished for a twin that died");
+    }
+    if finished.left.is_empty() && recovered.iter().all(|run| run.left.is_empty()) {
+        let cleared = scenario::clear(&world, &journal, &Silent).await?;
+        for done in cleared.done {
             tracing::info!(done, "compared for a twin that died");
+        }
+        for difference in cleared.differences {
+            tracing::warn!(difference, "compared for a twin that died");
         }
     }
     DONE
 }
 
+/// When which act could last not be put back.
+type Tried = HashMap<(String, i64), Instant>;
+
 /// Puts back faults whose time is over, where the twin that made them hangs.
-async fn lift_overdue(context: &Context<'_>) {
-    let Some(journal) = context.journal_if_there() else {
+async fn lift_overdue(context: &Context<'_>, tried: &mut Tried) {
+    let Ok(Some(journal)) = context.journal_if_there() else {
         return;
     };
     // It is nearly always nothing, and then the hypervisor is not asked.
+    let later = |act: &OpenAct| {
+        let last = tried.get(&(act.run.clone(), act.sequence));
+        last.is_some_and(|last| last.elapsed() < AGAIN)
+    };
     let over = journal.overdue_acts(None, context.drivers().clock.now());
-    if !over.is_ok_and(|acts| !acts.is_empty()) {
+    if !over.is_ok_and(|acts| acts.iter().any(|act| !later(act))) {
         return;
     }
     to_work();
@@ -153,7 +208,19 @@ async fn lift_overdue(context: &Context<'_>) {
         return;
     };
     let world = context.world(found);
-    match scenario::lift_overdue(&world, &journal, GRACE).await {
+    let lifted = scenario::lift_overdue(&world, &journal, GRACE, &later).await;
+    // What is left is tried again in a while.
+    let left = journal.overdue_acts(None, context.drivers().clock.now());
+    for act in left.unwrap_or_default() {
+        let state = journal.act_state(&act.run, act.sequence);
+        let waits = tried
+            .get(&(act.run.clone(), act.sequence))
+            .is_some_and(|last| last.elapsed() < AGAIN);
+        if matches!(state, Ok(Some(ActState::Left))) && !waits {
+            tried.insert((act.run, act.sequence), Instant::now());
+        }
+    }
+    match lifted {
         Ok(lifted) if lifted == Recovered::default() => {}
         Ok(lifted) => tracing::warn!(?lifted, "put back for a twin that hangs"),
         Err(error) => tracing::error!(%error, "nothing can be put back for a twin that hangs"),

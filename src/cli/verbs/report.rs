@@ -35,7 +35,7 @@ pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
         };
         Failure::usage(what, vec!["`twin runs` lists them".into()])
     };
-    let journal = context.journal_if_there().ok_or_else(none)?;
+    let journal = context.journal_if_there()?.ok_or_else(none)?;
     let row = match &flags.run {
         Some(id) => journal.run_beginning(id)?,
         None => {
@@ -44,17 +44,23 @@ pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
         }
     };
     let row = row.ok_or_else(none)?;
-    let Some(document) = row
-        .document
-        .as_deref()
-        .and_then(|text| serde_json::from_str::<ScenarioDocument>(text).ok())
-    else {
+    let Some(text) = &row.document else {
         return Err(Failure::usage(
             format!("run {} has not come to its end", row.id),
             vec!["`twin recover` puts back what it left".into()],
         ));
     };
+    let document: ScenarioDocument = serde_json::from_str(text).map_err(|error| {
+        Failure::machine(
+            format!(
+                "what is on record of run {} cannot be read: {error}",
+                row.id
+            ),
+            vec!["use the twin that wrote it".into()],
+        )
+    })?;
     if flags.open {
+        no_document(context.ui, "report --open")?;
         let file = context.layout.state().join("reports");
         let file = file.join(format!("{}.html", document.run));
         write(&file, &scenario_html(&document))?;

@@ -12,7 +12,7 @@ pub(crate) struct Flags {}
 
 #[instrument(skip_all)]
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
-    let rows = match context.journal_if_there() {
+    let rows = match context.journal_if_there()? {
         Some(journal) => journal.runs(context.global.lab.as_deref())?,
         None => Vec::new(),
     };

@@ -175,12 +175,18 @@ fn load(name: &str) -> Result<(Scenario, Source), Failure> {
 fn list(context: &Context<'_>) -> Result<u8, Failure> {
     let mut entries = Vec::new();
     for name in files::scenarios().names() {
-        // A file with mistakes is told of when it is run.
         let Ok((scenario, _)) = load(&name) else {
+            let told = format!("{name} has mistakes: `twin scenario {name} --explain` tells them");
+            context.ui.remark(&told);
             continue;
         };
+        if scenario.name.as_str() != name {
+            let told = format!("{name} is called {} in its file", scenario.name);
+            context.ui.remark(&told);
+        }
         entries.push(ScenarioEntry {
-            name: scenario.name.to_string(),
+            // What it is run by.
+            name,
             title: scenario.title.clone(),
             incident: scenario.incident.clone(),
             variants: scenario
@@ -270,12 +276,12 @@ async fn dry_run(
         "{} in lab {} ({}); nothing is done\n",
         scenario.name, record.name, record.uuid
     ));
-    if let Err(error) = scenario::may_begin(world, context.journal_if_there().as_ref()) {
+    if let Err(error) = scenario::may_begin(world, context.journal_if_there()?.as_ref()) {
         context.ui.text(&format!("would be refused: {error}\n"));
     }
     let chosen = scenario::chosen(scenario, &choice.variants);
     for variant in chosen.map_err(|error| failure_of(error, source))? {
-        let resolved = scenario.resolve(variant, &choice.set, &|name| world.variable(name));
+        let resolved = scenario.resolve(variant, &choice.set, world);
         let resolved = resolved.map_err(|problems| {
             Failure::problems(
                 "the variables do not fit".into(),
@@ -323,10 +329,12 @@ async fn dry_run(
             };
             context.ui.text(&format!("  acts on      {host}: {line}\n"));
         }
-        for name in &resolved.named {
-            if let Err(error) = world.host(name) {
-                let line = format!("  safety       would be refused: {error}\n");
-                context.ui.text(&line);
+        for (key, names) in [("safety", &resolved.named), ("watch", &resolved.watch)] {
+            for name in names {
+                if let Err(error) = world.host(name) {
+                    let line = format!("  {key:<12} would be refused: {error}\n");
+                    context.ui.text(&line);
+                }
             }
         }
         for stop in &resolved.stop {
@@ -335,10 +343,17 @@ async fn dry_run(
                 stop.probe, stop.failures
             ));
         }
-        for (probe, expected) in &resolved.expect {
+        for (id, expected) in &resolved.expect {
             context
                 .ui
-                .text(&format!("  expects      {probe}: {}\n", expected.as_str()));
+                .text(&format!("  expects      {id}: {}\n", expected.as_str()));
+            let mut probes = resolved.probes.iter();
+            if let Some(one) = probes.find(|probe| probe.id == *id)
+                && let Err(error) = one.probe.check(world).await
+            {
+                let line = format!("  {:<12}   cannot look now: {error}\n", "");
+                context.ui.text(&line);
+            }
         }
     }
     DONE

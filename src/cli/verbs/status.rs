@@ -46,7 +46,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
 async fn show(context: &Context<'_>) -> Result<u8, Failure> {
     let found = context.lab().await?;
     let status = lab::status(&found, context.drivers(), &context.layout).await?;
-    let dirty = match context.journal_if_there() {
+    let dirty = match context.journal_if_there()? {
         Some(journal) => {
             let uuid = status.record.uuid;
             // What a twin is at now is unfinished, and not left over.

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -283,6 +284,8 @@ fn qemu_img(what: &str, arguments: &[&str], disk: &Path) -> Result<(), Failure> 
     let output = std::process::Command::new("qemu-img")
         .args(arguments)
         .arg(disk)
+        // Ctrl-C at a terminal is for twin, which carries this to its end.
+        .process_group(0)
         .output()
         .map_err(|error| refused(what, format!("qemu-img does not run: {error}")))?;
     if output.status.success() {

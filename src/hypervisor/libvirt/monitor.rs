@@ -43,27 +43,29 @@ pub(super) fn writable(domain: &Domain) -> Result<Vec<Value>, Failure> {
     Ok(blocks.into_iter().filter(written).collect())
 }
 
-/// The lower of two limits, of which 0 is none.
-fn stricter(one: u64, other: u64) -> u64 {
-    match (one, other) {
-        (0, limit) | (limit, 0) => limit,
-        (one, other) => one.min(other),
-    }
+/// The limits of a disk, by the words of QEMU.
+const LIMITS: [&str; 6] = ["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"];
+
+/// The limits of all disks, where they can be set again as they are: the same for all, and for reading and writing together.
+fn limits_of(blocks: &[Value]) -> Option<Throttle> {
+    let limit = |block: &Value, name: &str| block["inserted"][name].as_u64().unwrap_or(0);
+    let all = |block: &Value| LIMITS.map(|name| limit(block, name));
+    let Some(first) = blocks.first() else {
+        return Some(Throttle::default());
+    };
+    let [bytes, bytes_read, bytes_written, operations, read, written] = all(first);
+    let alike = blocks.iter().all(|block| all(block) == all(first));
+    let together = [bytes_read, bytes_written, read, written] == [0; 4];
+    (alike && together).then_some(Throttle { bytes, operations })
 }
 
 pub(super) fn throttle(connection: &Connect, target: Target) -> Result<Throttle, Failure> {
     let blocks = writable(&ours(connection, target)?)?;
-    let limits = blocks.iter().map(|block| {
-        let limit = |name: &str| block["inserted"][name].as_u64().unwrap_or(0);
-        Throttle {
-            bytes: limit("bps"),
-            operations: limit("iops"),
-        }
-    });
-    Ok(limits.fold(Throttle::default(), |found, limit| Throttle {
-        bytes: stricter(found.bytes, limit.bytes),
-        operations: stricter(found.operations, limit.operations),
-    }))
+    limits_of(&blocks).ok_or_else(|| {
+        let why =
+            "its disks have limits made by hand, which differ by disk or by reading and writing";
+        refused("reading what disks may do", why)
+    })
 }
 
 pub(super) fn set_throttle(
@@ -90,10 +92,22 @@ pub(super) fn set_throttle(
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn no_limit_is_no_stricter_than_any() {
-        for (one, other, stricter) in [(0, 0, 0), (0, 7, 7), (7, 0, 7), (7, 5, 5)] {
-            assert_eq!(super::stricter(one, other), stricter);
+    fn only_limits_that_can_be_set_again_are_read() {
+        let disk = |name: &str, limit: u64| json!({"inserted": {"bps": 0, "iops": 0, name: limit}});
+        let limits =
+            |blocks: &[Value]| limits_of(blocks).map(|limit| (limit.bytes, limit.operations));
+        assert_eq!(limits(&[]), Some((0, 0)));
+        assert_eq!(limits(&[disk("bps", 7), disk("bps", 7)]), Some((7, 0)));
+        assert_eq!(limits(&[disk("iops", 7)]), Some((0, 7)));
+        for by_hand in [
+            [disk("bps", 7), disk("bps", 8)],
+            [disk("bps", 7), disk("bps", 0)],
+            [disk("bps_rd", 7), disk("bps_rd", 7)],
+        ] {
+            assert_eq!(limits(&by_hand), None, "{by_hand:?}");
         }
     }
 }

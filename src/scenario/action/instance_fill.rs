@@ -29,8 +29,8 @@ struct Captured {
     flavor_mib: u64,
     /// The instances that will be made.
     names: Vec<String>,
-    /// What Placement says of one more.
-    refusal: String,
+    /// What Placement says of one more, where it refuses it.
+    refusal: Option<String>,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
@@ -104,10 +104,8 @@ impl Action for InstanceFill {
         let (mut used, mut names) = (allocated(&state), Vec::new());
         let refusal = loop {
             match inventory.check(used, Mib(flavor_mib)) {
-                Err(refusal) => break refusal.to_string(),
-                Ok(()) if names.len() == MOST => {
-                    break format!("{MOST} instances fit, and that is enough");
-                }
+                Err(refusal) => break Some(refusal.to_string()),
+                Ok(()) if names.len() == MOST => break None,
                 Ok(()) => {
                     names.push(format!("fill-{}-{}", world.run, names.len()));
                     used += Mib(flavor_mib);
@@ -157,17 +155,21 @@ impl Action for InstanceFill {
                     .any(|instance| instance.name == **name && instance.process.is_some())
             })
             .count();
+        let one_more = captured.refusal.as_ref().map_or_else(
+            || "would fit".to_owned(),
+            |refusal| format!("no valid host ({refusal})"),
+        );
         let seen = format!(
-            "{running} of {} booted, {} of flavors on {}; one more: no valid host ({})",
+            "{running} of {} booted, {} of flavors on {}; one more: {one_more}",
             captured.names.len(),
             allocated(&state),
             self.host,
-            captured.refusal
         );
+        let refusal = captured.refusal;
         Ok(Verified {
-            effective: running == captured.names.len(),
+            effective: running == captured.names.len() && refusal.is_some(),
             seen,
-            refused: Some(format!("No valid host was found. {}", captured.refusal)),
+            refused: refusal.map(|refusal| format!("No valid host was found. {refusal}")),
         })
     }
 }

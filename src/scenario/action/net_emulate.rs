@@ -37,6 +37,7 @@ struct Captured {
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
+    let before = reader.problems.len();
     let mut fields = reader.fields(node, NAME)?;
     let host = host_of(&mut fields, reader);
     let nic: Option<Name> = fields
@@ -46,16 +47,22 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
     let delay = file::duration(reader, delay, Duration::ZERO);
     let loss = file::percent(&mut fields, "loss", reader);
     let corrupt = file::percent(&mut fields, "corrupt", reader);
-    let rate_kbit = fields
+    let rate_kbit: Option<u64> = fields
         .optional("rate-kbit")
         .and_then(|node| reader.scalar(node, "thousands of bits a second"));
     fields.finish(reader);
+    let (lost, corrupted) = (loss.unwrap_or_default(), corrupt.unwrap_or_default());
+    let sound = reader.problems.len() == before;
+    if sound && delay.is_zero() && lost + corrupted <= 0.0 && rate_kbit.is_none() {
+        let why = "it emulates a delay, loss, corrupt, rate-kbit, or several of them";
+        reader.bad_value(node, &"nothing", "emulation", &why);
+    }
     Some(Box::new(NetEmulate {
         host: host?,
         nic: nic?.to_string(),
         delay,
-        loss: loss.unwrap_or_default(),
-        corrupt: corrupt.unwrap_or_default(),
+        loss: lost,
+        corrupt: corrupted,
         rate_kbit,
     }))
 }
@@ -65,6 +72,28 @@ async fn disciplines(world: &World, host: &str, nic: &str) -> Result<Vec<Discipl
     let argv = ["tc", "-j", "qdisc", "show", "dev", nic];
     let said = inside::run(world, host, &argv).await?;
     Ok(serde_json::from_str(&said)?)
+}
+
+/// Refuses where an interface has another root discipline than the kernel's or twin's.
+pub(super) async fn none_by_hand(world: &World, host: &str, nic: &str) -> Result<(), ActionError> {
+    none_but(&[OF_THE_KERNEL, HANDLE], world, host, nic).await
+}
+
+async fn none_but(
+    handles: &[&str],
+    world: &World,
+    host: &str,
+    nic: &str,
+) -> Result<(), ActionError> {
+    let found = disciplines(world, host, nic).await?;
+    let other = |one: &&Discipline| one.root && !handles.contains(&one.handle.as_str());
+    let Some(other) = found.iter().find(other) else {
+        return Ok(());
+    };
+    Err(ActionError::Target(format!(
+        "{nic} of {host} has a discipline already, {}, which is left alone",
+        other.kind
+    )))
 }
 
 #[derive(Deserialize)]
@@ -126,16 +155,7 @@ impl Action for NetEmulate {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        let found = disciplines(world, &self.host, &self.nic).await?;
-        if let Some(other) = found
-            .iter()
-            .find(|one| one.root && one.handle != OF_THE_KERNEL)
-        {
-            return Err(ActionError::Target(format!(
-                "{} of {} has a discipline already, {}, which is not twin's",
-                self.nic, self.host, other.kind
-            )));
-        }
+        none_but(&[OF_THE_KERNEL], world, &self.host, &self.nic).await?;
         Ok(serde_json::to_value(Captured {
             host: self.host.clone(),
             nic: self.nic.clone(),

@@ -63,6 +63,21 @@ fn words(bandwidth: &Bandwidth) -> String {
     }
 }
 
+/// How this machine's end of an interface is limited; refuses where somebody has done that by hand.
+pub(super) async fn limit(
+    world: &World,
+    host: &str,
+    network: &str,
+) -> Result<Bandwidth, ActionError> {
+    let tap = world.tap(host, network).await?;
+    match world.drivers.hostnet.bandwidth(&tap).await? {
+        Bandwidth::Foreign { kind } => Err(ActionError::Target(format!(
+            "somebody has put a {kind} on {tap}, which is left alone"
+        ))),
+        ours => Ok(ours),
+    }
+}
+
 #[async_trait]
 impl Action for NicBandwidth {
     fn name(&self) -> &'static str {
@@ -87,13 +102,7 @@ impl Action for NicBandwidth {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        let tap = world.tap(&self.host, &self.network).await?;
-        let was = world.drivers.hostnet.bandwidth(&tap).await?;
-        if let Bandwidth::Foreign { kind } = was {
-            return Err(ActionError::Target(format!(
-                "somebody has put a {kind} on {tap}, which is left alone"
-            )));
-        }
+        let was = limit(world, &self.host, &self.network).await?;
         Ok(serde_json::to_value(Captured {
             host: self.host.clone(),
             network: self.network.clone(),

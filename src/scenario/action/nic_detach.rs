@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::host_power::power_state;
+use super::net_emulate::none_by_hand;
+use super::nic_bandwidth::limit;
 use super::nic_down::{in_order, is_up, routes};
 use super::nic_link::{set, state};
 use super::{Action, Verified, host_of, inside, network_of};
@@ -114,6 +116,9 @@ impl Action for NicDetach {
         }
         let none = || ActionError::Target(format!("{host} has no interface on {network}"));
         let nic = world.nic(host, network).ok_or_else(none)?.name;
+        // With the device they would be gone for good.
+        none_by_hand(world, host, &nic).await?;
+        limit(world, host, network).await?;
         Ok(serde_json::to_value(Captured {
             host: host.clone(),
             network: network.clone(),

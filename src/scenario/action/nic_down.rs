@@ -86,10 +86,15 @@ impl Action for NicDown {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        let up = is_up(world, &self.host, &self.nic).await?;
+        if !up {
+            let why = format!("{} of {} is down already", self.nic, self.host);
+            return Err(ActionError::Target(why));
+        }
         Ok(serde_json::to_value(Captured {
             host: self.host.clone(),
             nic: self.nic.clone(),
-            up: is_up(world, &self.host, &self.nic).await?,
+            up,
             routes: routes(world, &self.host, &self.nic).await?,
         })?)
     }

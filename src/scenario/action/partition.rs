@@ -55,11 +55,16 @@ async fn side(world: &World, hosts: &[String]) -> Result<Side, ActionError> {
         let host = world.host(name)?;
         let target = host.target(world.found.record.uuid);
         let taps = world.drivers.hypervisor.anatomy(target).await?.taps;
-        side.ports.extend(taps.into_iter().map(|(_, tap)| tap));
         let nics = host.config().map(|config| config.nics).unwrap_or_default();
         let addresses = nics.iter().flat_map(|nic| &nic.addresses);
+        let known = side.ports.len() + side.addresses.len();
+        side.ports.extend(taps.into_iter().map(|(_, tap)| tap));
         side.addresses
             .extend(addresses.map(|(address, _)| *address));
+        if side.ports.len() + side.addresses.len() == known {
+            let why = format!("{name} has no interface, and no address that is known, to cut off");
+            return Err(ActionError::Target(why));
+        }
     }
     Ok(side)
 }
@@ -91,8 +96,8 @@ impl Action for Partition {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        for name in self.between.iter().chain(&self.and) {
-            world.host(name)?;
+        for hosts in [&self.between, &self.and] {
+            side(world, hosts).await?;
         }
         let id = uuid::Uuid::new_v4().simple().to_string();
         let chain = format!("cut_{}", &id[..12]);

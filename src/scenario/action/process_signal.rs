@@ -1,5 +1,5 @@
 //! `process-signal`: kills or stops all processes of a name inside a host. What was stopped goes on again; a service or
-//! instance that was killed is started.
+//! instance that was killed is started. Another that is killed could not be brought back, and is left alone.
 
 use std::time::Duration;
 
@@ -51,9 +51,14 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
     fields.finish(reader);
     Some(Box::new(ProcessSignal {
         host: host?,
-        process: process?.chars().take(COMM).collect(),
+        process: cut(&process?),
         signal: signal?,
     }))
+}
+
+/// A process's name as the kernel keeps it.
+fn cut(name: &str) -> String {
+    name.chars().take(COMM).collect()
 }
 
 /// Processes of a name, with the letter of their state.
@@ -66,7 +71,8 @@ pub(in super::super) async fn found(
     let script = "for d in /proc/[0-9]*; do n=$(cat $d/comm 2>/dev/null) || continue; \
         [ \"$n\" = \"$1\" ] || continue; s=$(sed 's/.*) //' $d/stat 2>/dev/null) || continue; \
         echo \"${d#/proc/} ${s%% *}\"; done";
-    let said = inside::run(world, host, &["sh", "-ec", script, "sh", name]).await?;
+    let name = cut(name);
+    let said = inside::run(world, host, &["sh", "-ec", script, "sh", &name]).await?;
     let one = |line: &str| {
         let (pid, state) = line.split_once(' ')?;
         Some((pid.parse().ok()?, state.chars().next()?))
@@ -106,21 +112,37 @@ impl Action for ProcessSignal {
     }
 
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        let pids: Vec<u32> = found(world, &self.host, &self.process)
-            .await?
-            .into_iter()
-            .map(|(pid, _)| pid)
-            .collect();
-        if pids.is_empty() {
-            return Err(ActionError::Target(format!(
-                "no process on {} is called {}",
-                self.host, self.process
-            )));
+        let Self { host, process, .. } = self;
+        let refused = |why: String| Err(ActionError::Target(why));
+        let mut found = found(world, host, process).await?;
+        if found.is_empty() {
+            return refused(format!("no process on {host} is called {process}"));
+        }
+        let state = world.state(host).await?;
+        match self.signal {
+            Signal::Kill => {
+                let services = state.services.iter().map(|one| &one.process);
+                let instances = state.instances.iter().map(|one| &one.process);
+                let known = services.chain(instances).flatten();
+                let known: Vec<u32> = known.map(|process| process.pid).collect();
+                if let Some((pid, _)) = found.iter().find(|(pid, _)| !known.contains(pid)) {
+                    return refused(format!(
+                        "process {pid} on {host}, {process}, is of no service and no instance, and nobody could start it again"
+                    ));
+                }
+            }
+            // Those are stopped already, and not by twin.
+            Signal::Stop => found.retain(|(_, state)| *state != 'T'),
+        }
+        if found.is_empty() {
+            return refused(format!(
+                "what is called {process} on {host} is stopped already"
+            ));
         }
         Ok(serde_json::to_value(Captured {
-            host: self.host.clone(),
-            pids,
-            ran: Ran::of(&world.state(&self.host).await?),
+            host: host.clone(),
+            pids: found.into_iter().map(|(pid, _)| pid).collect(),
+            ran: Ran::of(&state),
         })?)
     }
 

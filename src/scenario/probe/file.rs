@@ -62,18 +62,28 @@ impl Probe for File {
     ) -> Result<Finding, ActionError> {
         world.state(&self.host).await?;
         // The first line tells whether it is there; what follows is what it holds.
-        let script = "[ -e \"$1\" ] || { echo gone; exit 0; }; ls -ld \"$1\"; [ ! -f \"$1\" ] || head -c \"$2\" \"$1\"";
+        let script = "[ -e \"$1\" ] || { echo gone; exit 0; }; ls -ld \"$1\"; [ -f \"$1\" ] || exit 0; \
+            [ \"$(head -c $(($2 + 1)) \"$1\" | wc -c)\" -le \"$2\" ] && echo whole || echo more; head -c \"$2\" \"$1\"";
         let argv = ["sh", "-ec", script, "sh", &self.path, READ];
         let said = action::inside::run(world, &self.host, &argv).await?;
-        let (first, content) = said.split_once('\n').unwrap_or((&said, ""));
+        let (first, rest) = said.split_once('\n').unwrap_or((&said, ""));
+        let (whole, content) = rest.split_once('\n').unwrap_or((rest, ""));
         let there = first != "gone";
-        let matches = self.matches.as_ref();
-        if there != self.there || matches.is_some_and(|wanted| !wanted.is_match(content)) {
+        let unlike = |wanted: &Regex| !wanted.is_match(content);
+        let unlike = self.matches.as_ref().is_some_and(unlike);
+        if there && self.there && unlike && whole == "more" {
+            let why = format!(
+                "{} on {} is longer than the {READ} bytes that are read",
+                self.path, self.host
+            );
+            return Err(ActionError::Target(why));
+        }
+        if there != self.there || unlike {
             return Ok(Finding::Quiet);
         }
         let source = format!("{} on {}", self.path, self.host);
         let mut found = vec![evidence(source.as_str(), first)];
-        if matches.is_some() {
+        if self.matches.is_some() {
             let shown: String = content.chars().take(SHOWN).collect();
             found.push(evidence(source, shown.trim_end()));
         }

@@ -34,6 +34,7 @@ struct Begun {
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
+    let before = reader.problems.len();
     let mut fields = reader.fields(node, NAME)?;
     let host = action::host_of(&mut fields, reader);
     let available_below = file::percent(&mut fields, "available-below", reader);
@@ -45,6 +46,13 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
         .optional("before-kill")
         .and_then(|node| reader.scalar(node, "true or false"));
     fields.finish(reader);
+    let conditions = [available_below, pressure_over];
+    // One that was given and is wrong has been told.
+    let sound = reader.problems.len() == before;
+    if sound && conditions.iter().all(Option::is_none) && stalled_us.is_none() {
+        let why = "it looks at available-below, pressure-over, stalled-over, or several of them";
+        reader.bad_value(node, &"nothing", "condition", &why);
+    }
     Some(Box::new(Memory {
         host: host?,
         available_below,
@@ -121,13 +129,14 @@ impl Probe for Memory {
                 ),
             ));
         }
-        if let (Some(over), Some(pressure)) = (self.pressure_over, memory.psi_full_avg10)
-            && pressure > over
-        {
-            found.push(evidence(
-                source("/proc/pressure/memory"),
-                format!("full avg10={pressure}"),
-            ));
+        if let Some(over) = self.pressure_over {
+            let pressure = memory.psi_full_avg10.ok_or_else(|| self.no_pressure())?;
+            if pressure > over {
+                found.push(evidence(
+                    source("/proc/pressure/memory"),
+                    format!("full avg10={pressure}"),
+                ));
+            }
         }
         if let Some(over) = self.stalled_us {
             let total = memory.psi_full_total_us;

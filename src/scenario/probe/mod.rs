@@ -58,6 +58,11 @@ pub trait Probe: Debug + Send + Sync {
     /// Remembers where things stand before the first step.
     async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError>;
 
+    /// Finds out whether it could begin; changes nothing.
+    async fn check(&self, world: &World) -> Result<(), ActionError> {
+        self.begin(world).await.map(drop)
+    }
+
     /// Looks.
     async fn look(
         &self,

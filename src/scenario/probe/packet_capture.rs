@@ -6,10 +6,13 @@ use async_trait::async_trait;
 
 use super::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
-use crate::hostnet::PacketCapture as Captured;
+use crate::hostnet::{self, Captured};
 use crate::scenario::{ActionError, World, action};
 
 pub(super) const NAME: &str = "packet-capture";
+
+/// More packets than this are not captured.
+const MOST: usize = 200;
 
 /// Packets that are shown as evidence.
 const SHOWN: usize = 5;
@@ -19,7 +22,7 @@ struct PacketCapture {
     network: String,
     filter: String,
     at_least: usize,
-    capture: Mutex<Option<Box<dyn Captured>>>,
+    capture: Mutex<Option<Box<dyn hostnet::PacketCapture>>>,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
@@ -28,9 +31,15 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     let filter = fields
         .required("filter", reader)
         .and_then(|node| reader.scalar(node, "filter"));
-    let at_least = fields.optional("at-least");
-    let at_least = at_least.map_or(Some(1), |node| reader.scalar(node, "count"));
+    let at_least_node = fields.optional("at-least");
+    let at_least = at_least_node.map_or(Some(1), |node| reader.scalar(node, "count"));
     fields.finish(reader);
+    if let (Some(node), Some(count)) = (at_least_node, at_least)
+        && !(1..=MOST).contains(&count)
+    {
+        let why = format!("it is 1 to {MOST}: no more are captured");
+        reader.bad_value(node, &count, "count", &why);
+    }
     Some(Box::new(PacketCapture {
         network: network?,
         filter: filter?,
@@ -41,6 +50,10 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
 
 #[async_trait]
 impl Probe for PacketCapture {
+    async fn check(&self, world: &World) -> Result<(), ActionError> {
+        world.bridge(&self.network).map(drop)
+    }
+
     async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let bridge = world.bridge(&self.network)?;
         let hostnet = &world.drivers.hostnet;
@@ -60,7 +73,14 @@ impl Probe for PacketCapture {
         let Some(capture) = &*held else {
             return Err(ActionError::Target("nothing is captured".into()));
         };
-        let lines = capture.packets();
+        let Captured {
+            packets: lines,
+            ended,
+        } = capture.captured();
+        if lines.len() < self.at_least && ended {
+            let why = format!("the capture on {bridge} has ended");
+            return Err(ActionError::Target(why));
+        }
         if lines.len() < self.at_least {
             return Ok(Finding::Quiet);
         }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
+use crate::hypervisor::Power;
 use crate::scenario::{ActionError, World, action};
 use crate::units::Name;
 
@@ -39,19 +40,9 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     }))
 }
 
-#[async_trait]
-impl Probe for Packets {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        world.host(&self.host)?;
-        Ok(serde_json::Value::Null)
-    }
-
-    async fn look(
-        &self,
-        world: &World,
-        _: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
+impl Packets {
+    /// What it has counted; nothing where there is no such counter.
+    async fn count(&self, world: &World) -> Result<Option<u64>, ActionError> {
         let argv = [
             "nft",
             "-j",
@@ -61,12 +52,47 @@ impl Probe for Packets {
             &self.table,
             &self.counter,
         ];
-        let said = action::inside::run(world, &self.host, &argv).await?;
+        let (code, said, errors) = action::inside::attempt(world, &self.host, &argv).await?;
+        if code != 0 && errors.contains("No such file or directory") {
+            return Ok(None);
+        }
+        if code != 0 {
+            let why = format!("nft on {} ended with {code}: {}", self.host, errors.trim());
+            return Err(ActionError::Target(why));
+        }
         let document: serde_json::Value = serde_json::from_str(&said)?;
         let mut items = document["nftables"].as_array().into_iter().flatten();
-        let packets = items
-            .find_map(|item| item["counter"]["packets"].as_u64())
+        Ok(items.find_map(|item| item["counter"]["packets"].as_u64()))
+    }
+}
+
+#[async_trait]
+impl Probe for Packets {
+    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+        // A step may make it, and one that does not run has counted nothing.
+        let power = world
+            .drivers
+            .hypervisor
+            .power_state(world.target(&self.host)?)
+            .await?;
+        if power != Power::Running {
+            return Ok(0.into());
+        }
+        Ok(self.count(world).await?.unwrap_or(0).into())
+    }
+
+    async fn look(
+        &self,
+        world: &World,
+        begun: &serde_json::Value,
+        _: &Seen,
+    ) -> Result<Finding, ActionError> {
+        let now = self.count(world).await?;
+        let now = now
             .ok_or_else(|| ActionError::Target(format!("there is no counter {}", self.counter)))?;
+        // One that was made anew meanwhile counts from zero.
+        let before = begun.as_u64().filter(|before| *before <= now);
+        let packets = now - before.unwrap_or(0);
         if packets < self.at_least {
             return Ok(Finding::Quiet);
         }

@@ -74,11 +74,17 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     let is = is.map_or(Some(Outcome::Down), |node| {
         reader.choice(node, "outcome", WORDS)
     });
-    let host = fields.optional("from");
-    let host: Option<Name> = host.and_then(|node| reader.scalar(node, "host name"));
-    let namespace = fields.optional("namespace");
+    let from = fields.optional("from");
+    let host: Option<Name> = from.and_then(|node| reader.scalar(node, "host name"));
+    let (namespace, source) = (fields.optional("namespace"), fields.optional("source"));
+    // This machine's own namespaces and addresses are not the lab's.
+    if from.is_none()
+        && let Some(node) = namespace.or(source)
+    {
+        let why = "it is in a host: name the host with from";
+        reader.bad_value(node, &"this", "place to connect from", &why);
+    }
     let namespace: Option<Name> = namespace.and_then(|node| reader.scalar(node, "name"));
-    let source = fields.optional("source");
     let source = source.and_then(|node| reader.scalar(node, "address"));
     fields.finish(reader);
     Some(Box::new(Tcp {

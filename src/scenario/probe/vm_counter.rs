@@ -82,7 +82,8 @@ impl Probe for VmCounter {
         _: &Seen,
     ) -> Result<Finding, ActionError> {
         let (before, now) = (begun.as_u64().unwrap_or_default(), self.read(world).await?);
-        let rose = now.saturating_sub(before);
+        // After a boot it counts from zero.
+        let rose = now.checked_sub(before).unwrap_or(now);
         if rose < self.rises_by || (self.exactly && rose > self.rises_by) {
             return Ok(Finding::Quiet);
         }
