@@ -270,6 +270,11 @@ pub struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
+    /// Whether a key is there that nobody has taken so far.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(found, _)| found.text == key)
+    }
+
     /// Takes a key that may be missing. One that is there with nothing after it counts as missing.
     pub fn optional(&mut self, key: &'static str) -> Option<&'n Node> {
         self.keys.known.push(key);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use super::{Cut, HostNetError, tool};
+use crate::units::Mac;
 
 /// The families in which packets between hosts are seen: bridged, and forwarded between bridges.
 const FAMILIES: [&str; 2] = ["bridge", "inet"];
@@ -35,15 +36,25 @@ fn rules(table: &str, chain: &str, cut: &Cut) -> String {
     let forwarded = |from: &[Ipv4Addr], to: &[Ipv4Addr]| {
         format!("ip saddr {} ip daddr {} counter drop", set(from), set(to))
     };
-    let asked = |from: &[Ipv4Addr], to: &[Ipv4Addr]| {
-        let (from, to) = (set(from), set(to));
-        format!("arp saddr ip {from} arp daddr ip {to} counter drop")
-    };
     let mut on_bridges = Vec::new();
     if !one.ports.is_empty() && !other.ports.is_empty() {
         on_bridges.extend([
             bridged(&one.ports, &other.ports),
             bridged(&other.ports, &one.ports),
+        ]);
+    }
+    // A host that is started has ports of other names.
+    let by_hardware = |from: &[Mac], to: &[Mac]| {
+        format!(
+            "ether saddr {} ether daddr {} counter drop",
+            set(from),
+            set(to)
+        )
+    };
+    if !one.macs.is_empty() && !other.macs.is_empty() {
+        on_bridges.extend([
+            by_hardware(&one.macs, &other.macs),
+            by_hardware(&other.macs, &one.macs),
         ]);
     }
     if !one.addresses.is_empty() && !other.addresses.is_empty() {
@@ -52,12 +63,6 @@ fn rules(table: &str, chain: &str, cut: &Cut) -> String {
             forwarded(&other.addresses, &one.addresses),
         ];
         family(FAMILIES[1], &lines);
-        // By address too: a host that is started has ports of other names.
-        on_bridges.extend(lines);
-        on_bridges.extend([
-            asked(&one.addresses, &other.addresses),
-            asked(&other.addresses, &one.addresses),
-        ]);
     }
     if !on_bridges.is_empty() {
         family(FAMILIES[0], &on_bridges);
@@ -138,6 +143,12 @@ mod tests {
     fn both_ways_are_cut_where_packets_are_bridged_and_where_they_are_forwarded() {
         let side = |port: &str, address: &str| Side {
             ports: vec![port.to_owned()],
+            macs: vec![
+                address
+                    .replace("10.1.0.", "52:54:00:00:00:0")
+                    .parse()
+                    .expect("one"),
+            ],
             addresses: vec![address.parse().expect("an address")],
         };
         let cut = Cut {
@@ -151,7 +162,8 @@ mod tests {
             "iifname { \"vnet2\" } oifname { \"vnet1\" } counter drop",
             "ip saddr { 10.1.0.1 } ip daddr { 10.1.0.2 } counter drop",
             "ip saddr { 10.1.0.2 } ip daddr { 10.1.0.1 } counter drop",
-            "arp saddr ip { 10.1.0.1 } arp daddr ip { 10.1.0.2 } counter drop",
+            "ether saddr { 52:54:00:00:00:01 } ether daddr { 52:54:00:00:00:02 } counter drop",
+            "ether saddr { 52:54:00:00:00:02 } ether daddr { 52:54:00:00:00:01 } counter drop",
         ] {
             assert!(rules.contains(wanted), "{wanted}: {rules}");
         }
@@ -161,6 +173,9 @@ mod tests {
         let rules = self::rules("twin_a", "cut_b", &off);
         let (_, bridge) = rules.split_once("table bridge").expect("one");
         assert!(!bridge.contains("iifname"), "{rules}");
-        assert!(bridge.contains("ip saddr { 10.1.0.1 }"), "{rules}");
+        assert!(
+            bridge.contains("ether saddr { 52:54:00:00:00:01 }"),
+            "{rules}"
+        );
     }
 }

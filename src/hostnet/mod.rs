@@ -74,8 +74,10 @@ pub struct Network {
 /// Hosts that are to be cut off from others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Side {
-    /// This machine's ends of their interfaces.
+    /// This machine's ends of their interfaces; of a host that is off there are none.
     pub ports: Vec<String>,
+    /// The Ethernet addresses of their interfaces, which nobody else has.
+    pub macs: Vec<Mac>,
     /// Their addresses.
     pub addresses: Vec<Ipv4Addr>,
 }

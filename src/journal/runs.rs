@@ -161,10 +161,10 @@ impl Journal {
             .map(drop)
     }
 
-    /// Ends a run whose twin was killed: it proves nothing.
-    pub fn end_killed_run(&self, id: &str) -> Result<(), JournalError> {
-        let sql = "UPDATE runs SET ended_at = ?2, verdict = 'inconclusive' WHERE id = ?1 AND ended_at IS NULL";
-        self.write(sql, params![id, now()]).map(drop)
+    /// Ends the runs of a lab whose twin was killed: they prove nothing. Called with the lab's lock held.
+    pub fn end_killed_runs(&self, lab: Uuid) -> Result<(), JournalError> {
+        let sql = "UPDATE runs SET ended_at = ?2, verdict = 'inconclusive' WHERE lab = ?1 AND ended_at IS NULL";
+        self.write(sql, params![lab.to_string(), now()]).map(drop)
     }
 
     /// Writes an act down before it is done; returns its place in the run.
@@ -181,18 +181,18 @@ impl Journal {
         self.write_act(sql, params![run, sequence])
     }
 
-    /// Writes down how an undo ended, where whoever did it has the act still.
+    /// Writes down how an undo ended, where whoever did it has the act still; tells whether that is so.
     pub fn mark_act(
         &self,
         (run, sequence): (&str, i64),
         by: &str,
         state: ActState,
         note: &str,
-    ) -> Result<(), JournalError> {
+    ) -> Result<bool, JournalError> {
         let sql = "UPDATE acts SET state = ?4, note = ?5
             WHERE run = ?1 AND sequence = ?2 AND claimed_by = ?3 AND state != 'undone'";
-        self.write(sql, params![run, sequence, by, state.as_str(), note])
-            .map(drop)
+        let changed = self.write(sql, params![run, sequence, by, state.as_str(), note])?;
+        Ok(changed == 1)
     }
 
     /// Sets when an act is to be put back at the latest.
@@ -222,9 +222,10 @@ impl Journal {
     ) -> Result<(), JournalError> {
         for (sequence, claimer, state) in self.claims(run)? {
             if state == ActState::Left.as_str() || !lives(&claimer) {
+                // It may be at it again by now.
                 let sql = "UPDATE acts SET claimed_by = NULL
-                    WHERE run = ?1 AND sequence = ?2 AND claimed_by = ?3 AND state != 'undone'";
-                self.write(sql, params![run, sequence, claimer])?;
+                    WHERE run = ?1 AND sequence = ?2 AND claimed_by = ?3 AND state = ?4";
+                self.write(sql, params![run, sequence, claimer, state])?;
             }
         }
         Ok(())

@@ -186,7 +186,7 @@ impl Engine<'_> {
     }
 
     /// What was begun with baselines and is not finished.
-    fn unfinished(&self) -> Vec<String> {
+    pub(super) fn unfinished(&self) -> Vec<String> {
         match self.journal.unfinished(self.world.found.record.uuid) {
             Ok(unfinished) => unfinished
                 .into_iter()
@@ -324,10 +324,12 @@ pub async fn clear(
                     .iter()
                     .map(|what| format!("run {run}: not as before it: {what}")),
             );
-            told.push(format!("run {run}: `twin restore {taken}` goes back"));
+            told.push(format!(
+                "run {run}: `twin restore {taken}` goes back; `twin snapshot {taken} --remove` lets it be so"
+            ));
         }
-        journal.end_killed_run(&run)?;
     }
+    journal.end_killed_runs(world.found.record.uuid)?;
     Ok(Cleared {
         done,
         differences: told,

@@ -389,6 +389,7 @@ impl Engine<'_> {
             (Ok(()), Some(name)) => self.as_before(name).await,
             (recovered, _) => recovered,
         };
+        let mut left = self.still_left(left);
         let mut whole = recovered.is_ok() && left.is_empty();
         if let Some(name) = reference
             .as_deref()

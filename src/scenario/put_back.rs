@@ -46,6 +46,21 @@ impl Engine<'_> {
         left
     }
 
+    /// What is left still: who stands by may have been luckier meanwhile.
+    pub(super) fn still_left(&self, left: Vec<String>) -> Vec<String> {
+        let Ok(open) = self.journal.open_acts(self.world.found.record.uuid) else {
+            return left;
+        };
+        let own = open.iter().filter(|act| act.run == self.world.run);
+        let own = own.map(|act| {
+            let start = format!("{}: ", act.step);
+            let told = left.iter().find(|line| line.starts_with(&start));
+            told.cloned()
+                .unwrap_or_else(|| format!("{start}it is not put back"))
+        });
+        self.unfinished().into_iter().chain(own).collect()
+    }
+
     /// Writes down how an undo ended, which was begun at `from`, in milliseconds since the variant's begin.
     fn undone(
         &self,

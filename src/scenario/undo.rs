@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 
 use super::action;
 use super::world::World;
-use crate::journal::{ActState, Journal, JournalError, OpenAct};
+use crate::journal::{ActState, Journal, JournalError, OpenAct, UnfinishedOperation};
 use crate::lab::started;
 
 /// How long is waited for somebody else who puts an act back, which may take a boot, and between two looks.
@@ -73,6 +73,15 @@ pub(super) async fn undo_one(
         Claim::Unwritten(error) if hand.has_lab => Some(error),
         Claim::Unwritten(error) => return Err(error.to_string()),
     };
+    let key = (act.run.as_str(), act.sequence);
+    // Who has not the lab does nothing to hosts of which a baseline is taken, or that are put back at one.
+    let lab = world.found.record.uuid;
+    let others = |unfinished: Vec<UnfinishedOperation>| !unfinished.is_empty();
+    if !hand.has_lab && journal.unfinished(lab).is_ok_and(others) {
+        let why = "a baseline is being taken or restored".to_owned();
+        let _ = journal.mark_act(key, hand.claimer, ActState::Left, &why);
+        return Err(why);
+    }
     let undone = match hand.reach {
         Reach::Whole => action::undo(world, &act.action, &act.undo).await,
         Reach::Machine => action::undo_outside(world, &act.action, &act.undo).await,
@@ -87,12 +96,14 @@ pub(super) async fn undo_one(
         Ok(done) => (ActState::Undone, done),
         Err(why) => (ActState::Left, why),
     };
-    let written = unwritten.map_or_else(
-        || journal.mark_act((&act.run, act.sequence), hand.claimer, state, note),
-        Err,
-    );
+    let written = unwritten.map_or_else(|| journal.mark_act(key, hand.claimer, state, note), Err);
     match (ended, written) {
         (Ok(done), Err(error)) => Err(format!("{done}; but that is not written down: {error}")),
+        // It was taken over: what came of that is what counts.
+        (Ok(done), Ok(false)) => match journal.act_state(key.0, key.1) {
+            Ok(Some(ActState::Left)) => Err("somebody else could not put it back".into()),
+            _ => Ok(done),
+        },
         (ended, _) => ended,
     }
 }
@@ -116,21 +127,20 @@ async fn claim(world: &World, journal: &Journal, act: &OpenAct, hand: Hand<'_>) 
             Ok(false) => {}
             Err(error) => return Claim::Unwritten(error),
         }
-        match journal.act_state(&act.run, act.sequence) {
-            Ok(Some(ActState::Undone)) => {
+        // Somebody has it, also where no more can be read or written.
+        let state = journal.act_state(&act.run, act.sequence).unwrap_or(None);
+        match state {
+            Some(ActState::Undone) => {
                 return Claim::Over(Ok("put back by somebody else".into()));
             }
             // What was in its way may be gone: it is tried once more.
-            Ok(Some(ActState::Left)) if !taken_over => taken_over = true,
-            Ok(Some(ActState::Left)) => return over("somebody else could not put it back"),
-            Ok(_) if clock.elapsed() >= until => return over("somebody else is putting it back"),
-            Ok(_) => clock.sleep(LOOK).await,
-            Err(error) => return Claim::Unwritten(error),
+            Some(ActState::Left) if !taken_over => taken_over = true,
+            Some(ActState::Left) => return over("somebody else could not put it back"),
+            _ if clock.elapsed() >= until => return over("somebody else is putting it back"),
+            _ => clock.sleep(LOOK).await,
         }
         // It may have died over it, or have given up.
-        if let Err(error) = journal.release_claims(&act.run, &lives) {
-            return Claim::Unwritten(error);
-        }
+        let _ = journal.release_claims(&act.run, &lives);
     }
 }
 
@@ -300,6 +310,9 @@ pub async fn lift_overdue(
     };
     let mut recovered = Recovered::default();
     let lab = world.found.record.uuid;
+    if !journal.unfinished(lab)?.is_empty() {
+        return Ok(recovered);
+    }
     let open = journal.open_acts(lab)?;
     let mut overdue = journal.overdue_acts(Some(lab), over)?;
     overdue.retain(|act| !waits(act, &open) && !later(act));

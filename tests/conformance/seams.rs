@@ -6,6 +6,7 @@ use std::time::Duration;
 use twin::clock::Clock;
 use twin::guest::{Guest, GuestError, collect};
 use twin::hostnet::{Bandwidth, Connection, Cut, Forbidden, HostNet, HostNetError, Side};
+use twin::units::Mac;
 use twin::wire::{Request, VmState};
 
 /// A guest of the test's own answers within this, and does what it is asked.
@@ -158,6 +159,7 @@ pub(crate) async fn a_network_keeps_the_contract(
     }
 
     let side = |port: &str, last: u8| Side {
+        macs: vec![Mac([0x52, 0x54, 0, 0, 0, last])],
         ports: vec![port.to_owned()],
         addresses: vec![Ipv4Addr::new(10, 199, 7, last)],
     };

@@ -1,6 +1,7 @@
 //! The engine on the simulated drivers: that it puts everything back, and that an action without effect is never a pass.
 
 use twin::diagnostics::Source;
+use twin::hypervisor::PowerAction;
 use twin::journal::{ActState, Journal};
 use twin::lab::{Event, Layout, Silent, Watch};
 use twin::report::{Outcome, ScenarioDocument, Verdict};
@@ -460,4 +461,86 @@ async fn an_interrupt_puts_back_what_was_to_be_kept() {
         assert_eq!(document.kept.len(), open, "{document:#?}");
         assert_eq!(journal.open_acts(lab).unwrap().len(), open);
     }
+}
+
+/// What could not be put back when the run came to it, and is by the time that the lab is well, is not left.
+#[tokio::test(start_paused = true)]
+async fn what_another_has_put_back_meanwhile_is_not_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let (scenario, world, journal) = two_faults(directory.path()).await;
+    let lab = world.found.record.uuid;
+    let other = Journal::open(directory.path()).unwrap();
+    let (hypervisor, target) = (world.drivers.hypervisor.clone(), world.target("a").unwrap());
+    let look = || tokio::time::sleep(std::time::Duration::from_millis(100));
+    let mends = async {
+        while other.open_acts(lab).unwrap().len() < 2 {
+            look().await;
+        }
+        hypervisor
+            .power(target, PowerAction::Destroy)
+            .await
+            .unwrap();
+        let states = || {
+            let open = other.open_acts(lab).unwrap();
+            open.into_iter()
+                .map(|act| other.act_state(&act.run, act.sequence).unwrap().unwrap())
+                .collect::<Vec<_>>()
+        };
+        while states() != [ActState::Left; 2] {
+            look().await;
+        }
+        hypervisor.power(target, PowerAction::Start).await.unwrap();
+        let recovered = loop {
+            look().await;
+            let recovered = scenario::recover(&world, &other).await.unwrap();
+            if recovered.iter().all(|run| run.left.is_empty()) {
+                break recovered;
+            }
+        };
+        assert_eq!(recovered[0].undone.len(), 2, "{recovered:?}");
+        std::future::pending::<()>().await;
+    };
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let choice = Choice::default();
+    let document = tokio::select! {
+        ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt) => ended.unwrap(),
+        () = mends => unreachable!(),
+    };
+    assert_eq!(document.left, Vec::<String>::new(), "{document:#?}");
+    assert_ne!(document.verdict, Verdict::Dirty, "{document:#?}");
+    assert_eq!(journal.open_acts(lab).unwrap(), []);
+}
+
+/// Who stands by does nothing to hosts of which a baseline is taken, or that are put back at one.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lifted_while_baselines_are_at_work() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, world, journal) = two_faults(directory.path()).await;
+    let lab = world.found.record.uuid;
+    journal.begin_run("r1", (lab, "lab"), "s", 1).unwrap();
+    let act = journal.intend_act(&twin::journal::Intent {
+        run: "r1",
+        variant: "only",
+        step: "reserve",
+        action: "compute-reserve",
+        undo: r#"{"host":"a","reserved_mib":512}"#,
+        lift_at: Some("2020-01-01T00:00:00Z".parse().unwrap()),
+        outside: false,
+    });
+    let act = act.unwrap();
+    assert!(journal.claim_act("r1", act, "run 1 1").unwrap());
+    journal
+        .mark_act(("r1", act), "run 1 1", ActState::Left, "no answer")
+        .unwrap();
+    let lifted = async || {
+        let grace = std::time::Duration::ZERO;
+        let lifted = scenario::lift_overdue(&world, &journal, grace, &|_| false).await;
+        lifted.unwrap().undone.len()
+    };
+    let restore = journal.begin_planned(lab, "restore", "{}").unwrap();
+    assert_eq!(lifted().await, 0);
+    assert_eq!(journal.act_state("r1", act).unwrap(), Some(ActState::Left));
+    journal.end(restore, "done").unwrap();
+    assert_eq!(lifted().await, 1);
+    assert_eq!(journal.open_acts(lab).unwrap(), []);
 }

@@ -37,8 +37,9 @@ struct Captured {
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
-    let before = reader.problems.len();
     let mut fields = reader.fields(node, NAME)?;
+    let keys = ["delay", "loss", "corrupt", "rate-kbit"];
+    let asked = keys.iter().any(|key| fields.has(key));
     let host = host_of(&mut fields, reader);
     let nic: Option<Name> = fields
         .required("nic", reader)
@@ -51,9 +52,7 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
         .optional("rate-kbit")
         .and_then(|node| reader.scalar(node, "thousands of bits a second"));
     fields.finish(reader);
-    let (lost, corrupted) = (loss.unwrap_or_default(), corrupt.unwrap_or_default());
-    let sound = reader.problems.len() == before;
-    if sound && delay.is_zero() && lost + corrupted <= 0.0 && rate_kbit.is_none() {
+    if !asked {
         let why = "it emulates a delay, loss, corrupt, rate-kbit, or several of them";
         reader.bad_value(node, &"nothing", "emulation", &why);
     }
@@ -61,8 +60,8 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
         host: host?,
         nic: nic?.to_string(),
         delay,
-        loss: lost,
-        corrupt: corrupted,
+        loss: loss.unwrap_or_default(),
+        corrupt: corrupt.unwrap_or_default(),
         rate_kbit,
     }))
 }

@@ -57,14 +57,14 @@ async fn side(world: &World, hosts: &[String]) -> Result<Side, ActionError> {
         let taps = world.drivers.hypervisor.anatomy(target).await?.taps;
         let nics = host.config().map(|config| config.nics).unwrap_or_default();
         let addresses = nics.iter().flat_map(|nic| &nic.addresses);
-        let known = side.ports.len() + side.addresses.len();
         side.ports.extend(taps.into_iter().map(|(_, tap)| tap));
         side.addresses
             .extend(addresses.map(|(address, _)| *address));
-        if side.ports.len() + side.addresses.len() == known {
-            let why = format!("{name} has no interface, and no address that is known, to cut off");
+        if host.spec.nics.is_empty() {
+            let why = format!("{name} has no interface to cut off");
             return Err(ActionError::Target(why));
         }
+        side.macs.extend(host.spec.nics.iter().map(|nic| nic.mac));
     }
     Ok(side)
 }

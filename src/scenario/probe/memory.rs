@@ -34,8 +34,9 @@ struct Begun {
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let before = reader.problems.len();
     let mut fields = reader.fields(node, NAME)?;
+    let keys = ["available-below", "pressure-over", "stalled-over"];
+    let asked = keys.iter().any(|key| fields.has(key));
     let host = action::host_of(&mut fields, reader);
     let available_below = file::percent(&mut fields, "available-below", reader);
     let pressure_over = file::percent(&mut fields, "pressure-over", reader);
@@ -46,10 +47,7 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
         .optional("before-kill")
         .and_then(|node| reader.scalar(node, "true or false"));
     fields.finish(reader);
-    let conditions = [available_below, pressure_over];
-    // One that was given and is wrong has been told.
-    let sound = reader.problems.len() == before;
-    if sound && conditions.iter().all(Option::is_none) && stalled_us.is_none() {
+    if !asked {
         let why = "it looks at available-below, pressure-over, stalled-over, or several of them";
         reader.bad_value(node, &"nothing", "condition", &why);
     }
