@@ -13,17 +13,27 @@ use crate::units::Mib;
 
 const LOCAL: Duration = Duration::from_secs(120);
 
+/// What a disk is while it is made.
+fn draft_of(disk: &Path) -> PathBuf {
+    disk.with_extension("draft")
+}
+
+/// Removes what a twin that was killed while it made a disk has left; there is none most of the time.
+pub fn remove_draft(disk: &Path) -> Result<(), ImageError> {
+    let draft = draft_of(disk);
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ImageError::io(format!(
+            "removing {}",
+            draft.display()
+        ))(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Makes a host's disk: 0600, formats explicit, complete or not there at all.
 pub async fn create_overlay(disk: &DiskSpec) -> Result<(), ImageError> {
-    let draft: PathBuf = disk.path.with_extension("draft");
-    // A draft of a twin that was killed.
-    if let Err(error) = std::fs::remove_file(&draft)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(ImageError::io(format!("removing {}", draft.display()))(
-            error,
-        ));
-    }
+    let draft = draft_of(&disk.path);
+    remove_draft(&disk.path)?;
     let mut create = Command::new("qemu-img");
     // Ctrl-C at a terminal is for twin, which may be in the middle of an undo.
     create.process_group(0);

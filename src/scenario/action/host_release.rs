@@ -180,5 +180,9 @@ pub(super) async fn undo(
         }
     }
     let power = host_power::again(world, &captured.before).await?;
+    // Last: what makes a disk outlives a twin that was killed over it, for a moment.
+    for disk in &captured.disks {
+        image::remove_draft(&disk.path).map_err(|error| ActionError::Target(error.to_string()))?;
+    }
     Ok(format!("{host} has its own disks; {power}"))
 }
