@@ -327,6 +327,17 @@ async fn two_faults(directory: &std::path::Path) -> (scenario::Scenario, World, 
     (scenario::parse(&source).unwrap(), world, journal)
 }
 
+/// What a run comes to while somebody else is at work, who does not end.
+async fn beside(
+    run: impl Future<Output = Result<ScenarioDocument, scenario::ScenarioError>>,
+    other: impl Future<Output = std::convert::Infallible>,
+) -> ScenarioDocument {
+    tokio::select! {
+        ended = run => ended.unwrap(),
+        never = other => match never {},
+    }
+}
+
 /// Changes the journal behind twin's back.
 fn meddle(directory: &std::path::Path, sql: &str) {
     let file = directory.join("journal.sqlite");
@@ -419,14 +430,12 @@ async fn what_another_could_not_put_back_is_tried_once_more() {
                 .unwrap();
             break;
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     };
     let (_keep, interrupt) = tokio::sync::watch::channel(false);
     let choice = Choice::default();
-    let document = tokio::select! {
-        ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt) => ended.unwrap(),
-        () = gives_up => unreachable!(),
-    };
+    let run = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt);
+    let document = beside(run, gives_up).await;
     assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
     assert_eq!(normalised(&world.state("a").await.unwrap()), before);
 }
@@ -452,12 +461,10 @@ async fn an_interrupt_puts_back_what_was_to_be_kept() {
         let stops = async {
             tokio::time::sleep(std::time::Duration::from_secs(3)).await;
             stop.send(stopped).unwrap();
-            std::future::pending::<()>().await;
+            std::future::pending().await
         };
-        let document = tokio::select! {
-            ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt) => ended.unwrap(),
-            () = stops => unreachable!(),
-        };
+        let run = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt);
+        let document = beside(run, stops).await;
         assert_eq!(document.kept.len(), open, "{document:#?}");
         assert_eq!(journal.open_acts(lab).unwrap().len(), open);
     }
@@ -498,14 +505,12 @@ async fn what_another_has_put_back_meanwhile_is_not_left() {
             }
         };
         assert_eq!(recovered[0].undone.len(), 2, "{recovered:?}");
-        std::future::pending::<()>().await;
+        std::future::pending().await
     };
     let (_keep, interrupt) = tokio::sync::watch::channel(false);
     let choice = Choice::default();
-    let document = tokio::select! {
-        ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt) => ended.unwrap(),
-        () = mends => unreachable!(),
-    };
+    let run = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt);
+    let document = beside(run, mends).await;
     assert_eq!(document.left, Vec::<String>::new(), "{document:#?}");
     assert_ne!(document.verdict, Verdict::Dirty, "{document:#?}");
     assert_eq!(journal.open_acts(lab).unwrap(), []);
