@@ -52,4 +52,6 @@ pub mod sim;
 #[cfg(feature = "host")]
 pub mod snapshot;
 #[cfg(feature = "host")]
+pub mod storage;
+#[cfg(feature = "host")]
 pub mod topology;

@@ -1,7 +1,7 @@
 //! The one who stands by: twin itself, as a process of its own that waits for the end of its standard input.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, setpriority_pgrp, setpriority_process};
@@ -24,7 +24,6 @@ const ALONE: &str = "TWIN_ALONE";
 /// Starts twin as the guardian.
 struct Twin {
     connect: String,
-    state: PathBuf,
 }
 
 struct Waiting(Child);
@@ -40,12 +39,12 @@ impl Standing for Waiting {
 }
 
 impl Guardian for Twin {
-    fn stand_by(&self, lab: &str) -> std::io::Result<Box<dyn Standing>> {
+    fn stand_by(&self, lab: &str, state: &Path) -> std::io::Result<Box<dyn Standing>> {
         use std::os::unix::process::CommandExt;
         // The file may have been replaced since this process started.
         let child = Command::new("/proc/self/exe")
             .args(["--connect", &self.connect, "--lab", lab, "--state-dir"])
-            .arg(&self.state)
+            .arg(state)
             .args(["recover", FLAG])
             // What makes the other one die in tests is not for it.
             .env_remove("TWIN_DIE_AT")
@@ -64,13 +63,12 @@ impl Guardian for Twin {
 }
 
 /// Returns the guardian of this process.
-pub(crate) fn guardian(connect: &str, state: PathBuf) -> std::sync::Arc<dyn Guardian> {
+pub(crate) fn guardian(connect: &str) -> std::sync::Arc<dyn Guardian> {
     if cfg!(debug_assertions) && std::env::var_os(ALONE).is_some() {
         return std::sync::Arc::new(Nobody);
     }
     std::sync::Arc::new(Twin {
         connect: connect.to_owned(),
-        state,
     })
 }
 

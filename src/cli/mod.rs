@@ -3,6 +3,8 @@
 //! A verb is one file in `verbs/`: its flags, and what it does in terms of the library. Drivers are chosen in `wiring`,
 //! everything is printed by `ui`, and every failure becomes a [`failure::Failure`] with one of the documented exit codes.
 
+mod consent;
+mod context;
 mod failure;
 mod files;
 mod flags;

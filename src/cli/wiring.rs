@@ -1,6 +1,5 @@
 //! The only choice of drivers.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::guard;
@@ -22,13 +21,13 @@ impl GuestWays for RealWays {
     }
 }
 
-/// Returns the drivers of the world `lab`, for the state directory `state`.
-pub fn lab(uri: &str, state: &Path) -> Drivers {
+/// Returns the drivers of the world `lab`.
+pub fn lab(uri: &str) -> Drivers {
     Drivers {
         hypervisor: Arc::new(Libvirt::new(uri)),
         hostnet: Arc::new(LinuxNet),
         guests: Arc::new(RealWays),
         clock: Arc::new(SystemClock::default()),
-        guardian: guard::guardian(uri, state.to_owned()),
+        guardian: guard::guardian(uri),
     }
 }

@@ -10,6 +10,7 @@ pub mod libvirt;
 pub use capture::{Anatomy, Capture, DiskState, DomainDisk, Memory};
 pub use error::HypervisorError;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +27,8 @@ use crate::units::{Mac, Mib};
 pub struct Machine {
     /// An identity that outlasts restarts of the hypervisor.
     pub uuid: Uuid,
+    /// Why it is not the hypervisor of the machine that twin runs on; nothing where it is.
+    pub elsewhere: Option<String>,
     /// The hypervisor and its version, `QEMU 7.2.22`.
     pub hypervisor: String,
     /// The library and its version, `libvirt 9.0.0`.
@@ -61,8 +64,25 @@ pub struct ObservedDomain {
     pub uuid: Uuid,
     /// Whether it runs.
     pub power: Power,
+    /// Whether its definition outlasts its process.
+    pub persistent: bool,
     /// Whose it is. A stranger's domain has no mark.
     pub mark: Option<Mark>,
+    /// A mark that it carries and that is another thing's: it is a copy of a lab's domain, and a stranger's.
+    pub foreign_mark: Option<Mark>,
+    /// The files that its definition has for the disks that it can write to, in order.
+    pub disks: Vec<PathBuf>,
+}
+
+/// The files that a domain uses, by its definition and by its process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesOf {
+    /// The domain's name.
+    pub domain: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Every path that libvirt names for it: disks and what is below them, kernels, sockets, logs.
+    pub files: Vec<PathBuf>,
 }
 
 /// A network as it is.
@@ -80,6 +100,8 @@ pub struct ObservedNetwork {
     pub active: bool,
     /// Whose it is. A stranger's network has no mark.
     pub mark: Option<Mark>,
+    /// A mark that it carries and that is another thing's: it is a copy of a lab's network, and a stranger's.
+    pub foreign_mark: Option<Mark>,
 }
 
 /// A thing of a lab.
@@ -152,6 +174,9 @@ pub trait Hypervisor: Capture {
     /// Lists all domains, strangers' included.
     async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError>;
 
+    /// Lists the files that all domains use, strangers' included.
+    async fn files(&self) -> Result<Vec<FilesOf>, HypervisorError>;
+
     /// Defines a domain, or changes the definition of one with the same mark.
     async fn define_domain(&self, domain: &Marked<DomainSpec>) -> Result<(), HypervisorError>;
 
@@ -201,7 +226,7 @@ pub trait Hypervisor: Capture {
     async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError>;
 
     /// Returns the path of a running domain's console terminal.
-    async fn console(&self, target: Target) -> Result<std::path::PathBuf, HypervisorError>;
+    async fn console(&self, target: Target) -> Result<PathBuf, HypervisorError>;
 
     /// Sends one JSON command to QEMU's guest agent and returns its answer.
     async fn agent(

@@ -9,6 +9,7 @@ use tokio::process::Command;
 use super::ImageError;
 use super::packages::run;
 use crate::model::spec::DiskSpec;
+use crate::storage;
 use crate::units::Mib;
 
 const LOCAL: Duration = Duration::from_secs(120);
@@ -30,8 +31,37 @@ pub fn remove_draft(disk: &Path) -> Result<(), ImageError> {
     }
 }
 
-/// Makes a host's disk: 0600, formats explicit, complete or not there at all.
-pub async fn create_overlay(disk: &DiskSpec) -> Result<(), ImageError> {
+/// Makes a host's disk where there is none: 0600, formats explicit, complete or not there at all. A file that is there
+/// stays as it is, and that is an error.
+pub async fn create_disk(disk: &DiskSpec) -> Result<(), ImageError> {
+    if disk.path.symlink_metadata().is_ok() {
+        let taken = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+        return Err(ImageError::io(format!("making {}", disk.path.display()))(
+            taken,
+        ));
+    }
+    let draft = draft(disk).await?;
+    storage::place(&draft, &disk.path)
+        .map_err(ImageError::io(format!("making {}", disk.path.display())))
+}
+
+/// Makes a host's disk blank, whatever is on it; complete or as it was.
+pub async fn blank_disk(disk: &DiskSpec) -> Result<(), ImageError> {
+    let draft = draft(disk).await?;
+    storage::replace(&draft, &disk.path)
+        .map_err(ImageError::io(format!("making {}", disk.path.display())))
+}
+
+/// Makes a disk larger that no process has open; what is on it stays.
+pub async fn grow_disk(disk: &DiskSpec) -> Result<(), ImageError> {
+    let mut resize = Command::new("qemu-img");
+    resize.process_group(0);
+    resize.args(["resize", "-q", "-f", "qcow2", "--"]);
+    resize.arg(&disk.path).arg(format!("{}M", disk.size.0));
+    run(&mut resize, LOCAL).await.map(drop)
+}
+
+async fn draft(disk: &DiskSpec) -> Result<PathBuf, ImageError> {
     let draft = draft_of(&disk.path);
     remove_draft(&disk.path)?;
     let mut create = Command::new("qemu-img");
@@ -41,11 +71,12 @@ pub async fn create_overlay(disk: &DiskSpec) -> Result<(), ImageError> {
     if let Some((backing, format)) = &disk.backing {
         create.arg("-b").arg(backing).args(["-F", format]);
     }
+    create.arg("--");
     create.arg(&draft).arg(format!("{}M", disk.size.0));
     run(&mut create, LOCAL).await?;
     std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))
-        .and_then(|()| std::fs::rename(&draft, &disk.path))
-        .map_err(ImageError::io(format!("making {}", disk.path.display())))
+        .map_err(ImageError::io(format!("making {}", draft.display())))?;
+    Ok(draft)
 }
 
 /// Returns the size of a qcow2 as a guest sees it.

@@ -21,7 +21,7 @@ mod recipe;
 mod store;
 
 pub use cloud::{Source, Station, seed_files, write_seed};
-pub use disk::{create_overlay, qcow2_virtual_size, remove_draft};
+pub use disk::{blank_disk, create_disk, grow_disk, qcow2_virtual_size, remove_draft};
 pub use error::ImageError;
 pub use measure::{Boot as MeasuredBoot, boot_once};
 pub use recipe::{Kind, Recipe, RecipeLookup};

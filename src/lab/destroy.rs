@@ -9,38 +9,75 @@ use super::{Drivers, Event, Found, LabError, Layout, Lock, LockError, Watch, lef
 use crate::hypervisor::Target;
 use crate::journal::Journal;
 use crate::plan::{hold_table, table_name};
+use crate::storage::Left;
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Destroyed {
     /// Domains, networks, tables and directories, by name.
     pub removed: Vec<String>,
+    /// Files in the lab's directory that stay, and why.
+    pub left: Vec<Left>,
     /// How long it took.
     pub took: Duration,
 }
 
-/// Removes a lab. Works from the marks alone; the journal, where there is one, forgets it.
+/// What destroying a lab would do: what goes, and what stays of its directory.
+pub async fn doomed(
+    found: &Found,
+    drivers: &Drivers,
+    layout: &Layout,
+) -> Result<(Vec<String>, Vec<Left>), LabError> {
+    let uuid = found.record.uuid;
+    let mut goes: Vec<String> = Vec::new();
+    for host in &found.hosts {
+        let disks: Vec<String> = host
+            .spec
+            .disks
+            .iter()
+            .map(|disk| disk.path.display().to_string())
+            .collect();
+        goes.push(format!(
+            "domain {} with {}",
+            host.domain.name,
+            if disks.is_empty() {
+                "no disk".to_owned()
+            } else {
+                disks.join(", ")
+            }
+        ));
+    }
+    goes.extend(
+        found
+            .networks
+            .iter()
+            .map(|(network, _)| format!("network {}", network.name)),
+    );
+    let own = [table_name(uuid), hold_table(uuid)];
+    // Rules can be listed by root only; without, they are not named.
+    let tables = drivers.hostnet.tables().await.unwrap_or_default();
+    let tables = tables.into_iter().filter(|(_, name)| own.contains(name));
+    goes.extend(tables.map(|(family, name)| format!("table {family} {name}")));
+    let users = super::users::users(drivers, found).await?;
+    let left = layout.survey_lab(uuid, &found.host_names(), &users)?;
+    if layout.lab(uuid).exists() {
+        goes.push(format!("directory {}", layout.lab(uuid).display()));
+    }
+    Ok((goes, left))
+}
+
+/// Removes a lab. Works from the marks alone; the journal, where there is one, forgets it. Called with the lab's lock.
 pub async fn destroy(
     found: &Found,
+    lock: &Lock,
     drivers: &Drivers,
     layout: &Layout,
     journal: Option<&Journal>,
     watch: &dyn Watch,
 ) -> Result<Destroyed, LabError> {
-    let machine = drivers.hypervisor.machine().await?;
+    lock.check()?;
     let record = &found.record;
-    let _lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), "destroy")?;
     let started = drivers.clock.elapsed();
-    // What was found before the lock was taken may be old.
-    let labs = super::find_all(drivers, layout).await?;
-    let found = labs
-        .into_iter()
-        .find(|lab| lab.record.uuid == record.uuid)
-        .unwrap_or_else(|| Found {
-            record: record.clone(),
-            hosts: Vec::new(),
-            networks: Vec::new(),
-        });
     let operation = journal
         .map(|journal| journal.begin(record.uuid, "destroy"))
         .transpose()?;
@@ -88,7 +125,10 @@ pub async fn destroy(
             removed.push(format!("table {family} {name}"));
         }
     }
-    if layout.remove_lab(record.uuid)? {
+    let users = super::users::users(drivers, found).await?;
+    lock.check()?;
+    let removal = layout.remove_lab(record.uuid, &found.host_names(), &users)?;
+    if removal.removed && removal.left.is_empty() {
         removed.push(layout.lab(record.uuid).display().to_string());
     }
     give_back(layout).await;
@@ -99,17 +139,17 @@ pub async fn destroy(
     removed.sort();
     Ok(Destroyed {
         removed,
+        left: removal.left,
         took: drivers.clock.elapsed().saturating_sub(started),
     })
 }
 
 /// Removes what twins that died left of labs' directories while they made or removed them. A lab that somebody is at is left
 /// to them.
-pub async fn sweep(drivers: &Drivers, layout: &Layout) -> Result<Vec<String>, LabError> {
+pub fn sweep(layout: &Layout) -> Result<Vec<String>, LabError> {
     let mut swept = Vec::new();
     for lab in layout.unsettled() {
-        let machine = drivers.hypervisor.machine().await?;
-        match Lock::lab(machine.uuid, lab, &lab.to_string(), "destroy") {
+        match Lock::lab(lab, &lab.to_string(), "destroy") {
             Ok(_lock) => swept.extend(layout.sweep(lab)?),
             Err(LockError::Held { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
+use super::layout::clear_host;
 use super::{
     Drivers, Event, HostFailure, LabError, Layout, Prepared, Signs, Watch, Way, leftover, readiness,
 };
@@ -17,6 +18,7 @@ use crate::journal::{Journal, OperationId};
 use crate::model::spec::{DomainSpec, Marked};
 use crate::model::{Dhcp, Placed};
 use crate::plan::{Act, Plan, Step, Subject, bridge_mark};
+use crate::storage;
 use crate::wire::Request;
 
 /// How often a step is tried again when the connection to the hypervisor broke in it.
@@ -248,9 +250,15 @@ impl Executor<'_> {
                         lab,
                     })
                     .await?;
-                remove_host_files(&domain.spec)?;
+                self.clear_host(&domain.spec)?;
             }
-            Act::MakeDisk(disk) => image::create_overlay(disk).await?,
+            Act::MakeDisk(disk) => image::create_disk(disk).await?,
+            Act::BlankDisk(disk) => image::blank_disk(disk).await?,
+            Act::GrowDisk(disk) => image::grow_disk(disk).await?,
+            Act::RemoveDisk(path) => {
+                storage::remove(path)
+                    .map_err(LabError::io(format!("removing {}", path.display())))?;
+            }
             Act::MakeSeed(path) => self.seed(path).await?,
             Act::DefineDomain(domain) => hypervisor.define_domain(domain).await?,
             Act::StartDomain(domain) => {
@@ -309,6 +317,19 @@ impl Executor<'_> {
             nics: nics.collect(),
         };
         Ok(image::write_seed(&station, path)?)
+    }
+
+    /// Removes what twin made in a host's directory, but for its disks.
+    fn clear_host(&self, spec: &DomainSpec) -> Result<(), LabError> {
+        let Some(directory) = spec.channel.parent() else {
+            return Ok(());
+        };
+        let left = clear_host(directory)
+            .map_err(LabError::io(format!("removing {}", directory.display())))?;
+        for left in left {
+            self.watch.tell(Event::Note(&format!("left {left}")));
+        }
+        Layout::make(directory)
     }
 
     async fn configure(&self, domain: &Marked<DomainSpec>) -> Result<(), LabError> {
@@ -388,20 +409,6 @@ impl Executor<'_> {
         answered.map(drop).map_err(|failure| LabError::Hosts {
             failures: vec![failure],
         })
-    }
-}
-
-/// Removes a host's directory.
-pub(super) fn remove_host_files(spec: &DomainSpec) -> Result<(), LabError> {
-    let Some(directory) = spec.channel.parent() else {
-        return Ok(());
-    };
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LabError::io(format!(
-            "removing {}",
-            directory.display()
-        ))(error)),
-        _ => Layout::make(directory),
     }
 }
 

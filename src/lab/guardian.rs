@@ -1,5 +1,7 @@
 //! Somebody who stands by while hosts stand still, and finishes what was begun should this process die.
 
+use std::path::Path;
+
 /// Stands by until released; dropped without that, or with this process, it acts.
 pub trait Standing: Send {
     /// Sends it away: there is nothing to finish.
@@ -8,8 +10,8 @@ pub trait Standing: Send {
 
 /// Calls somebody to stand by.
 pub trait Guardian: Send + Sync {
-    /// Calls one for a lab.
-    fn stand_by(&self, lab: &str) -> std::io::Result<Box<dyn Standing>>;
+    /// Calls one for a lab whose files are in the state directory `state`.
+    fn stand_by(&self, lab: &str, state: &Path) -> std::io::Result<Box<dyn Standing>>;
 }
 
 /// Calls nobody: for worlds in which nothing dies, and for tests of what `recover` does by itself.
@@ -21,7 +23,7 @@ impl Standing for Nobody {
 }
 
 impl Guardian for Nobody {
-    fn stand_by(&self, _: &str) -> std::io::Result<Box<dyn Standing>> {
+    fn stand_by(&self, _: &str, _: &Path) -> std::io::Result<Box<dyn Standing>> {
         Ok(Box::new(Self))
     }
 }

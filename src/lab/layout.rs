@@ -9,16 +9,24 @@
 //!      ram/           libvirt's memory_backing_dir
 //! ```
 
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
 use super::LabError;
 use crate::model::{Baseline, LabRecord};
+use crate::storage::{self, Known, Left, Users};
 
 /// The file in a lab's directory that marks it.
 const RECORD: &str = "lab.json";
+const RECORD_DRAFT: &str = "lab.json.draft";
+
+/// Lab records, and what else members of the group libvirt may read.
+const RECORD_MODE: u32 = 0o640;
+
+/// The directory of a lab's baselines.
+const BASELINES: &str = "baselines";
 
 /// What a lab's directory is called besides while it is made, and while it is removed: it is there whole, with its mark, or
 /// not at all.
@@ -90,7 +98,7 @@ impl Layout {
 
     /// A lab's baselines.
     pub fn baselines(&self, lab: Uuid) -> PathBuf {
-        self.lab(lab).join("baselines")
+        self.lab(lab).join(BASELINES)
     }
 
     /// What the self-test of baselines found.
@@ -115,15 +123,8 @@ impl Layout {
 
     /// Makes a directory that QEMU's user can pass through.
     pub(crate) fn make(path: &Path) -> Result<(), LabError> {
-        let what = || format!("making {}", path.display());
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(DIRECTORY_MODE)
-            .create(path)
-            .map_err(LabError::io(what()))?;
-        // An operator's umask does not apply to what QEMU has to pass through.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(DIRECTORY_MODE))
-            .map_err(LabError::io(what()))
+        storage::make_directory(path, DIRECTORY_MODE)
+            .map_err(LabError::io(format!("making {}", path.display())))
     }
 
     /// Keeps what baselines the topology expects.
@@ -137,7 +138,8 @@ impl Layout {
         if std::fs::read(&file).is_ok_and(|known| known == text) {
             return Ok(());
         }
-        std::fs::write(&file, text).map_err(LabError::io(format!("writing {}", file.display())))
+        storage::write(&file, &text, RECORD_MODE)
+            .map_err(LabError::io(format!("writing {}", file.display())))
     }
 
     /// The baselines that the lab's topology expects.
@@ -162,7 +164,7 @@ impl Layout {
         let draft = directory.with_extension(MAKING);
         Self::make(&draft)?;
         write_record(&draft, record)?;
-        std::fs::rename(&draft, &directory)
+        storage::rename(&draft, &directory)
             .map_err(LabError::io(format!("making {}", directory.display())))
     }
 
@@ -171,31 +173,79 @@ impl Layout {
         self.lab(lab).join(RECORD).exists()
     }
 
-    /// Removes a lab's directory; tells whether there was one. Called with the lab's lock held.
-    pub(crate) fn remove_lab(&self, lab: Uuid) -> Result<bool, LabError> {
+    /// What removing a lab's directory would leave, and why. `hosts` are the lab's.
+    pub(crate) fn survey_lab(
+        &self,
+        lab: Uuid,
+        hosts: &[&str],
+        users: &Users,
+    ) -> Result<Vec<Left>, LabError> {
         let directory = self.lab(lab);
-        let failed = |error| LabError::io(format!("removing {}", directory.display()))(error);
+        let known = |path: &Path| lab_names(&directory, hosts, path);
+        storage::survey(&directory, &known, users)
+            .map_err(LabError::io(format!("reading {}", directory.display())))
+    }
+
+    /// Removes what twin made of a lab's directory. Called with the lab's lock held. Where something stays, it stays where it
+    /// is: another domain may name it there.
+    pub(crate) fn remove_lab(
+        &self,
+        lab: Uuid,
+        hosts: &[&str],
+        users: &Users,
+    ) -> Result<Removal, LabError> {
+        let directory = self.lab(lab);
+        let failed = || LabError::io(format!("removing {}", directory.display()));
         self.sweep(lab)?;
-        let renamed = std::fs::rename(&directory, directory.with_extension(REMOVING));
-        match renamed {
-            Ok(()) => self.sweep(lab).map(|_| true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed(error)),
+        let known = |path: &Path| lab_names(&directory, hosts, path);
+        if self.survey_lab(lab, hosts, users)?.is_empty() {
+            // It is there whole, with its mark, or not at all.
+            match storage::rename(&directory, &directory.with_extension(REMOVING)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Ok(Removal::default());
+                }
+                Err(error) => return Err(failed()(error)),
+            }
+            let aside = directory.with_extension(REMOVING);
+            let known = |path: &Path| lab_names(&aside, hosts, path);
+            let left = storage::remove_known(&aside, &known, users).map_err(failed())?;
+            return Ok(Removal {
+                removed: true,
+                left,
+            });
         }
+        let left = storage::remove_known(&directory, &known, users).map_err(failed())?;
+        Ok(Removal {
+            removed: true,
+            left,
+        })
+    }
+
+    /// Removes the directory of the self-test's throw-away VM.
+    pub(crate) fn clear_self_test(&self, lab: Uuid) -> Result<(), LabError> {
+        self.remove_lab(lab, &[], &Users::default()).map(drop)
     }
 
     /// Removes what a twin that died left of a lab's directory while it made or removed it; returns what there was. Called with
-    /// the lab's lock held.
+    /// the lab's lock held. Only a directory that carries the lab's own record is removed, or one with nothing in it.
     pub(crate) fn sweep(&self, lab: Uuid) -> Result<Vec<PathBuf>, LabError> {
         let mut swept = Vec::new();
         for word in [MAKING, REMOVING] {
             let path = self.lab(lab).with_extension(word);
-            match std::fs::remove_dir_all(&path) {
-                Ok(()) => swept.push(path),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(LabError::io(format!("removing {}", path.display()))(error));
-                }
+            if !path.is_dir() {
+                continue;
+            }
+            let own = read_record(&path).is_some_and(|record| record.uuid == lab);
+            let known = |inner: &Path| match inner.to_str() {
+                Some(RECORD_DRAFT) => Known::File,
+                _ if own => lab_names(&path, &[], inner),
+                _ => Known::No,
+            };
+            let left = storage::remove_known(&path, &known, &Users::default())
+                .map_err(LabError::io(format!("removing {}", path.display())))?;
+            if left.is_empty() {
+                swept.push(path);
             }
         }
         Ok(swept)
@@ -239,10 +289,7 @@ impl Layout {
             .flatten()
             .filter_map(|entry| {
                 let uuid = Uuid::try_parse(&entry.file_name().to_string_lossy()).ok()?;
-                let record = std::fs::read(entry.path().join(RECORD))
-                    .ok()
-                    .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-                Some((uuid, record))
+                Some((uuid, read_record(&entry.path())))
             })
             .collect()
     }
@@ -250,8 +297,178 @@ impl Layout {
 
 fn write_record(directory: &Path, record: &LabRecord) -> Result<(), LabError> {
     let text = serde_json::to_vec_pretty(record).unwrap_or_default();
-    let (draft, file) = (directory.join("lab.json.draft"), directory.join(RECORD));
-    std::fs::write(&draft, text)
-        .and_then(|()| std::fs::rename(&draft, &file))
+    let file = directory.join(RECORD);
+    storage::write(&file, &text, RECORD_MODE)
         .map_err(LabError::io(format!("writing {}", file.display())))
+}
+
+fn read_record(directory: &Path) -> Option<LabRecord> {
+    let bytes = std::fs::read(directory.join(RECORD)).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// What was done about a lab's directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// Whether there was one.
+    pub(crate) removed: bool,
+    /// What stays of it.
+    pub(crate) left: Vec<Left>,
+}
+
+/// What a path in the lab's directory `root` is. A directory is a host's where the lab has that host, or where one of the
+/// files is in it that twin makes for hosts.
+fn lab_names(root: &Path, hosts: &[&str], path: &Path) -> Known {
+    let mut parts = path.iter().filter_map(|part| part.to_str());
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(RECORD), None, None) => Known::LastFile,
+        (Some(RECORD_DRAFT | EXPECTED), None, None) => Known::File,
+        (Some(BASELINES), None, None) => Known::Directory,
+        (Some(BASELINES), Some(name), None) => baseline_directory(&root.join(BASELINES).join(name)),
+        (Some(BASELINES), Some(_), Some(file)) => baseline_file(file),
+        (Some(name), None, None) if is_host_file(name) || SELF_TEST.contains(&name) => Known::File,
+        (Some(host), None, None) if hosts.contains(&host) || holds_host_file(&root.join(host)) => {
+            Known::Directory
+        }
+        (Some(_), Some(file), None) if is_host_file(file) => Known::File,
+        _ => Known::No,
+    }
+}
+
+/// Files of the self-test's throw-away VM, which has no directory of its own below the lab's.
+const SELF_TEST: [&str; 3] = ["disk.qcow2", "golden.ram", "sector.raw"];
+
+fn holds_host_file(directory: &Path) -> bool {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .any(|name| is_host_file(&name))
+}
+
+/// Whether twin makes, or has made, a file of this name in a host's directory.
+pub(crate) fn is_host_file(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let hex = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if matches!(
+        name,
+        "seed.iso" | "seed.iso.draft" | "guest.sock" | "serial.log"
+    ) {
+        return true;
+    }
+    // virtlogd keeps a few full logs beside the one that it writes.
+    if let Some(number) = name.strip_prefix("serial.log.") {
+        return digits(number);
+    }
+    let Some((number, rest)) = name
+        .strip_prefix("disk")
+        .and_then(|rest| rest.split_once('.'))
+    else {
+        return false;
+    };
+    let kind = rest.strip_prefix("qcow2.released-").map_or_else(
+        || matches!(rest, "qcow2" | "draft"),
+        // A scenario's `host-release` puts disks aside.
+        hex,
+    );
+    digits(number) && kind
+}
+
+/// The file in a baseline's directory that tells which it is, and the one that makes it a baseline.
+const BASELINE_ID: &str = "id";
+const BASELINE_MANIFEST: &str = "manifest.json";
+
+/// A baseline's directory carries an id of twin's, or has nothing in it yet.
+fn baseline_directory(directory: &Path) -> Known {
+    let own = [BASELINE_ID, BASELINE_MANIFEST]
+        .iter()
+        .any(|file| directory.join(file).is_file());
+    let empty = || std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
+    if own || empty() {
+        Known::Directory
+    } else {
+        Known::No
+    }
+}
+
+/// What a file in a baseline's directory is.
+fn baseline_file(name: &str) -> Known {
+    match name {
+        BASELINE_ID => Known::LastFile,
+        BASELINE_MANIFEST | "manifest.draft" | "manifest.json.draft" | "id.draft" | "ballast" => {
+            Known::File
+        }
+        _ if name.ends_with(".ram") || name.ends_with(".nvram") => Known::File,
+        _ => Known::No,
+    }
+}
+
+/// Removes a baseline's directory, or what is there of one: only files that twin makes, and only where it carries an id of
+/// twin's or is empty. Returns what stays.
+pub(crate) fn remove_baseline(directory: &Path) -> std::io::Result<Vec<Left>> {
+    let own = baseline_directory(directory) == Known::Directory;
+    let known = |path: &Path| match path.to_str() {
+        Some(name) if own => baseline_file(name),
+        _ => Known::No,
+    };
+    storage::remove_known(directory, &known, &Users::default())
+}
+
+/// Removes what twin made in a host's directory, but for its disks. Returns what else is there.
+pub(crate) fn clear_host(directory: &Path) -> std::io::Result<Vec<Left>> {
+    let known = |path: &Path| match path.to_str() {
+        Some(name) if is_host_file(name) && !name.starts_with("disk") => Known::File,
+        _ => Known::No,
+    };
+    let left = storage::remove_known(directory, &known, &Users::default())?;
+    let disk = |left: &Left| {
+        let name = left.path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(is_host_file)
+    };
+    Ok(left.into_iter().filter(|left| !disk(left)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a8_only_names_that_twin_makes_are_a_hosts_files() {
+        for own in [
+            "disk0.qcow2",
+            "disk12.draft",
+            "disk0.qcow2.released-0123456789ab",
+            "seed.iso",
+            "serial.log",
+            "serial.log.0",
+            "guest.sock",
+        ] {
+            assert!(is_host_file(own), "{own}");
+        }
+        for other in [
+            "disk0.snap1",
+            "disk.qcow2",
+            "disk0-clone.qcow2",
+            "disk0.qcow2.bak",
+            "serial.log.gz",
+            "notes",
+            "debian.iso",
+            "disk0.qcow2.released-x",
+        ] {
+            assert!(!is_host_file(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a8_a_directory_without_an_id_is_no_baseline_to_remove() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let notes = directory.path().join("notes");
+        std::fs::create_dir(&notes).expect("made");
+        std::fs::write(notes.join("a.ram"), "an operator's").expect("written");
+        let left = remove_baseline(&notes).expect("looked at");
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(notes.join("a.ram").exists());
+        std::fs::write(notes.join("id"), "x").expect("written");
+        assert_eq!(remove_baseline(&notes).expect("removed"), []);
+        assert!(!notes.exists());
+    }
 }

@@ -1,12 +1,16 @@
 //! What is there, in a plan's terms.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::layout::is_host_file;
 use super::space::free_disk;
 use super::{Drivers, LabError, Layout};
 use crate::hypervisor::Power;
-use crate::plan::{Observed, Present, PresentLink, PresentNetwork, Running};
+use crate::image::qcow2::Qcow2;
+use crate::plan::{
+    Observed, Present, PresentDisk, PresentDomain, PresentLink, PresentNetwork, Running,
+};
 use crate::units::Mib;
 
 /// How deep a lab's directory goes: the lab, its hosts, their files.
@@ -23,6 +27,8 @@ pub async fn observe(
     let (links, routes) = futures::try_join!(drivers.hostnet.links(), drivers.hostnet.routes())?;
     let mut files = BTreeSet::new();
     collect_files(lab_directory, DEPTH, &mut files);
+    let disks = files.iter().filter(|file| is_disk(file));
+    let disks = disks.map(|file| (file.clone(), read_disk(file))).collect();
     Ok(Observed {
         networks: networks
             .into_iter()
@@ -43,11 +49,15 @@ pub async fn observe(
                 name: domain.name,
                 uuid: domain.uuid,
                 mark: domain.mark,
-                state: match domain.power {
-                    Power::Running => Running::Yes,
-                    Power::ShutOff => Running::No,
-                    Power::Paused => Running::Stuck("paused"),
-                    Power::Crashed => Running::Stuck("crashed"),
+                state: PresentDomain {
+                    running: match domain.power {
+                        Power::Running => Running::Yes,
+                        Power::ShutOff => Running::No,
+                        Power::Paused => Running::Stuck("paused"),
+                        Power::Crashed => Running::Stuck("crashed"),
+                    },
+                    persistent: domain.persistent,
+                    disks: domain.disks,
                 },
             })
             .collect(),
@@ -65,8 +75,42 @@ pub async fn observe(
             .filter_map(|route| Some((route.destination?, route.link)))
             .collect(),
         files,
+        disks,
+        users: BTreeMap::new(),
         available_memory: available_memory(),
         free_disk: free_disk(layout),
+    })
+}
+
+fn is_disk(file: &Path) -> bool {
+    let host = file.file_name().and_then(|name| name.to_str());
+    host.is_some_and(is_host_file)
+        && file
+            .extension()
+            .is_some_and(|extension| extension == "qcow2")
+}
+
+/// Reads what a disk's header tells.
+fn read_disk(file: &Path) -> Result<PresentDisk, String> {
+    if !file.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        return Err("it is not a regular file".into());
+    }
+    let image = Qcow2::open(file).map_err(|error| error.to_string())?;
+    let header = image.header();
+    let backing = header.backing.as_ref().map(|below| {
+        let whole = file
+            .parent()
+            .map_or_else(|| below.clone(), |at| at.join(below));
+        (whole, header.backing_format.clone().unwrap_or_default())
+    });
+    Ok(PresentDisk {
+        size: Mib::from_bytes_ceil(header.size),
+        backing_is_there: backing.as_ref().is_none_or(|(below, _)| below.is_file()),
+        backing,
+        holds_states: !image
+            .snapshots()
+            .map_err(|error| error.to_string())?
+            .is_empty(),
     })
 }
 

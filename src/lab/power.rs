@@ -8,6 +8,7 @@ use futures::stream::FuturesUnordered;
 use super::{Drivers, Event, Found, FoundHost, HostFailure, LabError, Lock, Watch};
 use crate::hypervisor::{Power, PowerAction};
 use crate::image;
+use crate::plan::{disk_in_use_blocks, moved_disk_blocks};
 
 /// How often a host that shuts down is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -15,25 +16,16 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Between two presses of the power button: a guest that is still booting does not see the first.
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
 
-async fn lock(found: &Found, drivers: &Drivers, verb: &str) -> Result<Lock, LabError> {
-    let machine = drivers.hypervisor.machine().await?;
-    Ok(Lock::lab(
-        machine.uuid,
-        found.record.uuid,
-        found.record.name.as_str(),
-        verb,
-    )?)
-}
-
-/// Shuts all hosts of a lab down, each within `timeout`; with `force` takes their power away.
+/// Shuts all hosts of a lab down, each within `timeout`; with `force` takes their power away. Called with the lab's lock.
 pub async fn down(
     found: &Found,
+    lock: &Lock,
     drivers: &Drivers,
     watch: &dyn Watch,
     timeout: Duration,
     force: bool,
 ) -> Result<(), LabError> {
-    let _lock = lock(found, drivers, "down").await?;
+    lock.check()?;
     let stop = |host: FoundHost| async move {
         let name = host.name.as_str();
         let target = host.target(found.record.uuid);
@@ -113,14 +105,15 @@ async fn shut_down(
     }
 }
 
-/// Changes one host's power.
+/// Changes one host's power. Called with the lab's lock.
 pub async fn power(
     found: &Found,
+    lock: &Lock,
     host: &str,
     actions: &[PowerAction],
     drivers: &Drivers,
 ) -> Result<Power, LabError> {
-    let _lock = lock(found, drivers, "power").await?;
+    lock.check()?;
     let target = found.host(host)?.target(found.record.uuid);
     for action in actions {
         drivers.hypervisor.power(target, *action).await?;
@@ -128,18 +121,44 @@ pub async fn power(
     Ok(drivers.hypervisor.power_state(target).await?)
 }
 
+/// Refuses to blank disks that are not the hosts' own any more: another tool has made a snapshot of one, or another domain
+/// uses it.
+pub async fn releasable(
+    found: &Found,
+    hosts: &[&FoundHost],
+    drivers: &Drivers,
+) -> Result<(), LabError> {
+    let users = super::users::users(drivers, found).await?;
+    let mut blocked = Vec::new();
+    for host in hosts {
+        if let Some((was, is)) = host.moved_disk(&host.domain.disks) {
+            blocked.push(moved_disk_blocks(&host.name, was, is));
+        }
+        for disk in &host.spec.disks {
+            let users = users.of(&disk.path);
+            if !users.is_empty() {
+                blocked.push(disk_in_use_blocks(&host.name, &disk.path, users));
+            }
+        }
+    }
+    if blocked.is_empty() {
+        return Ok(());
+    }
+    Err(LabError::Blocked { blocked })
+}
+
 /// Wipes hosts to blank and leaves them off, as a MAAS release does (D-018). All of them where none is named.
+/// Called with the lab's lock.
 pub async fn release(
     found: &Found,
+    lock: &Lock,
     host: Option<&str>,
     drivers: &Drivers,
     watch: &dyn Watch,
 ) -> Result<Vec<String>, LabError> {
-    let _lock = lock(found, drivers, "release").await?;
-    let hosts: Vec<&FoundHost> = match host {
-        Some(name) => vec![found.host(name)?],
-        None => found.hosts.iter().collect(),
-    };
+    lock.check()?;
+    let hosts = found.chosen(host)?;
+    releasable(found, &hosts, drivers).await?;
     let wipe = |host: &FoundHost| {
         let host = host.clone();
         async move {
@@ -154,7 +173,7 @@ pub async fn release(
                 .power(host.target(found.record.uuid), PowerAction::Destroy)
                 .await?;
             for disk in &host.spec.disks {
-                image::create_overlay(disk).await?;
+                image::blank_disk(disk).await?;
             }
             if let Err(error) = std::fs::remove_file(&host.spec.serial_log)
                 && error.kind() != std::io::ErrorKind::NotFound

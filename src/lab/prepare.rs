@@ -39,8 +39,10 @@ pub struct Request<'r> {
     pub only: Option<String>,
     /// An image for all hosts.
     pub image: Option<ImageName>,
-    /// Hosts to make anew.
+    /// Hosts to make anew; their disks stay.
     pub replace: BTreeSet<Name>,
+    /// Whether their disks are discarded too.
+    pub blank: bool,
     /// Stand-in timers over 60 s are divided by this.
     pub time_scale: u32,
     /// Whether images may be built: not for a dry run.
@@ -69,6 +71,25 @@ pub struct Prepared {
     pub lab_lock: Option<Lock>,
 }
 
+/// Finds out which of the lab's disks other domains use.
+async fn disk_users(
+    drivers: &Drivers,
+    layout: &Layout,
+    lab: &Name,
+    observed: &Observed,
+) -> Result<BTreeMap<std::path::PathBuf, Vec<String>>, LabError> {
+    let labs = super::find_all(drivers, layout).await?;
+    let Some(found) = labs.into_iter().find(|found| found.record.name == *lab) else {
+        return Ok(BTreeMap::new());
+    };
+    let users = super::users::users(drivers, &found).await?;
+    let used = observed
+        .disks
+        .keys()
+        .map(|disk| (disk.clone(), users.of(disk).to_vec()));
+    Ok(used.filter(|(_, users)| !users.is_empty()).collect())
+}
+
 /// Returns the identity of the lab `name` on a machine: the same from any state directory.
 fn lab_uuid(machine: Uuid, name: &Name) -> Uuid {
     Uuid::new_v5(&machine, format!("lab/{name}").as_bytes())
@@ -87,9 +108,12 @@ pub async fn prepare(
         .lab
         .clone()
         .unwrap_or_else(|| request.topology.name.clone());
-    let uuid = lab_uuid(machine.uuid, &name);
+    let uuid = match existing_record(drivers, layout, &name).await? {
+        Some(record) => record.uuid,
+        None => lab_uuid(machine.uuid, &name),
+    };
     let lab_lock = if request.build {
-        Some(Lock::lab(machine.uuid, uuid, name.as_str(), "up")?)
+        Some(Lock::lab(uuid, name.as_str(), "up")?)
     } else {
         None
     };
@@ -99,7 +123,8 @@ pub async fn prepare(
             host.source = None;
         }
     }
-    let existing = existing_record(drivers, layout, uuid).await?;
+    // What was found before the lock was taken may be old.
+    let existing = existing_record(drivers, layout, &name).await?;
     if let Some(record) = existing
         .as_ref()
         .filter(|record| record.topology != request.topology.name)
@@ -124,12 +149,15 @@ pub async fn prepare(
     };
     let images = provide_images(&request, layout, accelerator, watch).await?;
     let machine_lock = if request.build {
-        Some(Lock::machine(machine.uuid, "up", drivers.clock.as_ref()).await?)
+        Some(Lock::machine("up", drivers.clock.as_ref()).await?)
     } else {
         None
     };
     let directory = layout.lab(uuid);
-    let observed = observe(drivers, layout, &directory).await?;
+    let mut observed = observe(drivers, layout, &directory).await?;
+    if request.blank {
+        observed.users = disk_users(drivers, layout, &name, &observed).await?;
+    }
     let record = match existing {
         Some(record) => record,
         None => new_record(
@@ -164,17 +192,18 @@ pub async fn prepare(
     })
 }
 
-/// Returns what was decided when the lab was made, from any of its marks.
+/// Returns what was decided when the lab was made, from any of its marks. It is found by its name: its UUID is in its marks,
+/// and another machine-id, or a lab of before that, makes another one of the same name.
 async fn existing_record(
     drivers: &Drivers,
     layout: &Layout,
-    lab: Uuid,
+    lab: &Name,
 ) -> Result<Option<LabRecord>, LabError> {
     let labs = super::find_all(drivers, layout).await?;
     Ok(labs
         .into_iter()
         .map(|found| found.record)
-        .find(|record| record.uuid == lab))
+        .find(|record| record.name == *lab))
 }
 
 async fn provide_images(
@@ -260,6 +289,7 @@ fn new_record(
         accelerator,
         shift,
         time_scale: request.time_scale,
+        state: Some(layout.state().to_owned()),
     })
 }
 
@@ -339,6 +369,8 @@ fn desire(
             .collect(),
         domains: wanted.collect(),
         replace: request.replace.clone(),
+        blank: request.blank,
+        again: (request.command)(placed.record.name.as_str()),
         only,
         directory,
     }

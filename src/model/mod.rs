@@ -11,7 +11,7 @@ mod lab;
 mod topology;
 
 pub use lab::{
-    LabRecord, Mark, Placed, PlacedHost, PlacedNetwork, Scale, ScaleError, attached_mac,
+    Bearing, LabRecord, Mark, Placed, PlacedHost, PlacedNetwork, Scale, ScaleError, attached_mac,
     bridge_mac, bridge_name, domain_uuid, mac_for,
 };
 pub use topology::{

@@ -94,6 +94,7 @@ pub fn network_spec(placed: &Placed, network: &PlacedNetwork) -> Option<Marked<N
         } else {
             Vec::new()
         },
+        autostart: placed.topology.policy.autostart,
     };
     Some(marked(placed, &network.network.name, spec))
 }

@@ -9,6 +9,35 @@ use uuid::Uuid;
 use super::{AcceleratorChoice, Dhcp, Mark, NetworkMode, RamBacking};
 use crate::units::{Cidr, Mac, Mib};
 
+/// What a spec describes: a thing with an identity of its own.
+pub trait Thing: serde::de::DeserializeOwned {
+    /// Its UUID.
+    fn uuid(&self) -> Uuid;
+
+    /// Its name in the hypervisor.
+    fn name(&self) -> &str;
+}
+
+impl Thing for NetworkSpec {
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Thing for DomainSpec {
+    fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// A network to define. `mode` is never [`NetworkMode::Bridge`]: such a bridge is not twin's to define.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
@@ -28,6 +57,22 @@ pub struct NetworkSpec {
     pub dhcp: Dhcp,
     /// Leases by MAC.
     pub leases: Vec<Lease>,
+    /// Whether libvirt starts it when this machine boots.
+    #[serde(default)]
+    pub autostart: bool,
+}
+
+impl NetworkSpec {
+    /// Whether `other` is the same network for the hosts on it: leases are for hosts that ask, and whether it is started at
+    /// boot does not change it.
+    pub fn serves_as(&self, other: &Self) -> bool {
+        let alike = Self {
+            leases: other.leases.clone(),
+            autostart: other.autostart,
+            ..self.clone()
+        };
+        alike == *other
+    }
 }
 
 /// An address that DHCP gives to a host.

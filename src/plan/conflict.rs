@@ -84,7 +84,7 @@ pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
     let mark = bridge_mark(lab);
     for wanted in &desired.domains {
         let spec = &wanted.domain.spec;
-        let taken = |present: &&super::Present<super::Running>| {
+        let taken = |present: &&super::Present<super::PresentDomain>| {
             present.name == spec.name
                 && present
                     .mark
@@ -202,7 +202,7 @@ fn subnet_holder(desired: &Desired, observed: &Observed, cidr: Cidr) -> Option<S
 fn space(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
     let fresh = desired.chosen().filter(|wanted| {
         !observed.domains.iter().any(|present| {
-            present.uuid == wanted.domain.spec.uuid && present.state == super::Running::Yes
+            present.uuid == wanted.domain.spec.uuid && present.state.running == super::Running::Yes
         })
     });
     let needed: Mib = fresh.map(|wanted| wanted.domain.spec.memory).sum();

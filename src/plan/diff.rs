@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::disks::{self, Standing};
 use super::{
-    Act, Blocked, Desired, Observed, Plan, Present, Running, Step, Subject, Wanted, bridge_mark,
+    Act, Blocked, Desired, Observed, Plan, Present, PresentDomain, Running, Step, Subject, Wanted,
+    bridge_mark,
 };
+use crate::model::Mark;
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
 use crate::units::Name;
 use crate::wire::HostConfig;
@@ -40,31 +43,66 @@ pub fn make(desired: &Desired, observed: &Observed) -> Plan {
         {
             continue;
         }
-        if let (true, Some(spec)) = (
-            desired.replace.contains(&mark.thing),
-            recorded_spec(present),
-        ) {
-            let domain = Marked {
-                spec,
-                mark: mark.clone(),
-            };
-            plan.steps.push(Step::new(
-                Subject::Host(mark.thing.clone()),
-                "remove",
-                Act::RemoveDomain(Box::new(domain)),
-            ));
-        } else {
+        let spec = recorded_spec(present);
+        let Some(spec) = spec.filter(|_| desired.replace.contains(&mark.thing)) else {
             plan.blocked.push(Blocked {
                 thing: mark.thing.to_string(),
                 why: "it is in the lab and not in the topology".into(),
                 cure: format!(
-                    "`twin up --replace {}` removes it with its disks",
-                    mark.thing
+                    "`{} --replace {}` removes its domain, with `--blank` its disks too",
+                    desired.again, mark.thing
                 ),
             });
-        }
+            continue;
+        };
+        plan_removal(desired, observed, present, mark, &spec, &mut plan);
     }
     plan
+}
+
+/// Removes a host that the topology does not have any more.
+fn plan_removal(
+    desired: &Desired,
+    observed: &Observed,
+    present: &Present<PresentDomain>,
+    mark: &Mark,
+    spec: &DomainSpec,
+    plan: &mut Plan,
+) {
+    if let Some((was, is)) = disks::moved(spec, &present.state.disks) {
+        let blocked = disks::moved_blocks(&mark.thing, was, is);
+        plan.blocked.push(blocked);
+        return;
+    }
+    let domain = Marked {
+        spec: spec.clone(),
+        mark: mark.clone(),
+    };
+    let subject = || Subject::Host(mark.thing.clone());
+    plan.steps.push(Step::new(
+        subject(),
+        "remove",
+        Act::RemoveDomain(Box::new(domain)),
+    ));
+    let there = spec.disks.iter().map(|disk| &disk.path);
+    for (index, path) in there
+        .filter(|path| observed.files.contains(*path))
+        .enumerate()
+    {
+        match observed.users.get(path) {
+            Some(users) if desired.blank => plan.notes.push(format!(
+                "{} stays: {} uses it",
+                path.display(),
+                users.join(", ")
+            )),
+            _ if desired.blank => plan.steps.push(Step::new(
+                subject(),
+                &format!("remove-disk{index}"),
+                Act::RemoveDisk(path.clone()),
+            )),
+            _ => plan.notes.push(format!("{} stays", path.display())),
+        }
+    }
 }
 
 fn plan_network(
@@ -86,12 +124,7 @@ fn plan_network(
     match recorded {
         Some(recorded) if recorded == network.spec => {}
         // Leases take effect when the network is next started; guests with twin-guest do not ask for any.
-        Some(recorded)
-            if NetworkSpec {
-                leases: network.spec.leases.clone(),
-                ..recorded.clone()
-            } == network.spec =>
-        {
+        Some(recorded) if recorded.serves_as(&network.spec) => {
             plan.steps.push(Step::new(
                 subject(),
                 "define",
@@ -102,7 +135,8 @@ fn plan_network(
             plan.blocked.push(Blocked {
                 thing: format!("network {name}"),
                 why: "its definition differs, and changing it would cut the hosts on it off".into(),
-                cure: "`twin destroy`, then `twin up`".into(),
+                cure: "`twin destroy`, then `twin up`; the hosts' disks and baselines go with that"
+                    .into(),
             });
             return;
         }
@@ -141,17 +175,48 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
         .domains
         .iter()
         .find(|present| present.uuid == wanted.domain.spec.uuid);
-    let boxed = || Box::new(wanted.domain.clone());
     let recorded = present.and_then(recorded_spec);
     let fresh = replaced || present.is_none();
-    let kept = recorded.as_ref().filter(|_| !replaced).map_or_else(
+    let mut kept = recorded.as_ref().filter(|_| !replaced).map_or_else(
         || wanted.domain.clone(),
-        |recorded| keep_image(&wanted.domain, recorded, plan),
+        |recorded| keep_image(desired, &wanted.domain, recorded, plan),
     );
+    let running = present.map_or(Running::No, |present| present.state.running);
+    let standing = Standing {
+        fresh,
+        replaced,
+        running: running == Running::Yes && !replaced,
+    };
+    let settled = disks::settle(desired, observed, &name, &mut kept.spec, standing);
+    let settled = match settled {
+        Ok(settled) => settled,
+        Err(blocked) => {
+            plan.blocked.push(blocked);
+            return;
+        }
+    };
+    kept.mark.spec = serde_json::to_value(&kept.spec).unwrap_or_default();
+    let changed = recorded
+        .as_ref()
+        .filter(|_| !fresh)
+        .map(|recorded| changes(recorded, &kept.spec))
+        .unwrap_or_default();
+    // Its definition is written anew, and would take away what another tool has put into it.
+    let redefined = replaced || !changed.is_empty();
+    let moved = present
+        .zip(recorded.as_ref())
+        .and_then(|(present, recorded)| disks::moved(recorded, &present.state.disks));
+    if let Some((was, is)) = moved.filter(|_| redefined) {
+        plan.blocked.push(disks::moved_blocks(&name, was, is));
+        return;
+    }
 
     if replaced && present.is_some() {
-        plan.steps
-            .push(Step::new(subject(), "remove", Act::RemoveDomain(boxed())));
+        plan.steps.push(Step::new(
+            subject(),
+            "remove",
+            Act::RemoveDomain(Box::new(wanted.domain.clone())),
+        ));
     }
     let directory = kept
         .spec
@@ -166,33 +231,29 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
             Act::MakeDirectory(directory),
         ));
     }
-    for (index, disk) in kept.spec.disks.iter().enumerate() {
-        // A disk without its domain is what a killed twin left: never booted, or about to be removed.
-        if fresh || !observed.files.contains(&disk.path) {
-            plan.steps.push(Step::new(
-                subject(),
-                &format!("disk{index}"),
-                Act::MakeDisk(disk.clone()),
-            ));
-        }
-    }
+    plan.notes.extend(settled.notes);
+    let disk_steps = settled.steps.into_iter();
+    plan.steps
+        .extend(disk_steps.map(|(verb, act)| Step::new(subject(), &verb, act)));
     if let Some(seed) = &kept.spec.seed_iso
         && (fresh || !observed.files.contains(seed))
     {
         plan.steps
             .push(Step::new(subject(), "seed", Act::MakeSeed(seed.clone())));
     }
+    let define = || {
+        Step::new(
+            subject(),
+            "define",
+            Act::DefineDomain(Box::new(kept.clone())),
+        )
+    };
     if fresh {
-        plan.steps
-            .push(Step::new(subject(), "define", Act::DefineDomain(boxed())));
-        start(wanted, &wanted.domain, subject(), plan);
+        plan.steps.push(define());
+        start(wanted, &kept, subject(), plan);
         return;
     }
-    let running = present.map_or(Running::No, |present| present.state);
-    let changed = recorded
-        .as_ref()
-        .map(|recorded| changes(recorded, &kept.spec))
-        .unwrap_or_default();
+    let persistent = present.is_some_and(|present| present.state.persistent);
     match running {
         Running::Stuck(state) => plan.blocked.push(Blocked {
             thing: name.to_string(),
@@ -201,14 +262,21 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
         }),
         Running::No => {
             if !changed.is_empty() {
-                plan.steps.push(Step::new(subject(), "define", Act::DefineDomain(Box::new(kept.clone()))));
+                plan.steps.push(define());
             }
             start(wanted, &kept, subject(), plan);
+        }
+        // Its definition was removed while it ran: its process is all that there is of it.
+        Running::Yes if changed.is_empty() && !persistent => {
+            plan.notes
+                .push(format!("{name} runs and is not defined any more; it is defined again"));
+            plan.steps.push(define());
+            wait(wanted, &kept, subject(), plan);
         }
         // An earlier `up` may have been stopped while it waited: running is not yet answering.
         Running::Yes if changed.is_empty() => wait(wanted, &kept, subject(), plan),
         Running::Yes if changed.is_subset(&BTreeSet::from(["services", "autostart"])) => {
-            plan.steps.push(Step::new(subject(), "define", Act::DefineDomain(Box::new(kept.clone()))));
+            plan.steps.push(define());
             if changed.contains("services") {
                 plan.steps.push(Step::new(subject(), "configure", Act::Configure(Box::new(kept))));
             }
@@ -216,7 +284,7 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
         Running::Yes => plan.blocked.push(Blocked {
             thing: name.to_string(),
             why: format!("a change of its {} needs it made anew", changed.into_iter().collect::<Vec<_>>().join(", ")),
-            cure: format!("`twin up --replace {name}` does it; its disks are lost"),
+            cure: format!("`{} --replace {name}` does it: it is switched off, its disks stay", desired.again),
         }),
     }
 }
@@ -240,12 +308,13 @@ fn wait(wanted: &Wanted, domain: &Marked<DomainSpec>, subject: Subject, plan: &m
     }
 }
 
-fn recorded_spec(present: &Present<Running>) -> Option<DomainSpec> {
+fn recorded_spec(present: &Present<PresentDomain>) -> Option<DomainSpec> {
     serde_json::from_value(present.mark.as_ref()?.spec.clone()).ok()
 }
 
 /// A host keeps the build of its image that it was made with; a newer build is for new hosts.
 fn keep_image(
+    desired: &Desired,
     domain: &Marked<DomainSpec>,
     recorded: &DomainSpec,
     plan: &mut Plan,
@@ -259,7 +328,8 @@ fn keep_image(
     }
     let thing: &Name = &domain.mark.thing;
     plan.notes.push(format!(
-        "{thing} keeps its build of the image; `twin up --replace {thing}` takes the newer one"
+        "{thing} keeps its build of the image; `{} --replace {thing}` takes the newer one where its disk allows it",
+        desired.again
     ));
     kept.spec.boot = recorded.boot.clone();
     kept.spec.memory = recorded.memory;

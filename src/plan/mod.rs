@@ -5,13 +5,17 @@
 
 mod conflict;
 mod diff;
+mod disks;
 mod step;
 
 pub use conflict::{Conflict, conflicts, free_shift};
 pub use diff::make;
+pub use disks::{
+    in_use as disk_in_use_blocks, moved as moved_disk, moved_blocks as moved_disk_blocks,
+};
 pub use step::{Act, Blocked, Plan, Step, Subject};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -32,8 +36,12 @@ pub struct Desired {
     pub networks: Vec<Marked<NetworkSpec>>,
     /// Its domains.
     pub domains: Vec<Wanted>,
-    /// Hosts to make anew, disks included.
+    /// Hosts whose domains are made anew; their disks stay.
     pub replace: BTreeSet<Name>,
+    /// Whether the disks of those hosts are discarded too.
+    pub blank: bool,
+    /// The command that asks for the same lab again, to be told with flags that do more.
+    pub again: String,
     /// The hosts that this plan is about; all where none are named.
     pub only: Option<BTreeSet<Name>>,
 }
@@ -66,6 +74,30 @@ pub enum Running {
     No,
     /// It is suspended, or crashed: reported and left.
     Stuck(&'static str),
+}
+
+/// A domain that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresentDomain {
+    /// Whether it runs.
+    pub running: Running,
+    /// Whether its definition outlasts its process.
+    pub persistent: bool,
+    /// The files that its definition has for the disks that it can write to, in order.
+    pub disks: Vec<PathBuf>,
+}
+
+/// A disk file that is there, as its header tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresentDisk {
+    /// Its size as a guest sees it.
+    pub size: Mib,
+    /// The file below it and its format.
+    pub backing: Option<(PathBuf, String)>,
+    /// Whether the file below it is there.
+    pub backing_is_there: bool,
+    /// Whether captured states are in it, of baselines or of another tool.
+    pub holds_states: bool,
 }
 
 /// A thing that is there.
@@ -111,13 +143,17 @@ pub struct Observed {
     /// All networks of the hypervisor.
     pub networks: Vec<Present<PresentNetwork>>,
     /// All its domains.
-    pub domains: Vec<Present<Running>>,
+    pub domains: Vec<Present<PresentDomain>>,
     /// This machine's links.
     pub links: Vec<PresentLink>,
     /// This machine's routes: destination and link.
     pub routes: Vec<(Cidr, Option<String>)>,
     /// Files below the lab's directory that exist.
     pub files: BTreeSet<PathBuf>,
+    /// The disk files among them, or why one cannot be read.
+    pub disks: BTreeMap<PathBuf, Result<PresentDisk, String>>,
+    /// Who else uses disks of the lab, where that was looked at.
+    pub users: BTreeMap<PathBuf, Vec<String>>,
     /// Memory that can be had.
     pub available_memory: Mib,
     /// Space that can be had on the state disk.

@@ -1,7 +1,7 @@
 //! Steps, and a plan as people read it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::model::spec::{DiskSpec, DomainSpec, Marked, NetworkSpec};
 use crate::units::Name;
@@ -28,10 +28,16 @@ pub enum Act {
     StartNetwork(Box<Marked<NetworkSpec>>),
     /// Puts the lab's mark on a bridge.
     MarkBridge(String),
-    /// Removes a domain and its disks, for a host to be made anew.
+    /// Removes a domain, for a host to be made anew; its disks stay.
     RemoveDomain(Box<Marked<DomainSpec>>),
-    /// Makes a disk.
+    /// Makes a disk where none is.
     MakeDisk(DiskSpec),
+    /// Discards what is on a disk, and makes it blank.
+    BlankDisk(DiskSpec),
+    /// Removes a disk of a host that the topology does not have any more.
+    RemoveDisk(PathBuf),
+    /// Makes a disk larger; what is on it stays.
+    GrowDisk(DiskSpec),
     /// Makes a cloud-init seed.
     MakeSeed(PathBuf),
     /// Defines a domain.
@@ -100,6 +106,7 @@ impl Step {
             Act::StartNetwork(network) => format!("stop network {}", network.spec.name),
             Act::MarkBridge(bridge) => format!("clear the mark on {bridge}"),
             Act::MakeDisk(disk) => format!("remove {}", disk.path.display()),
+            Act::BlankDisk(_) | Act::RemoveDisk(_) | Act::GrowDisk(_) => return None,
             Act::MakeSeed(path) => format!("remove {}", path.display()),
             Act::DefineDomain(domain) => format!("undefine domain {}", domain.spec.name),
             Act::StartDomain(domain) => format!("destroy domain {}", domain.spec.name),
@@ -125,9 +132,24 @@ impl fmt::Display for Step {
             Act::MarkBridge(bridge) => write!(formatter, "mark bridge {bridge}"),
             Act::RemoveDomain(domain) => write!(
                 formatter,
-                "remove domain {} and its disks",
+                "remove domain {}; its disks stay",
                 domain.spec.name
             ),
+            Act::BlankDisk(disk) => write!(
+                formatter,
+                "discard what is on {}, and make it blank, of {}",
+                disk.path.display(),
+                disk.size
+            ),
+            Act::RemoveDisk(path) => write!(formatter, "remove disk {}", path.display()),
+            Act::GrowDisk(disk) => {
+                write!(
+                    formatter,
+                    "grow disk {} to {}",
+                    disk.path.display(),
+                    disk.size
+                )
+            }
             Act::MakeDisk(disk) => write!(
                 formatter,
                 "make disk {} of {}",
@@ -148,6 +170,17 @@ impl fmt::Display for Step {
                 write!(formatter, "hand {} its new configuration", domain.spec.name)
             }
             Act::Await(domain) => write!(formatter, "wait until {} answers", domain.spec.name),
+        }
+    }
+}
+
+impl Step {
+    /// The disk whose content the step discards.
+    pub fn discards(&self) -> Option<&Path> {
+        match &self.act {
+            Act::BlankDisk(disk) => Some(&disk.path),
+            Act::RemoveDisk(path) => Some(path),
+            _ => None,
         }
     }
 }

@@ -113,7 +113,7 @@ pub struct StepDocument {
     pub took_ms: u64,
 }
 
-/// `twin/change/v1`: what `down`, `destroy`, `release` and `power` did.
+/// `twin/change/v1`: what `down`, `destroy`, `release`, `power` and `snapshot --remove` did, or would do.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeDocument {
     /// `twin/change/v1`.
@@ -127,8 +127,30 @@ pub struct ChangeDocument {
     /// What went with it.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// What was left, and why.
+    #[serde(default)]
+    pub left: Vec<String>,
+    /// Whether `changed` is what would be changed, and nothing was.
+    #[serde(default)]
+    pub dry_run: bool,
     /// How long it took.
     pub took_ms: u64,
+}
+
+impl ChangeDocument {
+    /// What a verb did to a lab, with nothing beside it.
+    pub fn new(lab: &str, verb: &str, changed: Vec<String>) -> Self {
+        Self {
+            schema: "twin/change/v1".into(),
+            lab: lab.to_owned(),
+            verb: verb.to_owned(),
+            changed,
+            notes: Vec::new(),
+            left: Vec::new(),
+            dry_run: false,
+            took_ms: 0,
+        }
+    }
 }
 
 /// `twin/exec/v1`.

@@ -184,7 +184,7 @@ fn stand_by(world: &World) -> Result<Box<dyn Standing>, ScenarioError> {
     let called = world
         .drivers
         .guardian
-        .stand_by(world.found.record.name.as_str());
+        .stand_by(world.found.record.name.as_str(), world.layout.state());
     called.map_err(|error| {
         let failed = LabError::io("calling somebody to stand by the run".to_owned());
         ScenarioError::Lab(failed(error))

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::world::{SimDomain, SimNetwork, SimWorld, State};
 use crate::hostnet::{Counters, Link};
 use crate::hypervisor::{
-    Hypervisor, HypervisorError, Machine, NicState, ObservedDomain, ObservedNetwork, Power,
-    PowerAction, Target, Throttle,
+    FilesOf, Hypervisor, HypervisorError, Machine, NicState, ObservedDomain, ObservedNetwork,
+    Power, PowerAction, Target, Throttle,
 };
 use crate::model::bridge_mac;
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
@@ -38,7 +38,8 @@ pub(super) fn our_domain(
         .domains
         .get_mut(&target.uuid)
         .ok_or_else(|| not_found("a domain"))?;
-    if domain.mark.lab.uuid != target.lab {
+    let (mark, _) = domain.bearing();
+    if mark.is_none_or(|mark| mark.lab.uuid != target.lab) {
         return Err(not_ours(format!("domain {}", domain.spec.name)));
     }
     Ok(domain)
@@ -63,7 +64,8 @@ fn our_network(state: &mut State, target: Target) -> Result<&mut SimNetwork, Hyp
         .networks
         .get_mut(&target.uuid)
         .ok_or_else(|| not_found("a network"))?;
-    if network.mark.lab.uuid != target.lab {
+    let (mark, _) = network.bearing();
+    if mark.is_none_or(|mark| mark.lab.uuid != target.lab) {
         return Err(not_ours(format!("network {}", network.spec.name)));
     }
     Ok(network)
@@ -74,6 +76,7 @@ impl Hypervisor for SimHypervisor {
     async fn machine(&self) -> Result<Machine, HypervisorError> {
         Ok(Machine {
             uuid: Uuid::from_u128(0x51_u128),
+            elsewhere: None,
             hypervisor: "simulated 1".into(),
             library: "simulated 1".into(),
             cpus: 2,
@@ -84,13 +87,17 @@ impl Hypervisor for SimHypervisor {
 
     async fn networks(&self) -> Result<Vec<ObservedNetwork>, HypervisorError> {
         let state = self.0.lock();
-        let observe = |network: &SimNetwork| ObservedNetwork {
-            name: network.spec.name.clone(),
-            uuid: network.spec.uuid,
-            bridge: Some(network.spec.bridge.clone()),
-            cidr: network.spec.gateway.map(|_| network.spec.cidr),
-            active: network.active,
-            mark: Some(network.mark.clone()),
+        let observe = |network: &SimNetwork| {
+            let (mark, foreign_mark) = network.bearing();
+            ObservedNetwork {
+                name: network.spec.name.clone(),
+                uuid: network.spec.uuid,
+                bridge: Some(network.spec.bridge.clone()),
+                cidr: network.spec.gateway.map(|_| network.spec.cidr),
+                active: network.active,
+                mark,
+                foreign_mark,
+            }
         };
         Ok(state.networks.values().map(observe).collect())
     }
@@ -155,13 +162,29 @@ impl Hypervisor for SimHypervisor {
 
     async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
         let state = self.0.lock();
-        let observe = |domain: &SimDomain| ObservedDomain {
-            name: domain.spec.name.clone(),
-            uuid: domain.spec.uuid,
-            power: domain.power,
-            mark: Some(domain.mark.clone()),
+        let observe = |domain: &SimDomain| {
+            let (mark, foreign_mark) = domain.bearing();
+            ObservedDomain {
+                name: domain.spec.name.clone(),
+                uuid: domain.spec.uuid,
+                power: domain.power,
+                persistent: true,
+                mark,
+                foreign_mark,
+                disks: domain.disks(),
+            }
         };
         Ok(state.domains.values().map(observe).collect())
+    }
+
+    async fn files(&self) -> Result<Vec<FilesOf>, HypervisorError> {
+        let state = self.0.lock();
+        let files = |domain: &SimDomain| FilesOf {
+            domain: domain.spec.name.clone(),
+            uuid: domain.spec.uuid,
+            files: domain.disks(),
+        };
+        Ok(state.domains.values().map(files).collect())
     }
 
     async fn define_domain(&self, domain: &Marked<DomainSpec>) -> Result<(), HypervisorError> {

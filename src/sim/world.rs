@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::guest::Guest;
 use crate::hostnet::{Bandwidth, Cut, Link};
 use crate::hypervisor::{NicState, Power, Throttle};
 use crate::lab::{Drivers, GuestWays, Nobody, Way};
-use crate::model::Mark;
 use crate::model::spec::{DomainSpec, NetworkSpec};
+use crate::model::{Bearing, Mark};
 use crate::units::{Mac, Mib, Random, Seed};
 use crate::wire::{GuestState, HostConfig};
 
@@ -162,7 +163,29 @@ impl SimWorld {
     }
 }
 
+impl SimNetwork {
+    /// Its own mark, or another's.
+    pub(super) fn bearing(&self) -> (Option<Mark>, Option<Mark>) {
+        let mark = self.mark.clone();
+        let bearing = mark.borne_by::<NetworkSpec>(self.spec.uuid, &self.spec.name);
+        Bearing::split(Some(bearing))
+    }
+}
+
 impl SimDomain {
+    /// Its own mark, or another's.
+    pub(super) fn bearing(&self) -> (Option<Mark>, Option<Mark>) {
+        let mark = self.mark.clone();
+        let bearing = mark.borne_by::<DomainSpec>(self.spec.uuid, &self.spec.name);
+        Bearing::split(Some(bearing))
+    }
+
+    /// The files of its disks.
+    pub(super) fn disks(&self) -> Vec<PathBuf> {
+        let disks = self.spec.disks.iter();
+        disks.map(|disk| disk.path.clone()).collect()
+    }
+
     /// Whether something answers on a port at one of this domain's addresses; nothing where that is not here, or nobody is
     /// there to refuse it.
     pub(super) fn answers_at(&self, address: Ipv4Addr, port: u16) -> Option<bool> {

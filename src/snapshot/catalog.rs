@@ -8,6 +8,7 @@ use super::manifest::{self, Manifest, state_name};
 use super::recover::REMOVE;
 use super::set::{Plan, Set, remove_directory};
 use crate::lab::{Layout, allocated, together, unshared};
+use crate::storage;
 
 /// A baseline in a list.
 #[derive(Clone, Debug)]
@@ -130,11 +131,16 @@ pub fn total(layout: &Layout, lab: Uuid) -> Option<u64> {
 
 /// Reads one baseline.
 pub fn show(set: &Set<'_>, name: &str) -> Result<Manifest, SnapshotError> {
-    match Manifest::read(&set.baselines().join(name))? {
+    shown(set.layout, set.lab(), name)
+}
+
+/// Reads one baseline of a lab that is only looked at.
+pub fn shown(layout: &Layout, lab: Uuid, name: &str) -> Result<Manifest, SnapshotError> {
+    match Manifest::read(&layout.baselines(lab).join(name))? {
         Some(manifest) => Ok(manifest),
         None => Err(SnapshotError::Unknown {
             name: name.to_owned(),
-            known: names(set.layout, set.lab())?,
+            known: names(layout, lab)?,
         }),
     }
 }
@@ -165,14 +171,7 @@ pub(super) async fn finish_removal(set: &Set<'_>, plan: &Plan) -> Result<(), Sna
     let directory = set.baselines().join(&plan.name);
     // From here on it is none, whatever happens.
     let file = directory.join(manifest::FILE);
-    match std::fs::remove_file(&file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(SnapshotError::io(format!("removing {}", file.display()))(
-                error,
-            ));
-        }
-        _ => {}
-    }
+    storage::remove(&file).map_err(SnapshotError::io(format!("removing {}", file.display())))?;
     let state = state_name(plan.id);
     let discards = set
         .found
@@ -181,5 +180,5 @@ pub(super) async fn finish_removal(set: &Set<'_>, plan: &Plan) -> Result<(), Sna
         .map(|host| set.drivers.hypervisor.discard(set.target(host), &state));
     let outcomes: Result<Vec<()>, _> = join_all(discards).await.into_iter().collect();
     outcomes?;
-    remove_directory(&directory)
+    remove_directory(&directory, set.watch)
 }

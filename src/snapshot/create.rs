@@ -149,7 +149,7 @@ pub(super) async fn abandon(set: &Set<'_>, plan: &Plan) -> LetGo {
     let mut abandoned = set.let_go(&hosts).await;
     abandoned.left.extend(discarded.into_iter().flatten());
     abandoned.left.extend(
-        remove_directory(&set.baselines().join(&plan.name))
+        remove_directory(&set.baselines().join(&plan.name), set.watch)
             .err()
             .map(|error| error.to_string()),
     );
@@ -188,7 +188,7 @@ async fn attempt(
     let directory = &preflight.directory;
     step("directory", "make the baseline's directory")?;
     // What a twin that was killed has left of the same name.
-    remove_directory(directory)?;
+    remove_directory(directory, set.watch)?;
     crate::lab::Layout::make(directory)?;
     manifest::write_id(directory, plan.id)?;
     let ballast = directory.join(BALLAST);
@@ -481,7 +481,8 @@ async fn chain(file: PathBuf) -> Result<Vec<FileRecord>, SnapshotError> {
     .await
 }
 
-/// Whether a directory is a half-made baseline.
-pub(super) fn half_made(directory: &Path) -> bool {
-    directory.is_dir() && !directory.join(manifest::FILE).exists()
+/// The id of a half-made baseline. A directory without an id of twin's is not one, whatever is in it.
+pub(super) fn half_made(directory: &Path) -> Option<Uuid> {
+    let half = directory.is_dir() && !directory.join(manifest::FILE).exists();
+    half.then(|| manifest::id_of(directory)).flatten()
 }

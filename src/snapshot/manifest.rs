@@ -8,10 +8,14 @@ use uuid::Uuid;
 
 use super::{Rung, SnapshotError};
 use crate::hypervisor::{DiskState, Memory, Power};
+use crate::storage;
 use crate::wire::GuestState;
 
 /// The file's name.
 pub(super) const FILE: &str = "manifest.json";
+
+/// Members of the group libvirt may list baselines.
+const MODE: u32 = 0o640;
 
 /// A baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,20 +144,17 @@ impl Manifest {
 
     /// Commits: the baseline is there when this returns, and not before.
     pub(super) fn commit(&self, directory: &Path) -> Result<(), SnapshotError> {
-        use std::io::Write;
         let manifest = serde_json::to_value(self).unwrap_or_default();
         let sealed = Sealed {
             sha256: seal(&manifest),
             manifest,
         };
-        let (draft, file) = (directory.join("manifest.draft"), directory.join(FILE));
+        let file = directory.join(FILE);
+        // The files that it names are listed before it is.
         let commit = || -> std::io::Result<()> {
-            let mut out = std::fs::File::create(&draft)?;
-            out.write_all(&serde_json::to_vec_pretty(&sealed)?)?;
-            out.sync_all()?;
-            std::fs::File::open(directory)?.sync_all()?;
-            std::fs::rename(&draft, &file)?;
-            std::fs::File::open(directory)?.sync_all()
+            storage::sync_directory(directory)?;
+            let text = serde_json::to_vec_pretty(&sealed)?;
+            storage::write(&file, &text, MODE)
         };
         commit().map_err(SnapshotError::io(format!("writing {}", file.display())))
     }
@@ -194,7 +195,7 @@ const ID: &str = "id";
 /// Writes down in a baseline's directory which one it is.
 pub(super) fn write_id(directory: &Path, id: Uuid) -> Result<(), SnapshotError> {
     let file = directory.join(ID);
-    std::fs::write(&file, format!("{id}\n"))
+    storage::write(&file, format!("{id}\n").as_bytes(), MODE)
         .map_err(SnapshotError::io(format!("writing {}", file.display())))
 }
 

@@ -25,7 +25,7 @@ mod self_test;
 mod set;
 mod verify;
 
-pub use catalog::{Listed, list, names, of_runs, remove, show, that_need, total};
+pub use catalog::{Listed, list, names, of_runs, remove, show, shown, that_need, total};
 pub use compare::differences;
 pub use create::{Created, Request, create};
 pub use error::SnapshotError;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::catalog::finish_removal;
 use super::create::{abandon, half_made};
 use super::set::{Plan, Set};
-use super::{Clocks, SnapshotError, manifest};
+use super::{Clocks, SnapshotError};
 use crate::journal::{Journal, UnfinishedOperation};
 
 /// What the journal calls the operations on baselines.
@@ -123,12 +123,12 @@ async fn sweep(set: &Set<'_>) -> Result<Vec<String>, SnapshotError> {
     let entries = std::fs::read_dir(set.baselines());
     for entry in entries.into_iter().flatten().flatten() {
         let directory = entry.path();
-        if !half_made(&directory) {
+        let Some(id) = half_made(&directory) else {
             continue;
-        }
+        };
         let plan = Plan {
             name: entry.file_name().to_string_lossy().into_owned(),
-            id: manifest::id_of(&directory).unwrap_or_default(),
+            id,
             running: Vec::new(),
         };
         finish_removal(set, &plan).await?;

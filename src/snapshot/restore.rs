@@ -190,6 +190,9 @@ async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, S
             refusals.push(format!("{}: its domain is gone", record.name));
             continue;
         };
+        if let Some(moved) = moved_disk(record, now) {
+            refusals.push(moved);
+        }
         if host.domain.uuid != record.uuid {
             refusals.push(format!("{}: its domain is another one", record.name));
         }
@@ -216,6 +219,19 @@ async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, S
     })
 }
 
+/// A disk that the domain writes to and the baseline does not know: restoring would take it out of the definition, and what
+/// is on it would be lost.
+fn moved_disk(record: &HostRecord, now: &Anatomy) -> Option<String> {
+    let known = |path: &PathBuf| record.disks.iter().any(|disk| disk.state.path == *path);
+    let mut written = now.disks.iter().filter(|disk| !disk.read_only);
+    let path = written.find_map(|disk| disk.path.as_ref().filter(|path| !known(path)))?;
+    Some(format!(
+        "{}: its disk is {} now, which the baseline does not have: another tool has made a snapshot of it, or moved it; `virsh blockcommit` merges a snapshot",
+        record.name,
+        path.display()
+    ))
+}
+
 /// Networks of the baseline that are not there as they were: the hosts would come back without them.
 fn networks(set: &Set<'_>, manifest: &Manifest) -> Vec<String> {
     let recorded = manifest
@@ -232,13 +248,9 @@ fn networks(set: &Set<'_>, manifest: &Manifest) -> Vec<String> {
         match found {
             None => Some(format!("network {name} is gone")),
             Some((network, _)) if !network.active => Some(format!("network {name} is not up")),
-            // Leases are for hosts that ask.
             Some((_, spec)) => {
-                let same = NetworkSpec {
-                    leases: spec.leases.clone(),
-                    ..recorded.clone()
-                };
-                (same != *spec).then(|| format!("network {name} is another one now"))
+                let same = recorded.serves_as(spec);
+                (!same).then(|| format!("network {name} is another one now"))
             }
         }
     };

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::files::{self, Way, can_reflink};
-use super::set::remove_directory;
 use crate::hypervisor::{HypervisorError, Memory, PowerAction, Target};
 use crate::lab::{Drivers, LabError, Layout};
 use crate::model::spec::{Boot, DiskSpec, DomainSpec, Marked};
@@ -99,8 +98,9 @@ pub async fn self_test(
         accelerator,
         shift: 0,
         time_scale: 1,
+        state: Some(layout.state().to_owned()),
     };
-    let _lock = crate::lab::Lock::lab(machine.uuid, lab.uuid, NAME, "self-test")?;
+    let _lock = crate::lab::Lock::lab(lab.uuid, NAME, "self-test")?;
     let trial = Trial::new(drivers, layout, lab)?;
     let outcome = trial.run().await;
     trial.clear().await?;
@@ -151,12 +151,13 @@ impl From<std::io::Error> for Fault {
 
 struct Trial<'t> {
     drivers: &'t Drivers,
+    layout: &'t Layout,
     directory: PathBuf,
     domain: Marked<DomainSpec>,
 }
 
 impl<'t> Trial<'t> {
-    fn new(drivers: &'t Drivers, layout: &Layout, lab: LabRecord) -> Result<Self, LabError> {
+    fn new(drivers: &'t Drivers, layout: &'t Layout, lab: LabRecord) -> Result<Self, LabError> {
         let directory = layout.lab(lab.uuid);
         layout.make_lab(&lab)?;
         let disk = DiskSpec {
@@ -188,6 +189,7 @@ impl<'t> Trial<'t> {
         };
         Ok(Self {
             drivers,
+            layout,
             directory,
             domain: Marked { spec, mark },
         })
@@ -322,8 +324,7 @@ impl<'t> Trial<'t> {
 
     async fn clear(&self) -> Result<(), LabError> {
         self.drivers.hypervisor.remove_domain(self.target()).await?;
-        remove_directory(&self.directory)
-            .map_err(|error| LabError::io("clearing the self-test")(std::io::Error::other(error)))
+        self.layout.clear_self_test(self.domain.mark.lab.uuid)
     }
 }
 

@@ -12,7 +12,9 @@ use super::SnapshotError;
 use crate::guest::Guest;
 use crate::hypervisor::{Anatomy, Power, PowerAction, Target};
 use crate::journal::Journal;
-use crate::lab::{Drivers, Event, Found, FoundHost, LabError, Layout, Standing, Watch};
+use crate::lab::{
+    Drivers, Event, Found, FoundHost, LabError, Layout, Standing, Watch, remove_baseline,
+};
 
 /// Memory that is written back in less time than this has so little left to write that the pause can begin.
 const RESIDUE: Duration = Duration::from_millis(25);
@@ -119,14 +121,16 @@ impl Set<'_> {
     /// Calls somebody who finishes what is begun here, should this process die; going on without is no reason to stop.
     pub(super) fn stand_by(&self) -> OnDuty {
         let name = self.found.record.name.as_str();
-        OnDuty(match self.drivers.guardian.stand_by(name) {
-            Ok(standing) => Some(standing),
-            Err(error) => {
-                let note = format!("nobody stands by, should this twin die: {error}");
-                self.watch.tell(Event::Note(&note));
-                None
-            }
-        })
+        OnDuty(
+            match self.drivers.guardian.stand_by(name, self.layout.state()) {
+                Ok(standing) => Some(standing),
+                Err(error) => {
+                    let note = format!("nobody stands by, should this twin die: {error}");
+                    self.watch.tell(Event::Note(&note));
+                    None
+                }
+            },
+        )
     }
 
     /// Reads what all hosts consist of.
@@ -229,12 +233,12 @@ pub(super) async fn flush(files: &[PathBuf]) -> Result<(), SnapshotError> {
     join_all(flushes).await.into_iter().collect()
 }
 
-/// Removes a directory; one that is gone is as good.
-pub(super) fn remove_directory(directory: &Path) -> Result<(), SnapshotError> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(LabError::io(format!("removing {}", directory.display()))(error).into())
-        }
-        _ => Ok(()),
+/// Removes a baseline's directory, or what there is of one. What twin did not make stays, and is named.
+pub(super) fn remove_directory(directory: &Path, watch: &dyn Watch) -> Result<(), SnapshotError> {
+    let left = remove_baseline(directory)
+        .map_err(LabError::io(format!("removing {}", directory.display())))?;
+    for left in left {
+        watch.tell(Event::Note(&format!("left {left}")));
     }
+    Ok(())
 }

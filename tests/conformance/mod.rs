@@ -36,6 +36,7 @@ fn record() -> LabRecord {
         accelerator: AcceleratorChoice::Tcg,
         shift: 0,
         time_scale: 10,
+        state: None,
     }
 }
 
@@ -58,6 +59,7 @@ fn network(lab: &LabRecord) -> Marked<NetworkSpec> {
         gateway: Some([10, 199, 7, 1].into()),
         dhcp: Dhcp::None,
         leases: Vec::new(),
+        autostart: false,
     };
     marked(lab, "net", spec)
 }

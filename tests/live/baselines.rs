@@ -170,7 +170,7 @@ fn without_barrier(lab: &TestLab, name: &str) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut drivers = twin::cli::drivers("qemu:///system", &lab.state);
+        let mut drivers = twin::cli::drivers("qemu:///system");
         // It would be this test that stands by.
         drivers.guardian = std::sync::Arc::new(Nobody);
         let layout = Layout::new(lab.state.clone());

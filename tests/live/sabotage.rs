@@ -16,7 +16,7 @@ use twin::hostnet::{
     PacketCapture, Rejection, Route,
 };
 use twin::hypervisor::{
-    Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, NicState,
+    Anatomy, Capture, DiskState, FilesOf, Hypervisor, HypervisorError, Machine, Memory, NicState,
     ObservedDomain, ObservedNetwork, Power, PowerAction, Target, Throttle,
 };
 use twin::journal::Journal;
@@ -235,6 +235,10 @@ impl Hypervisor for DeafHypervisor {
 
     async fn remove_network(&self, target: Target) -> Result<(), HypervisorError> {
         self.0.remove_network(target).await
+    }
+
+    async fn files(&self) -> Result<Vec<FilesOf>, HypervisorError> {
+        self.0.files().await
     }
 
     async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
@@ -536,7 +540,7 @@ fn lab_folder(lab: &TestLab) -> PathBuf {
 fn ask_each<T>(lab: &TestLab, ask: &impl AsyncFn(&dyn Guest, &dyn Clock) -> T) -> Vec<(String, T)> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let drivers = twin::cli::drivers("qemu:///system", &lab.state);
+        let drivers = twin::cli::drivers("qemu:///system");
         let layout = Layout::new(lab.state.clone());
         let labs = find_all(&drivers, &layout).await.unwrap();
         let mut labs = labs.into_iter();
@@ -610,7 +614,7 @@ async fn run(
     sabotage: bool,
 ) -> ScenarioDocument {
     let deaf = Deaf::default();
-    let real = twin::cli::drivers("qemu:///system", &lab.state);
+    let real = twin::cli::drivers("qemu:///system");
     let drivers = Drivers {
         hypervisor: Arc::new(DeafHypervisor(real.hypervisor, Arc::clone(&deaf))),
         guests: Arc::new(DeafWays(real.guests, Arc::clone(&deaf))),

@@ -74,6 +74,8 @@ impl TestLab {
             .arg(&self.state)
             .args(arguments)
             .current_dir(root())
+            // A test says no by leaving it out.
+            .env("TWIN_YES", "1")
             .stdin(Stdio::null());
         command
     }

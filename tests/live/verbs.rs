@@ -97,7 +97,7 @@ fn seams(lab: &TestLab) {
         .enable_all()
         .build()
         .unwrap();
-    let drivers = twin::cli::drivers("qemu:///system", &lab.state);
+    let drivers = twin::cli::drivers("qemu:///system");
     let layout = Layout::new(lab.state.clone());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let open = listener.local_addr().unwrap().port();

@@ -83,6 +83,8 @@ fn desired(placed: &Placed, layout: &Layout) -> Desired {
             .collect(),
         domains: wanted.collect(),
         replace: BTreeSet::new(),
+        blank: false,
+        again: "twin up simlab".into(),
         only: None,
         directory: directory.clone(),
     }
@@ -102,6 +104,7 @@ pub(crate) async fn prepared(topology: Topology, drivers: &Drivers, layout: &Lay
         accelerator: AcceleratorChoice::Tcg,
         shift: 0,
         time_scale: 10,
+        state: Some(layout.state().to_owned()),
     };
     let placed = Placed::new(topology, record).unwrap();
     let desired = desired(&placed, layout);
@@ -172,7 +175,8 @@ async fn a_lab_is_destroyed_by_its_marks_without_its_journal() {
     let (layout, journal, found) = up(TOPOLOGY, &drivers, directory.path()).await;
     drop(journal);
     std::fs::remove_file(directory.path().join("journal.sqlite")).unwrap();
-    lab::destroy(&found, &drivers, &layout, None, &Silent)
+    let lock = lab::Lock::lab(found.record.uuid, "simlab", "destroy").unwrap();
+    lab::destroy(&found, &lock, &drivers, &layout, None, &Silent)
         .await
         .unwrap();
     assert!(lab::find_all(&drivers, &layout).await.unwrap().is_empty());
@@ -251,6 +255,7 @@ async fn what_is_in_the_way_is_told_before_anything_is_done() {
         accelerator: AcceleratorChoice::Tcg,
         shift: 0,
         time_scale: 10,
+        state: Some(layout.state().to_owned()),
     };
     let placed = Placed::new(topology(TOPOLOGY), record).unwrap();
     let desired = desired(&placed, &layout);
@@ -283,6 +288,7 @@ fn what_is_polled_moves_with_the_lab() {
         accelerator: AcceleratorChoice::Tcg,
         shift: 1 << 16,
         time_scale: 10,
+        state: None,
     };
     let placed = Placed::new(topology, record).unwrap();
     let openstack2 = placed.topology.host("openstack2").unwrap();
@@ -313,7 +319,7 @@ fn testcloud_fits_this_kind_of_machine_at_scale_16() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_destroy_left_of_a_directory_is_swept_and_nothing_else() {
+async fn a8_what_a_dead_destroy_left_of_a_directory_is_swept_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let drivers = SimWorld::new(Seed(1)).drivers();
     let (layout, _, found) = up(TOPOLOGY, &drivers, directory.path()).await;
@@ -322,17 +328,33 @@ async fn what_a_dead_destroy_left_of_a_directory_is_swept_and_nothing_else() {
     let gone = labs.join(format!("{}.removing", Uuid::new_v4()));
     let half = labs.join(format!("{}.making", Uuid::new_v4()));
     let strange = labs.join("a stranger's.removing");
-    for left in [&gone, &half, &strange] {
+    let nameless = labs.join(format!("{}.removing", Uuid::new_v4()));
+    for left in [&gone, &half, &strange, &nameless] {
         std::fs::create_dir(left).unwrap();
-        std::fs::write(left.join("disk0.qcow2"), "left").unwrap();
     }
-    let mut swept = lab::sweep(&drivers, &layout).await.unwrap();
+    // What a twin has left carries the lab's record, or has nothing but a draft of it.
+    let own = gone.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let record = LabRecord {
+        uuid: own,
+        ..found.record.clone()
+    };
+    std::fs::write(gone.join("lab.json"), serde_json::to_vec(&record).unwrap()).unwrap();
+    std::fs::create_dir(gone.join("a")).unwrap();
+    std::fs::write(gone.join("a/disk0.qcow2"), "left").unwrap();
+    std::fs::write(half.join("lab.json.draft"), "{").unwrap();
+    for other in [&strange, &nameless] {
+        std::fs::write(other.join("disk0.qcow2"), "an operator's").unwrap();
+    }
+    let mut swept = lab::sweep(&layout).unwrap();
     swept.sort();
     let mut expected = [&gone, &half].map(|path| path.display().to_string());
     expected.sort();
     assert_eq!(swept, expected);
     assert!(!gone.exists() && !half.exists());
-    assert!(strange.exists() && lab.join("lab.json").exists());
+    for other in [&strange, &nameless] {
+        assert!(other.join("disk0.qcow2").exists(), "{}", other.display());
+    }
+    assert!(lab.join("lab.json").exists());
 }
 
 #[tokio::test(start_paused = true)]

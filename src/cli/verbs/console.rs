@@ -9,7 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use tracing::instrument;
 
-use super::{Context, DONE};
+use super::DONE;
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 
 /// Ctrl-].

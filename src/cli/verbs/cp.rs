@@ -8,7 +8,8 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tracing::instrument;
 
-use super::{Context, DONE, interruptible};
+use super::{DONE, interruptible};
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::guest::{Output, Program};
 use crate::lab::Found;
@@ -66,7 +67,7 @@ async fn run_in(
     mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
 ) -> Result<(), Failure> {
     let host = found.host(host)?;
-    let way = host.way(&context.layout, &found.networks).ok_or_else(|| {
+    let way = host.way(context.layout(), &found.networks).ok_or_else(|| {
         Failure::machine(
             format!("the image of {} has no way in", host.name),
             Vec::new(),

@@ -5,63 +5,112 @@ use std::time::Duration;
 use clap::Args;
 use tracing::instrument;
 
-use super::{Context, interruptible, milliseconds};
+use super::{interruptible, milliseconds};
+use crate::cli::consent::{Consent, ask, tell_dry_run};
+use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::lab;
 use crate::report::ChangeDocument;
+use crate::snapshot;
 
 #[derive(Debug, Args)]
-pub(crate) struct Flags {}
+pub(crate) struct Flags {
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
-pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
-    context.layout.need_pool()?;
-    let swept = lab::sweep(context.drivers(), &context.layout).await?;
-    let found = match context.lab().await {
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    context.here().await?;
+    context.layout().need_pool()?;
+    if flags.consent.dry_run {
+        return dry_run(context).await;
+    }
+    let swept = lab::sweep(context.layout())?;
+    let (found, lock) = match context.locked_lab("destroy").await {
         // What a killed `destroy` has left is gone now, and that was all.
-        Err(_) if !swept.is_empty() => return Ok(told(context, "", swept, Duration::ZERO)),
+        Err(_) if !swept.is_empty() => {
+            return Ok(told(context, ChangeDocument::new("", "destroy", swept)));
+        }
         found => found?,
     };
+    let (goes, _) = doomed(context, &found).await?;
+    ask(context, flags.consent.yes, &goes).await?;
     let watch = context.ui.watch();
     // A lab whose journal is lost, or cannot be read, is destroyed all the same.
     let journal = context.journal_if_there().ok().flatten();
     let work = async {
         Ok(lab::destroy(
             &found,
+            &lock,
             context.drivers(),
-            &context.layout,
+            context.layout(),
             journal.as_ref(),
             watch.as_ref(),
         )
         .await?)
     };
-    let again = format!("`twin --lab {} destroy` goes on", found.record.name);
+    let again = format!(
+        "`{}` goes on",
+        context.command(found.record.name.as_str(), &["destroy".into()])
+    );
     let destroyed = interruptible(work, || {
         Failure::interrupted("interrupted; something of the lab is left", vec![again])
     })
     .await?;
-    let name = found.record.name.to_string();
     let removed = swept.into_iter().chain(destroyed.removed).collect();
-    Ok(told(context, &name, removed, destroyed.took))
+    let strays = found.strays.iter().map(ToString::to_string);
+    let document = ChangeDocument {
+        left: destroyed
+            .left
+            .iter()
+            .map(ToString::to_string)
+            .chain(strays)
+            .collect(),
+        took_ms: milliseconds(destroyed.took),
+        ..ChangeDocument::new(found.record.name.as_str(), "destroy", removed)
+    };
+    for left in &destroyed.left {
+        context.ui.remark(&format!("left {left}"));
+    }
+    Ok(told(context, document))
 }
 
-fn told(context: &Context<'_>, lab: &str, removed: Vec<String>, took: Duration) -> u8 {
-    for removed in &removed {
+/// What goes with the lab, and what stays of its directory.
+async fn doomed(
+    context: &Context<'_>,
+    found: &lab::Found,
+) -> Result<(Vec<String>, Vec<String>), Failure> {
+    let (mut goes, left) = lab::doomed(found, context.drivers(), context.layout()).await?;
+    // Baselines that cannot be listed go all the same.
+    let baselines = snapshot::names(context.layout(), found.record.uuid).unwrap_or_default();
+    goes.extend(baselines.iter().map(|name| format!("baseline {name}")));
+    Ok((goes, left.iter().map(ToString::to_string).collect()))
+}
+
+async fn dry_run(context: &Context<'_>) -> Result<u8, Failure> {
+    let found = context.lab().await?;
+    let (goes, left) = doomed(context, &found).await?;
+    tell_dry_run(context, &goes, &left);
+    context.ui.document(&ChangeDocument {
+        left,
+        dry_run: true,
+        ..ChangeDocument::new(found.record.name.as_str(), "destroy", goes)
+    });
+    Ok(code::DONE)
+}
+
+fn told(context: &Context<'_>, document: ChangeDocument) -> u8 {
+    for removed in &document.changed {
         context.ui.text(&format!("removed {removed}\n"));
     }
-    if !lab.is_empty() {
-        let seconds = took.as_secs_f64();
-        context
-            .ui
-            .text(&format!("lab {lab} is gone, in {seconds:.1} s\n"));
+    if !document.lab.is_empty() {
+        let seconds = Duration::from_millis(document.took_ms).as_secs_f64();
+        context.ui.text(&format!(
+            "lab {} is gone, in {seconds:.1} s\n",
+            document.lab
+        ));
     }
-    context.ui.document(&ChangeDocument {
-        schema: "twin/change/v1".into(),
-        lab: lab.to_owned(),
-        verb: "destroy".into(),
-        changed: removed,
-        notes: Vec::new(),
-        took_ms: milliseconds(took),
-    });
+    context.ui.document(&document);
     code::DONE
 }

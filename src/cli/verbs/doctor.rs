@@ -3,7 +3,7 @@
 use clap::Args;
 use tracing::instrument;
 
-use super::Context;
+use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::doctor::{Examination, Health, Line, TimedProbe, examine};
 use crate::lab::AcceleratorProbe;
@@ -16,11 +16,11 @@ pub(crate) struct Flags {}
 #[instrument(skip_all)]
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
     let drivers = context.drivers();
-    let probe = TimedProbe::new(context.layout.accelerator_cache(), true);
+    let probe = TimedProbe::new(context.layout().accelerator_cache(), true);
     let examination = Examination {
         hypervisor: drivers.hypervisor.as_ref(),
         hostnet: drivers.hostnet.as_ref(),
-        layout: &context.layout,
+        layout: context.layout(),
         probe: &probe,
     };
     let mut lines = examine(&examination).await;
@@ -70,7 +70,7 @@ async fn baselines(context: &Context<'_>, probe: &TimedProbe) -> Line {
         Ok(accelerator) => accelerator,
         Err(error) => return untried(error.to_string()),
     };
-    let tested = self_test(context.drivers(), &context.layout, accelerator, true).await;
+    let tested = self_test(context.drivers(), context.layout(), accelerator, true).await;
     match tested.map(|tested| tested.and_then(|tested| tested.failure)) {
         Err(error) => untried(error.to_string()),
         Ok(Some(why)) => Line::degraded(
@@ -79,7 +79,7 @@ async fn baselines(context: &Context<'_>, probe: &TimedProbe) -> Line {
             "run scripts/host-setup.sh, which lets libvirt put memory files on the pool",
         ),
         Ok(None) => {
-            let rung = best_rung(&context.layout);
+            let rung = best_rung(context.layout());
             Line::ok(
                 "baselines",
                 format!("by rung {rung}; a throw-away VM was put back"),

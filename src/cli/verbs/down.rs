@@ -6,9 +6,12 @@ use clap::Args;
 use tracing::instrument;
 
 use super::up::duration;
-use super::{Context, DONE, interruptible, milliseconds};
+use super::{DONE, interruptible, milliseconds};
+use crate::cli::consent::{Consent, ask, tell_dry_run};
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::lab;
+use crate::hypervisor::Power;
+use crate::lab::{self, Found};
 use crate::report::ChangeDocument;
 
 #[derive(Debug, Args)]
@@ -19,16 +22,51 @@ pub(crate) struct Flags {
     /// How long a host may take to shut down.
     #[arg(long, value_name = "TIME", default_value = "90s", value_parser = duration)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+/// What goes with the hosts that are on: all that is in their memory.
+fn goes(found: &Found, force: bool) -> Vec<String> {
+    let on = found
+        .hosts
+        .iter()
+        .filter(|host| !matches!(host.domain.power, Power::ShutOff));
+    on.map(|host| {
+        let how = if force {
+            "its power is taken away"
+        } else {
+            "it shuts down"
+        };
+        format!(
+            "{}: {how}, and what is in its memory goes",
+            host.domain.name
+        )
+    })
+    .collect()
 }
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let found = context.lab().await?;
+    if flags.consent.dry_run {
+        let found = context.lab().await?;
+        let goes = goes(&found, flags.force);
+        tell_dry_run(context, &goes, &[]);
+        context.ui.document(&ChangeDocument {
+            dry_run: true,
+            ..ChangeDocument::new(found.record.name.as_str(), "down", goes)
+        });
+        return DONE;
+    }
+    let (found, lock) = context.locked_lab("down").await?;
+    ask(context, flags.consent.yes, &goes(&found, flags.force)).await?;
     let drivers = context.drivers();
     let watch = context.ui.watch();
     let started = drivers.clock.elapsed();
-    let work =
-        async { Ok(lab::down(&found, drivers, watch.as_ref(), flags.timeout, flags.force).await?) };
+    let work = async {
+        let (timeout, force) = (flags.timeout, flags.force);
+        Ok(lab::down(&found, &lock, drivers, watch.as_ref(), timeout, force).await?)
+    };
     interruptible(work, || {
         Failure::interrupted(
             "interrupted; some hosts may be down",
@@ -44,14 +82,9 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     context
         .ui
         .text(&format!("lab {} is down\n", found.record.name));
-    let took_ms = milliseconds(drivers.clock.elapsed().saturating_sub(started));
     context.ui.document(&ChangeDocument {
-        schema: "twin/change/v1".into(),
-        lab: found.record.name.to_string(),
-        verb: "down".into(),
-        changed,
-        notes: Vec::new(),
-        took_ms,
+        took_ms: milliseconds(drivers.clock.elapsed().saturating_sub(started)),
+        ..ChangeDocument::new(found.record.name.as_str(), "down", changed)
     });
     DONE
 }

@@ -7,7 +7,8 @@ use clap::Args;
 use tokio::sync::mpsc;
 use tracing::instrument;
 
-use super::{Context, interruptible};
+use super::interruptible;
+use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::guest::{GuestError, Output, Program, collect};
 use crate::hypervisor::Power;
@@ -78,7 +79,7 @@ async fn stream(
 ) -> Result<u8, Failure> {
     let host = found.host(host)?;
     let way = host
-        .way(&context.layout, &found.networks)
+        .way(context.layout(), &found.networks)
         .ok_or_else(|| no_way(host))?;
     let guest = context.drivers().guests.open(&way);
     let (sender, mut receiver) = mpsc::channel(16);
@@ -168,7 +169,7 @@ async fn gather(
     let one = |host: FoundHost| {
         let argv = argv.clone();
         async move {
-            let outcome = match host.way(&context.layout, &found.networks) {
+            let outcome = match host.way(context.layout(), &found.networks) {
                 Some(way) => {
                     let guest = context.drivers().guests.open(&way);
                     let run = collect(guest.as_ref(), &argv, ALL_DEADLINE);

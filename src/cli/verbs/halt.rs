@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Context, DONE, milliseconds};
+use super::{DONE, milliseconds};
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::lab::{Lock, LockError, find_all};
+use crate::lab::{Lock, LockError};
 use crate::report::HaltDocument;
 
 /// A run that is halted has put back what needs no boot within this.
@@ -28,8 +29,13 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         let cure = "run as root, or with a --state-dir of your own".to_owned();
         Failure::machine(format!("the halt cannot be written: {error}"), vec![cure])
     };
+    // A run sees the halt in the state directory that its lab's marks name.
+    let layouts = context.all_layouts().await;
     if flags.lift {
-        let was = context.layout.lift_halt().map_err(failed)?;
+        let mut was = false;
+        for layout in &layouts {
+            was |= layout.lift_halt().map_err(failed)?;
+        }
         context.ui.text(if was {
             "runs can begin again\n"
         } else {
@@ -42,7 +48,9 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"),
         std::process::id()
     );
-    context.layout.halt(&since).map_err(failed)?;
+    for layout in &layouts {
+        layout.halt(&since).map_err(failed)?;
+    }
     context
         .ui
         .text("new runs are refused; `twin halt --lift` lets them begin again\n");
@@ -55,15 +63,13 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
 
 /// Waits until no scenario has a lab's lock any more; tells which did.
 async fn ended(context: &Context<'_>) -> Result<Vec<String>, Failure> {
-    let machine = context.drivers().hypervisor.machine().await;
-    let machine = machine.map_err(crate::lab::LabError::from)?.uuid;
     let mut ended = Vec::new();
-    for found in find_all(context.drivers(), &context.layout).await? {
+    for found in context.labs().await? {
         let record = &found.record;
         let until = std::time::Instant::now() + ENDS;
         let mut said: Option<String> = None;
         loop {
-            match Lock::lab(machine, record.uuid, record.name.as_str(), "halt") {
+            match Lock::lab(record.uuid, record.name.as_str(), "halt") {
                 Err(LockError::Held { what, holder }) if holder.contains("`twin scenario`") => {
                     if std::time::Instant::now() >= until {
                         let cure = "Ctrl-C in its terminal, then `twin recover`".to_owned();

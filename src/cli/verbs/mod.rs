@@ -21,164 +21,22 @@ pub(crate) mod snapshots;
 pub(crate) mod status;
 pub(crate) mod up;
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::context::{Context, quoted};
 use super::failure::{Failure, code};
-use super::flags::{Cli, DEFAULT_CONNECT, DEFAULT_STATE_DIR, Global, Verb};
+use super::flags::{Cli, Verb};
+use super::logging;
 use super::ui::Ui;
-use super::{logging, wiring};
-use crate::journal::Journal;
-use crate::lab::{
-    Drivers, Found, LabError, Layout, Lock, LockError, Watch, choose, find_all, started,
-};
-use crate::scenario::World;
+use crate::lab::{Layout, started};
 use crate::snapshot::{self as baselines, Set, SnapshotError};
-use crate::units::Seed;
-
-/// How long `recover` waits for whoever has the lab's lock, and between two tries.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
-const LOCK_LOOK: Duration = Duration::from_millis(100);
 
 /// How often a run looks whether it is halted.
 const HALT_LOOK: Duration = Duration::from_millis(200);
-
-/// What every verb is given.
-pub(crate) struct Context<'c> {
-    pub(crate) global: &'c Global,
-    pub(crate) ui: &'c Ui,
-    pub(crate) layout: Layout,
-    drivers: std::sync::OnceLock<Drivers>,
-}
-
-impl Context<'_> {
-    /// The drivers; made when first asked for, so that verbs that need none start at once.
-    pub(crate) fn drivers(&self) -> &Drivers {
-        self.drivers
-            .get_or_init(|| wiring::lab(&self.global.connect, self.layout.state()))
-    }
-
-    /// Opens the journal.
-    pub(crate) fn journal(&self) -> Result<Journal, Failure> {
-        Ok(Journal::open(self.layout.state())?)
-    }
-
-    /// Opens the journal where there is one: for verbs that must not make it.
-    pub(crate) fn journal_if_there(&self) -> Result<Option<Journal>, Failure> {
-        Ok(Journal::look(self.layout.state())?)
-    }
-
-    /// The command line that does something with a lab, to be told where it would work: with the global flags of this one.
-    pub(crate) fn command(&self, lab: &str, rest: &[String]) -> String {
-        let mut words = vec!["twin".to_owned(), "--lab".into(), lab.into()];
-        if self.global.state_dir != Path::new(DEFAULT_STATE_DIR) {
-            let directory = self.global.state_dir.display().to_string();
-            words.extend(["--state-dir".into(), directory]);
-        }
-        if self.global.connect != DEFAULT_CONNECT {
-            words.extend(["--connect".into(), self.global.connect.clone()]);
-        }
-        let all = words.iter().chain(rest);
-        all.map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-    }
-
-    /// Finds the lab that the verb is about.
-    pub(crate) async fn lab(&self) -> Result<Found, Failure> {
-        self.layout.need_pool()?;
-        let labs = find_all(self.drivers(), &self.layout).await?;
-        Ok(choose(labs, self.global.lab.as_deref())?)
-    }
-
-    /// Finds the lab, takes its lock, and reads it again: what was found before may be old. Waits for a recovery only: one
-    /// who stands by looks at the lab once more after another has put all back.
-    pub(crate) async fn locked_lab(&self, verb: &str) -> Result<(Found, Lock), Failure> {
-        self.locked_lab_after(verb, |held| held.is_by("recover"))
-            .await
-    }
-
-    /// The same, and waits for whoever is changing it.
-    pub(crate) async fn locked_lab_in_time(&self, verb: &str) -> Result<(Found, Lock), Failure> {
-        self.locked_lab_after(verb, |_| true).await
-    }
-
-    async fn locked_lab_after(
-        &self,
-        verb: &str,
-        waits_for: impl Fn(&LockError) -> bool,
-    ) -> Result<(Found, Lock), Failure> {
-        let clock = self.drivers().clock.clone();
-        let until = clock.elapsed() + LOCK_WAIT;
-        let found = self.lab().await?;
-        let mut told = false;
-        let lock = loop {
-            match self.try_lock(&found, verb).await {
-                Err(LabError::Lock(error @ LockError::Held { .. }))
-                    if waits_for(&error) && clock.elapsed() < until =>
-                {
-                    if !told {
-                        self.ui.remark(&format!("{error}; waiting for it"));
-                        told = true;
-                    }
-                    clock.sleep(LOCK_LOOK).await;
-                }
-                outcome => break outcome?,
-            }
-        };
-        Ok((self.lab().await?, lock))
-    }
-
-    /// Joins up what putting acts back takes.
-    pub(crate) fn world(&self, found: Found) -> World {
-        World {
-            drivers: self.drivers().clone(),
-            layout: self.layout.clone(),
-            found,
-            seed: Seed(0),
-            run: String::new(),
-        }
-    }
-
-    /// Joins up what acting on baselines takes.
-    pub(crate) fn set<'s>(
-        &'s self,
-        found: &'s Found,
-        journal: &'s Journal,
-        watch: &'s dyn Watch,
-    ) -> Set<'s> {
-        Set {
-            found,
-            drivers: self.drivers(),
-            layout: &self.layout,
-            journal,
-            watch,
-        }
-    }
-
-    /// Takes a lab's lock.
-    pub(crate) async fn lock(&self, found: &Found, verb: &str) -> Result<Lock, Failure> {
-        Ok(self.try_lock(found, verb).await?)
-    }
-
-    async fn try_lock(&self, found: &Found, verb: &str) -> Result<Lock, LabError> {
-        let machine = self.drivers().hypervisor.machine().await?;
-        let record = &found.record;
-        let lock = Lock::lab(machine.uuid, record.uuid, record.name.as_str(), verb);
-        Ok(lock?)
-    }
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@+,%".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
 
 /// Refuses `--json` for a verb that has no document.
 pub(crate) fn no_document(ui: &Ui, verb: &str) -> Result<(), Failure> {
@@ -193,17 +51,12 @@ pub(crate) fn no_document(ui: &Ui, verb: &str) -> Result<(), Failure> {
 
 /// Carries a verb out; returns the exit code.
 pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
-    let context = Context {
-        global: &cli.global,
-        ui,
-        layout: Layout::new(cli.global.state_dir.clone()),
-        drivers: std::sync::OnceLock::new(),
-    };
+    let context = Context::new(&cli.global, ui);
     if let Some(failure) = needs_root(&cli.verb) {
         return ui.failure(&failure);
     }
     logging::start(
-        context.layout.state(),
+        context.layout().state(),
         logged(&cli.verb),
         cli.global.verbose,
     );
@@ -223,7 +76,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
         Verb::Restore(flags) => restore::run(&context, flags).await,
         Verb::Scenario(flags) => scenario::run(&context, flags).await,
         Verb::Runs(flags) => runs::run(&context, flags).await,
-        Verb::Report(flags) => report::run(&context, flags),
+        Verb::Report(flags) => report::run(&context, flags).await,
         Verb::Recover(flags) => recover::run(&context, flags).await,
         Verb::Halt(flags) => halt::run(&context, flags).await,
         Verb::Schema(flags) => schema::run(ui, flags),
@@ -244,10 +97,14 @@ fn logged(verb: &Verb) -> Option<&'static str> {
         Verb::Up(flags) if flags.dry_run => None,
         Verb::Up(_) => Some("up"),
         Verb::Power(_) => Some("power"),
+        Verb::Down(flags) if flags.consent.dry_run => None,
         Verb::Down(_) => Some("down"),
+        Verb::Destroy(flags) if flags.consent.dry_run => None,
         Verb::Destroy(_) => Some("destroy"),
+        Verb::Release(flags) if flags.consent.dry_run => None,
         Verb::Release(_) => Some("release"),
         Verb::Snapshot(flags) if flags.changes_something() => Some("snapshot"),
+        Verb::Restore(flags) if flags.consent.dry_run => None,
         Verb::Restore(_) => Some("restore"),
         Verb::Scenario(flags) if flags.changes_something() => Some("scenario"),
         Verb::Recover(_) => Some("recover"),
@@ -361,7 +218,7 @@ pub(crate) fn lost_with_disks(
     lab: Uuid,
     hosts: &[&str],
 ) -> Result<Vec<String>, Failure> {
-    let lost = baselines::that_need(&context.layout, lab, hosts)?;
+    let lost = baselines::that_need(context.layout(), lab, hosts)?;
     let note = |name: &String| {
         format!(
             "baseline {name} goes with the disks of {}; `twin snapshot {name} --remove` frees the rest of it",

@@ -3,7 +3,8 @@
 use clap::{Args, ValueEnum};
 use tracing::instrument;
 
-use super::{Context, DONE, milliseconds};
+use super::{DONE, milliseconds};
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::hypervisor::PowerAction;
 use crate::lab;
@@ -31,24 +32,20 @@ pub(crate) struct Flags {
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let found = context.lab().await?;
+    let (found, lock) = context.locked_lab("power").await?;
     let (actions, word): (&[PowerAction], _) = match flags.switch {
         Switch::On => (&[PowerAction::Start], "power on"),
         Switch::Off => (&[PowerAction::Destroy], "power off"),
         Switch::Cycle => (&[PowerAction::Destroy, PowerAction::Start], "power cycle"),
     };
     let started = context.drivers().clock.elapsed();
-    let state = lab::power(&found, &flags.host, actions, context.drivers()).await?;
+    let state = lab::power(&found, &lock, &flags.host, actions, context.drivers()).await?;
     context
         .ui
         .text(&format!("{}: {state:?}\n", flags.host).to_lowercase());
     context.ui.document(&ChangeDocument {
-        schema: "twin/change/v1".into(),
-        lab: found.record.name.to_string(),
-        verb: word.into(),
-        changed: vec![flags.host.clone()],
-        notes: Vec::new(),
         took_ms: milliseconds(context.drivers().clock.elapsed().saturating_sub(started)),
+        ..ChangeDocument::new(found.record.name.as_str(), word, vec![flags.host.clone()])
     });
     DONE
 }

@@ -7,11 +7,12 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::instrument;
 
-use super::{Context, DONE};
+use super::DONE;
+use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::cli::guard::{other_died, to_work};
 use crate::journal::{ActState, OpenAct};
-use crate::lab::{LabError, Silent, choose, find_all};
+use crate::lab::{LabError, Silent, choose};
 use crate::report::{RecoverDocument, RecoveredRun};
 use crate::scenario::{self, Recovered};
 use crate::snapshot;
@@ -148,7 +149,7 @@ async fn stand_by(context: &Context<'_>) -> Result<u8, Failure> {
 
 /// Finishes what a twin that died has left.
 async fn finish(context: &Context<'_>) -> Result<u8, Failure> {
-    let labs = find_all(context.drivers(), &context.layout).await?;
+    let labs = context.labs().await?;
     if let Err(LabError::NoLab { .. }) = choose(labs, context.global.lab.as_deref()) {
         // It was destroyed, and what was open with it.
         return DONE;

@@ -3,33 +3,60 @@
 use clap::Args;
 use tracing::instrument;
 
-use super::{Context, DONE, interruptible, lost_with_disks, milliseconds};
+use super::{DONE, interruptible, lost_with_disks, milliseconds};
+use crate::cli::consent::{Consent, ask, tell_dry_run};
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::lab;
+use crate::lab::{self, Found};
 use crate::report::ChangeDocument;
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
     /// The host; all hosts when not given.
     pub(crate) host: Option<String>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+/// What goes: what is on the hosts' disks, and the baselines that need it.
+fn goes(context: &Context<'_>, found: &Found, flags: &Flags) -> Result<Vec<String>, Failure> {
+    let hosts = found.chosen(flags.host.as_deref())?;
+    let disks = hosts.iter().flat_map(|host| {
+        let disks = host.spec.disks.iter();
+        disks.map(|disk| format!("what is on {}", disk.path.display()))
+    });
+    let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+    let baselines = lost_with_disks(context, found.record.uuid, &names)?;
+    Ok(disks.chain(baselines).collect())
 }
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let found = context.lab().await?;
     let drivers = context.drivers();
-    let watch = context.ui.watch();
-    let hosts: Vec<&str> = match &flags.host {
-        Some(host) => vec![host],
-        None => found.hosts.iter().map(|host| host.name.as_str()).collect(),
-    };
-    let notes = lost_with_disks(context, found.record.uuid, &hosts)?;
-    for note in &notes {
-        context.ui.remark(&format!("note: {note}"));
+    if flags.consent.dry_run {
+        let found = context.lab().await?;
+        let goes = goes(context, &found, flags)?;
+        let hosts = found.chosen(flags.host.as_deref())?;
+        lab::releasable(&found, &hosts, drivers).await?;
+        tell_dry_run(context, &goes, &[]);
+        context.ui.document(&ChangeDocument {
+            dry_run: true,
+            ..ChangeDocument::new(found.record.name.as_str(), "release", goes)
+        });
+        return DONE;
     }
+    let (found, lock) = context.locked_lab("release").await?;
+    let hosts = found.chosen(flags.host.as_deref())?;
+    lab::releasable(&found, &hosts, drivers).await?;
+    let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+    let notes = lost_with_disks(context, found.record.uuid, &names)?;
+    ask(context, flags.consent.yes, &goes(context, &found, flags)?).await?;
+    let watch = context.ui.watch();
     let started = drivers.clock.elapsed();
-    let work =
-        async { Ok(lab::release(&found, flags.host.as_deref(), drivers, watch.as_ref()).await?) };
+    let work = async {
+        let host = flags.host.as_deref();
+        Ok(lab::release(&found, &lock, host, drivers, watch.as_ref()).await?)
+    };
     let changed = interruptible(work, || {
         Failure::interrupted(
             "interrupted; some hosts may be wiped",
@@ -41,14 +68,10 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         "released, blank and off: {}\n",
         changed.join(", ")
     ));
-    let took_ms = milliseconds(drivers.clock.elapsed().saturating_sub(started));
     context.ui.document(&ChangeDocument {
-        schema: "twin/change/v1".into(),
-        lab: found.record.name.to_string(),
-        verb: "release".into(),
-        changed,
         notes,
-        took_ms,
+        took_ms: milliseconds(drivers.clock.elapsed().saturating_sub(started)),
+        ..ChangeDocument::new(found.record.name.as_str(), "release", changed)
     });
     DONE
 }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Context, DONE, no_document};
+use super::{DONE, no_document};
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::journal::{Journal, RunRow};
 use crate::report::{ScenarioDocument, scenario_html, scenario_junit, scenario_text};
 
 #[derive(Debug, Args)]
@@ -26,7 +28,7 @@ pub(crate) struct Flags {
     pub(crate) open: bool,
 }
 
-pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let none = || {
         let what = match (&flags.run, &context.global.lab) {
             (Some(id), _) => format!("there is no run {id}, or more than one begins so"),
@@ -35,15 +37,7 @@ pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
         };
         Failure::usage(what, vec!["`twin runs` lists them".into()])
     };
-    let journal = context.journal_if_there()?.ok_or_else(none)?;
-    let row = match &flags.run {
-        Some(id) => journal.run_beginning(id)?,
-        None => {
-            let lab = context.global.lab.as_deref();
-            journal.runs(lab)?.into_iter().next()
-        }
-    };
-    let row = row.ok_or_else(none)?;
+    let row = chosen(context, flags).await?.ok_or_else(none)?;
     let Some(text) = &row.document else {
         return Err(Failure::usage(
             format!("run {} has not come to its end", row.id),
@@ -61,7 +55,7 @@ pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     })?;
     if flags.open {
         no_document(context.ui, "report --open")?;
-        let file = context.layout.state().join("reports");
+        let file = context.layout().state().join("reports");
         let file = file.join(format!("{}.html", document.run));
         write(&file, &scenario_html(&document))?;
         context.ui.text(&format!("{}\n", file.display()));
@@ -83,6 +77,25 @@ pub(crate) fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     }
     context.ui.document(&document);
     DONE
+}
+
+/// The run that is asked for, in the state directories of all labs.
+async fn chosen(context: &Context<'_>, flags: &Flags) -> Result<Option<RunRow>, Failure> {
+    let mut rows = Vec::new();
+    for layout in context.all_layouts().await {
+        let Some(journal) = Journal::look(layout.state())? else {
+            continue;
+        };
+        rows.extend(match &flags.run {
+            Some(id) => journal.run_beginning(id)?,
+            None => {
+                let lab = context.global.lab.as_deref();
+                journal.runs(lab)?.into_iter().next()
+            }
+        });
+    }
+    rows.sort_by(|a, b| b.started_at.cmp(&a.started_at));
+    Ok(rows.into_iter().next())
 }
 
 fn write(file: &std::path::Path, text: &str) -> Result<(), Failure> {

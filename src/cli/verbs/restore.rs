@@ -3,11 +3,14 @@
 use clap::{Args, ValueEnum};
 use tracing::instrument;
 
-use super::{Context, DONE, Interrupt, milliseconds, since_given};
+use super::{DONE, Interrupt, milliseconds, since_given};
+use crate::cli::consent::{Consent, ask, tell_dry_run};
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::report::{RestoreDocument, RestoredHostDocument};
+use crate::lab::Found;
+use crate::report::{ChangeDocument, RestoreDocument, RestoredHostDocument};
 use crate::scenario;
-use crate::snapshot::{self, Clocks};
+use crate::snapshot::{self, Clocks, Manifest};
 use crate::units::Name;
 
 /// What happens to the guests' clocks.
@@ -26,16 +29,45 @@ pub(crate) struct Flags {
     /// What happens to the guests' clocks.
     #[arg(long, value_enum, default_value = "keep")]
     pub(crate) clock: ClockChoice,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+/// What goes: whatever the hosts did since the baseline was taken.
+fn goes(found: &Found, manifest: &Manifest) -> Vec<String> {
+    let hosts = found.hosts.iter().map(|host| host.name.to_string());
+    vec![format!(
+        "memory and disks of {} as they are now: all since {}, when {} was taken",
+        hosts.collect::<Vec<_>>().join(", "),
+        manifest.created_at,
+        manifest.name
+    )]
+}
+
+async fn dry_run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    let found = context.lab().await?;
+    let manifest = snapshot::shown(context.layout(), found.record.uuid, flags.name.as_str())?;
+    let goes = goes(&found, &manifest);
+    tell_dry_run(context, &goes, &[]);
+    context.ui.document(&ChangeDocument {
+        dry_run: true,
+        ..ChangeDocument::new(found.record.name.as_str(), "restore", goes)
+    });
+    DONE
 }
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), name = %flags.name))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
+    if flags.consent.dry_run {
+        return dry_run(context, flags).await;
+    }
     let (found, _lock) = context.locked_lab("restore").await?;
     let journal = context.journal()?;
     let watch = context.ui.watch();
     let set = context.set(&found, &journal, watch.as_ref());
     super::refuse_unfinished_but_restores(&set)?;
-    snapshot::show(&set, flags.name.as_str())?;
+    let manifest = snapshot::show(&set, flags.name.as_str())?;
+    ask(context, flags.consent.yes, &goes(&found, &manifest)).await?;
     // The hosts are put back by the baseline; what was done to this machine is not in it.
     let world = context.world(found.clone());
     for run in scenario::recover_outside(&world, &journal).await? {

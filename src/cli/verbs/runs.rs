@@ -3,8 +3,10 @@
 use clap::Args;
 use tracing::instrument;
 
-use super::{Context, DONE};
+use super::DONE;
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::journal::Journal;
 use crate::report::{RunDocument, RunsDocument};
 
 #[derive(Debug, Args)]
@@ -12,10 +14,14 @@ pub(crate) struct Flags {}
 
 #[instrument(skip_all)]
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
-    let rows = match context.journal_if_there()? {
-        Some(journal) => journal.runs(context.global.lab.as_deref())?,
-        None => Vec::new(),
-    };
+    let mut rows = Vec::new();
+    // A lab's runs are on record where its files are, whatever state directory is asked for.
+    for layout in context.all_layouts().await {
+        if let Some(journal) = Journal::look(layout.state())? {
+            rows.extend(journal.runs(context.global.lab.as_deref())?);
+        }
+    }
+    rows.sort_by(|a, b| b.started_at.cmp(&a.started_at));
     let runs: Vec<RunDocument> = rows
         .into_iter()
         .map(|row| RunDocument {

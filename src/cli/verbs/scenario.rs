@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 
 use tracing::instrument;
 
-use super::{Context, DONE, Interrupt};
+use super::{DONE, Interrupt};
+use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::cli::files;
 use crate::diagnostics::Source;
@@ -118,7 +119,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
     let world = World {
         drivers: context.drivers().clone(),
-        layout: context.layout.clone(),
+        layout: context.layout().clone(),
         found,
         seed,
         run,
@@ -369,11 +370,11 @@ async fn carry_out(
     let journal = context.journal()?;
     if scenario.baseline != Policy::None {
         let accelerator = world.found.record.accelerator;
-        let (drivers, layout) = (context.drivers(), &context.layout);
+        let (drivers, layout) = (context.drivers(), context.layout());
         choice.self_test = self_test(drivers, layout, accelerator, true).await?;
     }
     let progress = context.ui.watch();
-    let interrupt = Interrupt::listen(Some(context.layout.clone()));
+    let interrupt = Interrupt::listen(Some(context.layout().clone()));
     let outcome = scenario::run(
         scenario,
         &choice,

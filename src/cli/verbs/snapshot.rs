@@ -3,7 +3,9 @@
 use clap::Args;
 use tracing::instrument;
 
-use super::{Context, DONE, Interrupt, dirty, milliseconds, since_given};
+use super::{DONE, Interrupt, dirty, milliseconds, since_given};
+use crate::cli::consent::{Yes, ask, tell_dry_run};
+use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::lab::Found;
 use crate::report::{
@@ -35,6 +37,11 @@ pub(crate) struct Flags {
     /// Takes it although the topology's gates do not hold.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Says what removing it would free, and changes nothing.
+    #[arg(long, requires = "remove")]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) yes: Yes,
 }
 
 fn mode(word: &str) -> Result<Rung, String> {
@@ -47,7 +54,7 @@ fn mode(word: &str) -> Result<Rung, String> {
 impl Flags {
     /// Whether something is changed, and not only read.
     pub(crate) const fn changes_something(&self) -> bool {
-        !self.verify && !self.show
+        !self.verify && !self.show && !self.dry_run
     }
 }
 
@@ -73,22 +80,46 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         return verify(context, &set, name).await;
     }
     if flags.remove {
-        super::refuse_unfinished(&set)?;
-        super::refuse_disks_aside(&set)?;
-        let started = context.drivers().clock.elapsed();
-        snapshot::remove(set, name).await?;
-        context.ui.text(&format!("baseline {name} is gone\n"));
+        return remove(context, &found, set, flags).await;
+    }
+    create(context, &found, &set, flags).await
+}
+
+async fn remove(
+    context: &Context<'_>,
+    found: &Found,
+    set: Set<'_>,
+    flags: &Flags,
+) -> Result<u8, Failure> {
+    const VERB: &str = "snapshot --remove";
+    let (name, lab) = (flags.name.as_str(), found.record.name.as_str());
+    let goes = match snapshot::show(&set, name) {
+        Ok(manifest) => format!("baseline {name}, taken {}", manifest.created_at),
+        Err(snapshot::SnapshotError::Damaged { .. }) => {
+            format!("baseline {name}, which is damaged")
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let goes = vec![goes];
+    if flags.dry_run {
+        tell_dry_run(context, &goes, &[]);
         context.ui.document(&ChangeDocument {
-            schema: "twin/change/v1".into(),
-            lab: found.record.name.to_string(),
-            verb: "snapshot --remove".into(),
-            changed: vec![name.to_owned()],
-            notes: Vec::new(),
-            took_ms: milliseconds(context.drivers().clock.elapsed().saturating_sub(started)),
+            dry_run: true,
+            ..ChangeDocument::new(lab, VERB, goes)
         });
         return DONE;
     }
-    create(context, &found, &set, flags).await
+    super::refuse_unfinished(&set)?;
+    super::refuse_disks_aside(&set)?;
+    ask(context, flags.yes, &goes).await?;
+    let started = context.drivers().clock.elapsed();
+    snapshot::remove(set, name).await?;
+    context.ui.text(&format!("baseline {name} is gone\n"));
+    context.ui.document(&ChangeDocument {
+        took_ms: milliseconds(context.drivers().clock.elapsed().saturating_sub(started)),
+        ..ChangeDocument::new(lab, VERB, vec![name.to_owned()])
+    });
+    DONE
 }
 
 async fn create(
@@ -99,7 +130,7 @@ async fn create(
 ) -> Result<u8, Failure> {
     super::refuse_unfinished(set)?;
     super::refuse_disks_aside(set)?;
-    let expected = context.layout.expected_baselines(found.record.uuid);
+    let expected = context.layout().expected_baselines(found.record.uuid);
     let gates = expected
         .into_iter()
         .find(|baseline| baseline.name == flags.name)
@@ -121,7 +152,7 @@ async fn create(
         .any(|host| host.domain.power == crate::hypervisor::Power::Running);
     let accelerator = found.record.accelerator;
     let drivers = context.drivers();
-    let tested = snapshot::self_test(drivers, &context.layout, accelerator, any_runs).await?;
+    let tested = snapshot::self_test(drivers, context.layout(), accelerator, any_runs).await?;
     let interrupt = Interrupt::listen(None);
     let before = since_given();
     let created = snapshot::create(*set, &request, tested.as_ref(), interrupt.receiver()).await?;

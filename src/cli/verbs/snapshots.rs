@@ -2,8 +2,9 @@
 
 use clap::Args;
 
+use super::DONE;
 use super::snapshot::size;
-use super::{Context, DONE};
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::report::{ListedDocument, SnapshotsDocument};
 use crate::snapshot::{self, Listed};
@@ -13,15 +14,15 @@ pub(crate) struct Flags {}
 
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
     let found = context.lab().await?;
-    let baselines = snapshot::list(&context.layout, found.record.uuid)?;
+    let baselines = snapshot::list(context.layout(), found.record.uuid)?;
     let rows: Vec<Vec<String>> = baselines
         .iter()
         .map(|listed| row(context, listed))
         .collect();
     let heads = ["BASELINE", "AGE", "RUNG", "HOSTS", "SIZE", "OWN", "NOTE"];
-    let total = snapshot::total(&context.layout, found.record.uuid);
+    let total = snapshot::total(context.layout(), found.record.uuid);
     let missing: Vec<String> = context
-        .layout
+        .layout()
         .expected_baselines(found.record.uuid)
         .into_iter()
         .map(|baseline| baseline.name.to_string())

@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use tracing::instrument;
 
-use super::{Context, DONE, interruptible};
+use super::{DONE, interruptible};
+use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::hypervisor::Power;
 use crate::lab::{self, HostStatus, LabStatus};
@@ -45,18 +46,18 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
 
 async fn show(context: &Context<'_>) -> Result<u8, Failure> {
     let found = context.lab().await?;
-    let status = lab::status(&found, context.drivers(), &context.layout).await?;
+    let status = lab::status(&found, context.drivers(), context.layout()).await?;
     let dirty = match context.journal_if_there()? {
         Some(journal) => {
             let uuid = status.record.uuid;
             // What a twin is at now is unfinished, and not left over.
             !journal.open_acts(uuid)?.is_empty()
                 || (!crate::snapshot::unfinished(&journal, uuid)?.is_empty()
-                    && context.lock(&found, "status").await.is_ok())
+                    && context.lock(&found, "status").is_ok())
         }
         None => false,
     };
-    let baselines = crate::snapshot::names(&context.layout, status.record.uuid)?;
+    let baselines = crate::snapshot::names(context.layout(), status.record.uuid)?;
     text(context, &status, &baselines, dirty);
     context.ui.document(&document(&status, baselines, dirty));
     if dirty { Ok(code::DIRTY) } else { DONE }

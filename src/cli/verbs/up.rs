@@ -6,12 +6,15 @@ use std::time::Duration;
 use clap::Args;
 use tracing::instrument;
 
-use super::{Context, DONE, interruptible, lost_with_disks, milliseconds};
+use super::{DONE, interruptible, lost_with_disks, milliseconds};
+use crate::cli::consent::{Yes, ask};
+use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::cli::files;
 use crate::doctor::TimedProbe;
 use crate::lab::{self, LabError, Prepared, Request, Upped};
 use crate::model::{AcceleratorChoice, ImageName, Scale};
+use crate::plan::Subject;
 use crate::report::{StepDocument, UpDocument};
 use crate::topology;
 use crate::units::Name;
@@ -68,9 +71,14 @@ pub(crate) struct Flags {
     /// How long a host is waited for, like 90s or 5m.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub(crate) timeout: Duration,
-    /// Makes a host anew, its disks lost; may be given more than once.
+    /// Makes a host's domain anew; its disks stay. May be given more than once.
     #[arg(long, value_name = "HOST")]
     pub(crate) replace: Vec<Name>,
+    /// Discards the disks of the hosts that are replaced, and the baselines that need them; asks first.
+    #[arg(long, requires = "replace")]
+    pub(crate) blank: bool,
+    #[command(flatten)]
+    pub(crate) yes: Yes,
 }
 
 impl Flags {
@@ -124,9 +132,18 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
             )
         })?),
     };
-    let probe = TimedProbe::new(context.layout.accelerator_cache(), !flags.dry_run);
-    let recipes = files::images();
     let name = lab.clone().unwrap_or_else(|| loaded.topology.name.clone());
+    // A lab that is there already has its files where its marks say.
+    for found in context.labs().await? {
+        if found.record.name == name {
+            context.follow(&found);
+            for stray in &found.strays {
+                context.ui.remark(&stray.to_string());
+            }
+        }
+    }
+    let probe = TimedProbe::new(context.layout().accelerator_cache(), !flags.dry_run);
+    let recipes = files::images();
     let rest = flags.words();
     let command = |lab: &str| context.command(lab, &rest);
     let request = Request {
@@ -140,6 +157,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         only: flags.only.clone(),
         image: flags.image.clone(),
         replace: flags.replace.iter().cloned().collect::<BTreeSet<_>>(),
+        blank: flags.blank,
         time_scale: TIME_SCALE,
         build: !flags.dry_run,
         command: &command,
@@ -166,21 +184,21 @@ async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Resul
     } else {
         Some(context.journal()?)
     };
-    let mut prepared = lab::prepare(request, drivers, &context.layout, watch.as_ref()).await?;
+    let mut prepared = lab::prepare(request, drivers, context.layout(), watch.as_ref()).await?;
     if flags.wait == Wait::None {
         prepared.plan.steps.retain(crate::plan::Step::changes);
     }
-    let replaced: Vec<&str> = flags.replace.iter().map(Name::as_str).collect();
-    let lost = lost_with_disks(context, prepared.placed.record.uuid, &replaced)?;
-    prepared.plan.notes.extend(lost);
+    let goes = goes(context, &prepared)?;
+    prepared.plan.notes.extend(goes.iter().cloned());
     let Some(journal) = journal else {
         return dry_run(context, &prepared);
     };
+    ask(context, flags.yes, &goes).await?;
     let (blocked, notes) = (prepared.plan.blocked.clone(), prepared.plan.notes.clone());
     let upped = lab::apply(
         &mut prepared,
         drivers,
-        &context.layout,
+        context.layout(),
         &journal,
         watch.as_ref(),
         flags.jobs,
@@ -198,6 +216,27 @@ async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Resul
     }
 }
 
+/// What the plan discards: the disks, and the baselines that need them.
+fn goes(context: &Context<'_>, prepared: &Prepared) -> Result<Vec<String>, Failure> {
+    let mut goes = Vec::new();
+    let mut hosts: BTreeSet<&str> = BTreeSet::new();
+    for step in &prepared.plan.steps {
+        if let (Some(disk), Subject::Host(host)) = (step.discards(), &step.subject) {
+            goes.push(format!("what is on {}", disk.display()));
+            hosts.insert(host.as_str());
+        }
+    }
+    if !hosts.is_empty() {
+        let hosts: Vec<&str> = hosts.into_iter().collect();
+        goes.extend(lost_with_disks(
+            context,
+            prepared.placed.record.uuid,
+            &hosts,
+        )?);
+    }
+    Ok(goes)
+}
+
 /// Waits until all services of the lab are healthy.
 async fn services(
     context: &Context<'_>,
@@ -209,10 +248,10 @@ async fn services(
     let until = drivers.clock.elapsed() + timeout;
     loop {
         let found = lab::choose(
-            lab::find_all(drivers, &context.layout).await?,
+            lab::find_all(drivers, context.layout()).await?,
             Some(prepared.placed.record.name.as_str()),
         )?;
-        let status = lab::status(&found, drivers, &context.layout).await?;
+        let status = lab::status(&found, drivers, context.layout()).await?;
         let ill: Vec<String> = status
             .hosts
             .iter()

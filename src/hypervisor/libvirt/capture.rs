@@ -23,6 +23,8 @@ use super::monitor::{monitor, refused, writable};
 use super::xml;
 use crate::hypervisor::{Anatomy, DiskState, DomainDisk, Memory, Power, Target};
 use crate::image::qcow2::{Qcow2, Qcow2Error};
+use crate::model::Bearing;
+use crate::model::spec::DomainSpec;
 
 /// A job of QEMU's that takes longer is given up.
 const JOB_DEADLINE: Duration = Duration::from_secs(600);
@@ -190,8 +192,11 @@ pub(super) fn redefine(
     definition: &str,
 ) -> Result<(), Failure> {
     ours(connection, target)?;
-    match xml::mark(definition) {
-        Some(mark) if mark.lab.uuid == target.lab => {
+    let bearing = xml::mark(definition).zip(xml::identity(definition));
+    let bearing =
+        bearing.map(|(mark, (name, uuid))| (mark.borne_by::<DomainSpec>(uuid, &name), uuid));
+    match bearing {
+        Some((Bearing::Own(mark), uuid)) if mark.lab.uuid == target.lab && uuid == target.uuid => {
             Domain::define_xml(connection, definition)?;
             Ok(())
         }

@@ -12,9 +12,9 @@ use virt::sys;
 
 use super::failure::Failure;
 use super::{tsc, xml};
-use crate::hypervisor::{HypervisorError, ObservedDomain, Power, PowerAction, Target};
-use crate::model::AcceleratorChoice;
+use crate::hypervisor::{FilesOf, HypervisorError, ObservedDomain, Power, PowerAction, Target};
 use crate::model::spec::{Boot, DomainSpec, Marked};
+use crate::model::{AcceleratorChoice, Bearing};
 use crate::units::Mib;
 
 /// Lists all domains.
@@ -32,17 +32,57 @@ pub(super) fn list(connection: &Connect) -> Result<Vec<ObservedDomain>, Failure>
 }
 
 fn observe(domain: &Domain) -> Result<ObservedDomain, Failure> {
-    let inactive = if domain.is_persistent()? {
+    let persistent = domain.is_persistent()?;
+    let inactive = if persistent {
         sys::VIR_DOMAIN_XML_INACTIVE
     } else {
         0
     };
     let text = domain.get_xml_desc(inactive)?;
+    let (name, uuid) = (domain.get_name()?, uuid_of(domain)?);
+    let bearing = xml::mark(&text).map(|mark| mark.borne_by::<DomainSpec>(uuid, &name));
+    let (mark, foreign_mark) = Bearing::split(bearing);
     Ok(ObservedDomain {
-        name: domain.get_name()?,
-        uuid: Uuid::try_parse(&domain.get_uuid_string()?).unwrap_or_default(),
+        name,
+        uuid,
         power: power_of(domain)?,
-        mark: xml::mark(&text),
+        persistent,
+        mark,
+        foreign_mark,
+        disks: xml::writable_disks(&text),
+    })
+}
+
+fn uuid_of(domain: &Domain) -> Result<Uuid, Failure> {
+    Ok(Uuid::try_parse(&domain.get_uuid_string()?).unwrap_or_default())
+}
+
+/// Lists the files that all domains use: of their definitions, and of their processes where they have one.
+pub(super) fn files(connection: &Connect) -> Result<Vec<FilesOf>, Failure> {
+    let mut all = Vec::new();
+    for domain in connection.list_all_domains(0)? {
+        match files_of(&domain) {
+            Ok(files) => all.push(files),
+            Err(Failure::Libvirt(error)) if error.code() == ErrorNumber::NoDomain => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(all)
+}
+
+fn files_of(domain: &Domain) -> Result<FilesOf, Failure> {
+    let mut files = xml::paths(&domain.get_xml_desc(0)?);
+    if domain.is_persistent()? && domain.is_active()? {
+        files.extend(xml::paths(
+            &domain.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?,
+        ));
+    }
+    files.sort();
+    files.dedup();
+    Ok(FilesOf {
+        domain: domain.get_name()?,
+        uuid: uuid_of(domain)?,
+        files,
     })
 }
 
@@ -68,14 +108,22 @@ pub(super) fn power_of(domain: &Domain) -> Result<Power, Failure> {
 pub(super) fn ours(connection: &Connect, target: Target) -> Result<Domain, Failure> {
     let domain = Domain::lookup_by_uuid_string(connection, &target.uuid.to_string())?;
     // The mark alone: writing all of the XML takes libvirt several times as long, and hosts may be standing still.
-    let element = domain.get_metadata(
-        sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(),
-        Some(xml::NAMESPACE),
-        sys::VIR_DOMAIN_AFFECT_CONFIG,
-    );
+    let read = |affect| {
+        domain.get_metadata(
+            sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(),
+            Some(xml::NAMESPACE),
+            affect,
+        )
+    };
+    let element = match read(sys::VIR_DOMAIN_AFFECT_CONFIG) {
+        // Its definition was removed while it ran: the process has the mark.
+        Err(error) if error.code() == ErrorNumber::OperationInvalid => {
+            read(sys::VIR_DOMAIN_AFFECT_LIVE)
+        }
+        other => other,
+    };
     let mark = match element {
         Ok(element) => xml::mark_in_element(&element),
-        // One that is not defined, and only runs, is none that twin has made.
         Err(error)
             if [ErrorNumber::NoDomainMetadata, ErrorNumber::OperationInvalid]
                 .contains(&error.code()) =>
@@ -84,10 +132,11 @@ pub(super) fn ours(connection: &Connect, target: Target) -> Result<Domain, Failu
         }
         Err(error) => return Err(error.into()),
     };
-    match mark {
-        Some(mark) if mark.lab.uuid == target.lab => Ok(domain),
+    let name = domain.get_name()?;
+    match mark.map(|mark| mark.borne_by::<DomainSpec>(target.uuid, &name)) {
+        Some(Bearing::Own(mark)) if mark.lab.uuid == target.lab => Ok(domain),
         _ => Err(HypervisorError::NotOurs {
-            what: format!("domain {}", domain.get_name()?),
+            what: format!("domain {name}"),
         }
         .into()),
     }

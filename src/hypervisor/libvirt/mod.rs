@@ -11,6 +11,7 @@ mod ffi;
 mod monitor;
 mod networks;
 mod nics;
+mod place;
 mod tsc;
 mod worker;
 mod xml;
@@ -19,10 +20,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use super::{
-    Anatomy, Capture, DiskState, Hypervisor, HypervisorError, Machine, Memory, NicState,
+    Anatomy, Capture, DiskState, FilesOf, Hypervisor, HypervisorError, Machine, Memory, NicState,
     ObservedDomain, ObservedNetwork, Power, PowerAction, Target, Throttle,
 };
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
@@ -40,9 +40,6 @@ const STATE: Duration = Duration::from_secs(900);
 
 /// Long calls that may run at once, each on a connection of its own: a whole lab stands still together.
 const LONG_THREADS: usize = 8;
-
-/// Where this machine's identity lives.
-const MACHINE_ID: &str = "/etc/machine-id";
 
 /// A connection to libvirt.
 pub struct Libvirt {
@@ -62,20 +59,6 @@ impl Libvirt {
             long: Workers::start(uri, LONG_THREADS),
         }
     }
-}
-
-/// Returns this machine's identity: libvirt's own is made up anew at each start where the firmware tells none.
-fn machine_uuid(uri: &str, capabilities: &roxmltree::Document<'_>) -> Uuid {
-    let local = uri.starts_with("qemu:///") || uri.starts_with("test:///");
-    let machine_id = std::fs::read_to_string(MACHINE_ID)
-        .ok()
-        .and_then(|text| Uuid::try_parse(text.trim()).ok());
-    let own = capabilities
-        .descendants()
-        .find(|node| node.has_tag_name("uuid"))
-        .and_then(|node| node.text())
-        .and_then(|text| Uuid::try_parse(text).ok());
-    if local { machine_id.or(own) } else { own }.unwrap_or_default()
 }
 
 fn version_text(number: u32) -> String {
@@ -104,11 +87,10 @@ impl Hypervisor for Libvirt {
                         .descendants()
                         .filter(|node| node.has_tag_name("secmodel"))
                 });
+                let place = place::of(&uri, connection, document.as_ref());
                 Ok(Machine {
-                    uuid: document
-                        .as_ref()
-                        .map(|document| machine_uuid(&uri, document))
-                        .unwrap_or_default(),
+                    uuid: place.uuid,
+                    elsewhere: place.elsewhere,
                     hypervisor: format!("{kind} {}", version_text(version)),
                     library: format!("libvirt {}", version_text(library)),
                     cpus: info.cpus,
@@ -162,6 +144,12 @@ impl Hypervisor for Libvirt {
     async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
         self.quick
             .call("listing domains", QUICK, domains::list)
+            .await
+    }
+
+    async fn files(&self) -> Result<Vec<FilesOf>, HypervisorError> {
+        self.quick
+            .call("listing the files of domains", QUICK, domains::files)
             .await
     }
 

@@ -9,6 +9,7 @@ use virt::sys;
 use super::failure::Failure;
 use super::xml;
 use crate::hypervisor::{HypervisorError, ObservedNetwork, Target};
+use crate::model::Bearing;
 use crate::model::spec::{Marked, NetworkSpec};
 
 /// Lists all networks.
@@ -27,13 +28,18 @@ pub(super) fn list(connection: &Connect) -> Result<Vec<ObservedNetwork>, Failure
 fn observe(network: &Network) -> Result<ObservedNetwork, Failure> {
     let text = description(network)?;
     let (bridge, cidr) = xml::bridge_and_subnet(&text);
+    let name = network.get_name()?;
+    let uuid = Uuid::try_parse(&network.get_uuid_string()?).unwrap_or_default();
+    let bearing = xml::mark(&text).map(|mark| mark.borne_by::<NetworkSpec>(uuid, &name));
+    let (mark, foreign_mark) = Bearing::split(bearing);
     Ok(ObservedNetwork {
-        name: network.get_name()?,
-        uuid: Uuid::try_parse(&network.get_uuid_string()?).unwrap_or_default(),
+        name,
+        uuid,
         bridge,
         cidr,
         active: network.is_active()?,
-        mark: xml::mark(&text),
+        mark,
+        foreign_mark,
     })
 }
 
@@ -52,10 +58,12 @@ fn description(network: &Network) -> Result<String, Failure> {
 /// Finds a network and makes sure of its mark.
 fn ours(connection: &Connect, target: Target) -> Result<Network, Failure> {
     let network = Network::lookup_by_uuid_string(connection, &target.uuid.to_string())?;
-    match xml::mark(&description(&network)?) {
-        Some(mark) if mark.lab.uuid == target.lab => Ok(network),
+    let name = network.get_name()?;
+    let mark = xml::mark(&description(&network)?);
+    match mark.map(|mark| mark.borne_by::<NetworkSpec>(target.uuid, &name)) {
+        Some(Bearing::Own(mark)) if mark.lab.uuid == target.lab => Ok(network),
         _ => Err(HypervisorError::NotOurs {
-            what: format!("network {}", network.get_name()?),
+            what: format!("network {name}"),
         }
         .into()),
     }
@@ -72,7 +80,14 @@ pub(super) fn define(connection: &Connect, network: &Marked<NetworkSpec>) -> Res
         Err(Failure::Libvirt(error)) if error.code() == ErrorNumber::NoNetwork => {}
         Err(failure) => return Err(failure),
     }
-    Network::define_xml(connection, &xml::network(network))?;
+    let defined = Network::define_xml(connection, &xml::network(network))?;
+    // libvirt's test driver cannot have networks started at boot.
+    if defined
+        .get_autostart()
+        .is_ok_and(|is| is != network.spec.autostart)
+    {
+        defined.set_autostart(network.spec.autostart)?;
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction};
 use crate::image;
 use crate::lab::allocated;
+use crate::plan::moved_disk_blocks;
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-release";
@@ -93,7 +94,22 @@ impl Action for HostRelease {
             let why = format!("{} is paused", self.host);
             return Err(ActionError::Target(why));
         }
-        let disks = world.host(&self.host)?.spec.disks.iter().map(|disk| {
+        let anatomy = world
+            .drivers
+            .hypervisor
+            .anatomy(world.target(&self.host)?)
+            .await?;
+        let written = anatomy.disks.iter().filter(|disk| !disk.read_only);
+        let now: Vec<PathBuf> = written.filter_map(|disk| disk.path.clone()).collect();
+        let host = world.host(&self.host)?;
+        if let Some((was, is)) = host.moved_disk(&now) {
+            let blocked = moved_disk_blocks(&host.name, was, is);
+            return Err(ActionError::Target(format!(
+                "{}: {}",
+                self.host, blocked.why
+            )));
+        }
+        let disks = host.spec.disks.iter().map(|disk| {
             let mut aside = disk.path.clone().into_os_string();
             aside.push(format!(".released-{}", &id[..12]));
             Ok(Disk {
@@ -125,7 +141,7 @@ impl Action for HostRelease {
         for (disk, spec) in captured.disks.iter().zip(specs) {
             std::fs::rename(&disk.path, &disk.aside)
                 .map_err(|error| failed("putting aside", &disk.path, &error))?;
-            image::create_overlay(spec)
+            image::create_disk(spec)
                 .await
                 .map_err(|error| ActionError::Target(error.to_string()))?;
         }

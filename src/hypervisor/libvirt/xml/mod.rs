@@ -7,7 +7,8 @@ mod read;
 pub(super) use domain::{domain, one_interface};
 pub(super) use network::network;
 pub(super) use read::{
-    bridge_and_subnet, console, devices, interface, mark, mark_in_element, parts, with_link,
+    bridge_and_subnet, console, devices, identity, interface, mark, mark_in_element, parts, paths,
+    with_link, writable_disks,
 };
 
 use serde::Serialize;

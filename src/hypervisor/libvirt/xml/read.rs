@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use roxmltree::{Document, Node};
+use uuid::Uuid;
 
 use super::NAMESPACE;
 use crate::hypervisor::DomainDisk;
@@ -23,6 +24,50 @@ pub(in super::super) fn mark(text: &str) -> Option<Mark> {
 pub(in super::super) fn mark_in_element(text: &str) -> Option<Mark> {
     let document = Document::parse(text).ok()?;
     serde_json::from_str(document.root_element().text()?).ok()
+}
+
+/// Returns the name and UUID that a definition gives its domain.
+pub(in super::super) fn identity(text: &str) -> Option<(String, Uuid)> {
+    let document = Document::parse(text).ok()?;
+    let root = document.root_element();
+    let name = child(root, "name")?.text()?.to_owned();
+    let uuid = child(root, "uuid")?.text()?.trim().parse().ok()?;
+    Some((name, uuid))
+}
+
+/// Returns every absolute path that a definition names, in an attribute or as an element's text. The mark is twin's own and
+/// names what was asked for once: it is not looked at.
+pub(in super::super) fn paths(text: &str) -> Vec<PathBuf> {
+    let Ok(document) = Document::parse(text) else {
+        return Vec::new();
+    };
+    let is_path = |text: &str| text.starts_with('/');
+    let mut found = Vec::new();
+    for node in document.descendants().filter(Node::is_element) {
+        if node.tag_name().namespace() == Some(NAMESPACE) {
+            continue;
+        }
+        let attributes = node.attributes().map(|attribute| attribute.value());
+        let text = node.text().map(str::trim);
+        let named = attributes.chain(text).filter(|text| is_path(text));
+        found.extend(named.map(PathBuf::from));
+    }
+    found
+}
+
+/// Returns the files of the disks that a definition lets the guest write to, in order.
+pub(in super::super) fn writable_disks(text: &str) -> Vec<PathBuf> {
+    let Ok(document) = Document::parse(text) else {
+        return Vec::new();
+    };
+    let disks = document
+        .descendants()
+        .filter(|node| node.has_tag_name("disk"))
+        .map(disk);
+    disks
+        .filter(|disk| !disk.read_only)
+        .filter_map(|disk| disk.path)
+        .collect()
 }
 
 fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
