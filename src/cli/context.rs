@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::flags::{DEFAULT_CONNECT, DEFAULT_STATE_DIR, Global};
 use super::ui::Ui;
-use super::wiring;
+use super::{logging, wiring};
 use crate::journal::Journal;
 use crate::lab::{Drivers, Found, LabError, Layout, Lock, LockError, Watch, choose, find_all};
 use crate::scenario::World;
@@ -65,7 +65,9 @@ impl<'c> Context<'c> {
 
     /// Opens the journal.
     pub(crate) fn journal(&self) -> Result<Journal, Failure> {
-        Ok(Journal::open(self.layout().state())?)
+        let journal = Journal::open(self.layout().state())?;
+        logging::begin(self.layout().state());
+        Ok(journal)
     }
 
     /// Opens the journal where there is one: for verbs that must not make it.
@@ -129,7 +131,6 @@ impl<'c> Context<'c> {
 
     /// Finds the lab that the verb is about.
     pub(crate) async fn lab(&self) -> Result<Found, Failure> {
-        let first = self.found.get().is_none();
         let labs = self.labs().await?;
         let chosen = choose(labs, self.global.lab.as_deref());
         // A lab that is in the pool alone is not seen while that is not mounted.
@@ -139,11 +140,7 @@ impl<'c> Context<'c> {
         let found = chosen?;
         self.follow(&found);
         self.layout().need_pool()?;
-        if first {
-            for stray in &found.strays {
-                self.ui.remark(&stray.to_string());
-            }
-        }
+        logging::begin(self.layout().state());
         Ok(found)
     }
 
@@ -202,7 +199,11 @@ impl<'c> Context<'c> {
                 outcome => break outcome?,
             }
         };
-        Ok((self.lab().await?, lock))
+        let found = self.lab().await?;
+        for stray in &found.strays {
+            self.ui.remark(&stray.to_string());
+        }
+        Ok((found, lock))
     }
 
     /// Takes a lab's lock.

@@ -37,6 +37,15 @@ pub struct Cli {
     pub(crate) verb: Verb,
 }
 
+/// Reads a yes or no; a variable that is set to nothing says no.
+pub(crate) fn boolish(text: &str) -> Result<bool, String> {
+    match text.trim().to_lowercase().as_str() {
+        "" | "0" | "n" | "no" | "f" | "false" | "off" => Ok(false),
+        "1" | "y" | "yes" | "t" | "true" | "on" => Ok(true),
+        other => Err(format!("{other} is neither yes nor no: write 1 or 0")),
+    }
+}
+
 /// When to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
@@ -73,7 +82,7 @@ pub(crate) struct Global {
     )]
     pub(crate) state_dir: PathBuf,
     /// One JSON document on standard output, and nothing else there.
-    #[arg(long, global = true, env = "TWIN_JSON", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, hide_possible_values = true)]
+    #[arg(long, global = true, env = "TWIN_JSON", value_parser = boolish, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, hide_possible_values = true)]
     pub(crate) json: bool,
     /// The debug log on standard error too; twice, with that of all libraries.
     #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "TWIN_VERBOSE")]

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use super::{Line, TimedProbe, ram_file};
 use crate::hostnet::HostNet;
 use crate::hypervisor::{Hypervisor, HypervisorError};
-use crate::lab::{AcceleratorProbe, Layout, Space};
+use crate::lab::{AcceleratorProbe, Layout, Space, strays};
 use crate::model::AcceleratorChoice;
 use crate::units::Mib;
 
@@ -49,6 +49,7 @@ pub struct Examination<'e> {
 /// Examines this machine.
 pub async fn examine(examination: &Examination<'_>) -> Vec<Line> {
     let mut lines = hypervisor_lines(examination.hypervisor).await;
+    lines.extend(marks(examination.hypervisor).await);
     lines.push(accelerator(examination.probe).await);
     lines.push(tools());
     lines.push(memory());
@@ -120,6 +121,28 @@ async fn hypervisor_lines(hypervisor: &dyn Hypervisor) -> Vec<Line> {
             vec![Line::missing(id, error.to_string(), error.cure())]
         }
     }
+}
+
+/// Things with a mark that is another thing's; nothing where libvirt does not answer, which another line tells.
+async fn marks(hypervisor: &dyn Hypervisor) -> Option<Line> {
+    let domains = hypervisor.domains().await.ok()?;
+    let networks = hypervisor.networks().await.ok()?;
+    let strays = strays(&domains, &networks);
+    if strays.is_empty() {
+        return Some(Line::ok(
+            "marks",
+            "every mark is on the thing that it was made for",
+        ));
+    }
+    let told: Vec<String> = strays.iter().map(|(_, stray)| stray.to_string()).collect();
+    let cures = strays.iter().filter_map(|(_, stray)| stray.cure());
+    let cures: Vec<String> = cures.collect();
+    let cure = if cures.is_empty() {
+        "nothing has to be done: no verb of twin's touches a copy".to_owned()
+    } else {
+        cures.join("; ")
+    };
+    Some(Line::degraded("marks", told.join("; "), cure))
 }
 
 async fn accelerator(probe: &TimedProbe) -> Line {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::{Drivers, Found, FoundHost, LabError, Layout, Space};
+use super::{Drivers, Found, FoundHost, LabError, Layout, Space, Stray};
 use crate::hypervisor::Power;
 use crate::model::{LabRecord, NetworkMode};
 use crate::units::Cidr;
@@ -26,6 +26,8 @@ pub struct LabStatus {
     pub hosts: Vec<HostStatus>,
     /// Its networks.
     pub networks: Vec<NetworkStatus>,
+    /// Things that carry a mark of the lab which is not their own.
+    pub strays: Vec<Stray>,
     /// Space on the file system that it is on.
     pub space: Space,
 }
@@ -98,6 +100,7 @@ pub async fn status(
         record: found.record.clone(),
         hosts,
         networks: networks.collect(),
+        strays: found.strays.clone(),
         space: Space::of(layout),
     })
 }

@@ -27,8 +27,24 @@ pub struct StatusDocument {
     pub free_bytes: u64,
     /// Bytes that are missing there when all memory of all running guests is written; 0 where it fits.
     pub short_bytes: u64,
+    /// Domains and networks that carry a mark of the lab which is not their own; no verb touches them.
+    #[serde(default)]
+    pub strays: Vec<StrayDocument>,
     /// Whether something could not be put back.
     pub dirty: bool,
+}
+
+/// A domain or network with another's mark.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct StrayDocument {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// The name of the thing that the mark was made for.
+    pub made_for: String,
+    /// Whether it is that thing all the same, under another name.
+    pub renamed: bool,
 }
 
 /// A host in a status.

@@ -24,6 +24,7 @@ mod space;
 mod states;
 mod support;
 mod testcloud;
+mod trust;
 mod undo;
 mod verbs;
 

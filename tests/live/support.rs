@@ -282,7 +282,8 @@ impl Strangers {
     }
 }
 
-fn define(verb: &str, xml: &str) {
+/// Defines something of libvirt's by hand.
+pub(crate) fn define(verb: &str, xml: &str) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, xml.as_bytes()).unwrap();
     tool("virsh", &[verb, &file.path().display().to_string()]);

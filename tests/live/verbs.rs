@@ -283,7 +283,9 @@ fn release(lab: &TestLab) {
     lab.done(&["snapshot", "kept"]);
     let goes = "baseline kept goes with the disks of a";
     let replacing = lab.done(&["up", "tiny", "--replace", "a", "--dry-run"]);
-    assert!(replacing.contains(goes), "{replacing}");
+    assert!(!replacing.contains(goes), "{replacing}");
+    let blanking = lab.done(&["up", "tiny", "--replace", "a", "--blank", "--dry-run"]);
+    assert!(blanking.contains(goes), "{blanking}");
     let released = lab.json(&["release", "a"]);
     assert!(
         released["notes"][0].as_str().unwrap().starts_with(goes),

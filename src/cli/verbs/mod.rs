@@ -55,11 +55,7 @@ pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
     if let Some(failure) = needs_root(&cli.verb) {
         return ui.failure(&failure);
     }
-    logging::start(
-        context.layout().state(),
-        logged(&cli.verb),
-        cli.global.verbose,
-    );
+    logging::start(logged(&cli.verb), cli.global.verbose);
     let outcome = match &cli.verb {
         Verb::Doctor(flags) => doctor::run(&context, flags).await,
         Verb::Up(flags) => up::run(&context, flags).await,
@@ -86,6 +82,10 @@ pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
         Ok(code) => code,
         Err(failure) => {
             tracing::error!(code = failure.code, "{}", failure.message);
+            // Nothing is made for a lab that was not found.
+            if context.layout().state().exists() {
+                logging::begin(context.layout().state());
+            }
             ui.failure(&failure)
         }
     }

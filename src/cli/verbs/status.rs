@@ -11,7 +11,7 @@ use crate::cli::failure::{Failure, code};
 use crate::hypervisor::Power;
 use crate::lab::{self, HostStatus, LabStatus};
 use crate::report::{
-    HostDocument, InstanceDocument, NetworkDocument, ServiceDocument, StatusDocument,
+    HostDocument, InstanceDocument, NetworkDocument, ServiceDocument, StatusDocument, StrayDocument,
 };
 use crate::wire::{NovaStatus, ServiceState};
 
@@ -139,6 +139,16 @@ fn document(status: &LabStatus, baselines: Vec<String>, dirty: bool) -> StatusDo
         baselines,
         free_bytes: status.space.free.bytes(),
         short_bytes: status.space.short.bytes(),
+        strays: status
+            .strays
+            .iter()
+            .map(|stray| StrayDocument {
+                name: stray.name.clone(),
+                uuid: stray.uuid,
+                made_for: stray.made_for.clone(),
+                renamed: stray.renamed,
+            })
+            .collect(),
         dirty,
     }
 }
@@ -194,6 +204,13 @@ fn text(context: &Context<'_>, status: &LabStatus, baselines: &[String], dirty: 
     ui.table(&["NETWORK", "BRIDGE", "SUBNET", "STATE"], &rows);
     if !baselines.is_empty() {
         ui.text(&format!("baselines: {}\n", baselines.join(", ")));
+    }
+    for stray in &status.strays {
+        let word = ui.health("COPY", None);
+        ui.text(&format!("{word}: {stray}\n"));
+        if let Some(cure) = stray.cure() {
+            ui.text(&format!("{:>6}{cure}\n", ""));
+        }
     }
     if let Some((what, cure)) = status.space.warning() {
         let word = ui.health("SPACE", Some(false));
