@@ -32,6 +32,8 @@ pub mod guest;
 #[cfg(feature = "host")]
 pub mod hostnet;
 #[cfg(feature = "host")]
+pub mod http;
+#[cfg(feature = "host")]
 pub mod hypervisor;
 #[cfg(feature = "host")]
 pub mod image;
@@ -53,5 +55,7 @@ pub mod sim;
 pub mod snapshot;
 #[cfg(feature = "host")]
 pub mod storage;
+#[cfg(feature = "host")]
+pub mod tools;
 #[cfg(feature = "host")]
 pub mod topology;

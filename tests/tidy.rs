@@ -15,17 +15,23 @@ const EDGES: &[(&str, &[&str])] = &[
     ("diagnostics", &[]),
     ("wire", &[]),
     ("clock", &[]),
+    ("http", &[]),
+    // Programs run within limits.
+    ("tools", &[]),
     // Files: written durably, opened beneath a directory, removed by known names.
     ("storage", &[]),
     ("model", &["wire"]),
     ("topology", &["model", "diagnostics"]),
     ("plan", &["model", "wire"]),
     ("journal", &["model", "storage"]),
-    ("image", &["model", "storage"]),
+    ("image", &["model", "storage", "http", "tools"]),
     // The libvirt driver reads captured states from qcow2 files.
-    ("hypervisor", &["model", "wire", "image", "storage"]),
-    ("guest", &["model", "wire", "clock"]),
-    ("hostnet", &["model"]),
+    (
+        "hypervisor",
+        &["model", "wire", "image", "storage", "tools"],
+    ),
+    ("guest", &["model", "wire", "clock", "storage"]),
+    ("hostnet", &["model", "http", "tools"]),
     (
         "sim",
         &[
@@ -66,6 +72,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "journal",
             "model",
             "storage",
+            "tools",
             "wire",
         ],
     ),

@@ -18,6 +18,7 @@ const ELSEWHERE: [&str; 2] = ["/usr/local/lib/twin", "/usr/lib/twin"];
 
 /// Answers, or becomes `twin-host`.
 pub fn front() -> ExitCode {
+    crate::storage::close_to_others();
     let cli = match super::parse() {
         Ok(cli) => cli,
         Err(code) => return code,

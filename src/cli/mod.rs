@@ -39,6 +39,7 @@ fn parse() -> Result<Cli, ExitCode> {
 
 /// Runs twin: parses the arguments, carries the verb out, prints, returns the exit code.
 pub fn main() -> ExitCode {
+    crate::storage::close_to_others();
     let cli = match parse() {
         Ok(cli) => cli,
         Err(code) => return code,

@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use crate::lab::{AcceleratorProbe, LabError};
 use crate::model::AcceleratorChoice;
+use crate::storage;
 
 /// 16-bit code: `cli; mov ecx, 100000000; dec ecx; jnz -4; mov al, 0x10; out 0xf4, al; hlt`.
 const CODE: [u8; 19] = [
@@ -97,11 +98,11 @@ impl TimedProbe {
         };
         if self.keep && found.choice().is_some() {
             let text = serde_json::to_vec_pretty(&found).unwrap_or_default();
-            if let Some(parent) = self.cache.parent() {
-                std::fs::create_dir_all(parent)
+            if let Some(parent) = self.cache.parent().filter(|parent| !parent.exists()) {
+                storage::make_passage(parent)
                     .map_err(LabError::io(format!("making {}", parent.display())))?;
             }
-            std::fs::write(&self.cache, text)
+            storage::write_shared(&self.cache, &text)
                 .map_err(LabError::io(format!("writing {}", self.cache.display())))?;
         }
         Ok(found)

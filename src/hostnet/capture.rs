@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use super::{Captured, HostNetError, PacketCapture};
+use crate::tools::{self, Limits};
 
 /// It ends by itself after so many packets.
 const MOST_PACKETS: &str = "200";
@@ -41,15 +42,75 @@ fn failed(why: impl Into<String>) -> HostNetError {
     }
 }
 
+/// What reading packets may take. A capture may go on for hours.
+const LIMITS: Limits = Limits {
+    memory: 1 << 30,
+    cpu_s: 86_400,
+};
+
+/// The user that packets are read as, where the distribution has made one.
+const USER: &str = "tcpdump";
+
+/// The flags that make tcpdump another user's.
+fn as_user() -> Vec<&'static str> {
+    let there = nix::unistd::User::from_name(USER).ok().flatten().is_some();
+    if there { vec!["-Z", USER] } else { Vec::new() }
+}
+
+/// Refuses a filter that is none, before anything listens: it is text from a scenario.
+async fn compiles(link: &str, filter: &str) -> Result<(), HostNetError> {
+    if filter.trim_start().starts_with('-') {
+        return Err(failed(format!(
+            "{filter:?} is no filter: it begins with a dash"
+        )));
+    }
+    let (start, mut words) = tools::limited("tcpdump", Limits::IMAGE, None);
+    words.extend(["-i", link, "-d"].map(Into::into));
+    words.extend(as_user().into_iter().map(Into::into));
+    words.extend(["--", filter].map(Into::into));
+    let compiling = Command::new(start)
+        .args(words)
+        .stdin(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(LISTENS, compiling).await;
+    let output = output
+        .map_err(|_| failed(format!("the filter is not compiled within {LISTENS:?}")))?
+        .map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said
+        .trim()
+        .lines()
+        .next_back()
+        .unwrap_or_default()
+        .to_owned();
+    let cure = if last.contains("No such file") {
+        "; scripts/host-setup.sh installs it"
+    } else {
+        ""
+    };
+    Err(failed(format!("{last}{cure}")))
+}
+
 /// Starts one; it listens when this returns.
 pub(super) async fn start(
     link: &str,
     filter: &str,
 ) -> Result<Box<dyn PacketCapture>, HostNetError> {
+    compiles(link, filter).await?;
+    let (limited, words) = tools::limited("tcpdump", LIMITS, None);
     let mut process = Command::new("sh")
-        .args(["-c", UNTIL_DROPPED, "sh"])
-        .args(["tcpdump", "-i", link, "-n", "-l", "-tt"])
-        .args(["-c", MOST_PACKETS, filter])
+        .args(["-c", UNTIL_DROPPED, "sh", limited])
+        .args(words)
+        .args(["-i", link, "-n", "-l", "-tt"])
+        // Once it has its socket it is no longer root.
+        .args(as_user())
+        // What comes from a file is a filter, whatever it begins with.
+        .args(["-c", MOST_PACKETS, "--", filter])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

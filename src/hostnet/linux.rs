@@ -16,13 +16,14 @@ use super::{
     Answer, Bandwidth, Connection, Counters, Cut, Forbidden, HostNet, HostNetError, Link, Network,
     PacketCapture, Rejection, Route, bandwidth, capture, cut, forward, leftover,
 };
+use crate::http::{self, HttpError};
 use crate::units::{Cidr, Mac};
 
 /// Where libvirt's helper of dnsmasq writes leases down, a JSON file a bridge.
 const LEASES: &str = "/var/lib/libvirt/dnsmasq";
 
 /// The most that is kept of a service's answer, in characters.
-const MOST_OF_AN_ANSWER: usize = 256 << 10;
+const ANSWER_BYTES: usize = 256 << 10;
 
 /// This machine's network through netlink and nft.
 #[derive(Clone, Copy, Debug, Default)]
@@ -367,50 +368,22 @@ impl HostNet for LinuxNet {
         path: &str,
         within: Duration,
     ) -> Result<Result<Answer, Connection>, HostNetError> {
-        // It tells a refusal from what is out of reach, which curl does not.
+        // It tells a refusal from what is out of reach.
         match self.connect(address, port, within).await {
             Connection::Open => {}
             other => return Ok(Err(other)),
         }
         let url = format!("http://{address}:{port}{path}");
-        let seconds = within.as_secs_f64().to_string();
-        let mut arguments = vec!["--silent", "--show-error", "--globoff", "--noproxy", "*"];
-        arguments.extend([
-            "--max-time",
-            &seconds,
-            "--write-out",
-            "\n%{http_code}",
-            &url,
-        ]);
-        match tool::run("curl", &arguments, None).await {
-            Ok(Some(output)) => {
-                let text = String::from_utf8_lossy(&output);
-                let (body, status) = text.rsplit_once('\n').unwrap_or(("", &text));
-                let status = status
-                    .parse()
-                    .map_err(|_| failed("curl", &format!("{status:?} is no status")))?;
-                let body = body.chars().take(MOST_OF_AN_ANSWER).collect();
+        let asked = tokio::task::spawn_blocking(move || http::get(&url, within, ANSWER_BYTES));
+        let answer = asked.await.map_err(|error| failed("asking", &error))?;
+        match answer {
+            Ok(answer) => {
+                let body = String::from_utf8_lossy(&answer.body).into_owned();
+                let status = answer.status;
                 Ok(Ok(Answer { status, body }))
             }
-            Ok(None) => Err(failed(
-                "curl",
-                &"it is not installed; scripts/host-setup.sh installs it",
-            )),
-            Err(HostNetError::Failed { why, .. }) if why.contains("timed out") => {
-                Ok(Err(Connection::TimedOut))
-            }
-            // It closed the connection, or spoke something else.
-            Err(HostNetError::Failed { why, .. })
-                if ["Empty reply", "Received HTTP/0.9", "Recv failure"]
-                    .iter()
-                    .any(|said| why.contains(said)) =>
-            {
-                Ok(Ok(Answer {
-                    status: 0,
-                    body: why,
-                }))
-            }
-            Err(error) => Err(error),
+            Err(HttpError::TimedOut(_)) => Ok(Err(Connection::TimedOut)),
+            Err(HttpError::Failed(why)) => Ok(Err(Connection::Unreachable { why })),
         }
     }
 

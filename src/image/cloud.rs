@@ -1,10 +1,13 @@
 //! Images from elsewhere: any qcow2 by path or URL, with a `NoCloud` seed.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hadris_iso::joliet::JolietLevel;
@@ -12,14 +15,19 @@ use hadris_iso::read::PathSeparator;
 use hadris_iso::write::options::{BaseIsoLevel, CreationFeatures, IsoFormatOptions};
 use hadris_iso::write::{File as IsoFile, InputFiles, IsoImageWriter};
 use sha2::{Digest, Sha256};
-use tokio::process::Command;
 
 use super::ImageError;
-use super::packages::run;
-use crate::units::Mac;
+use super::pins::Pins;
+use super::qcow2::Qcow2;
+use crate::http::{self, Limits};
+use crate::storage;
+use crate::units::{Mac, Mib};
 
 /// An image of some GB over a slow line.
-const DOWNLOAD: Duration = Duration::from_secs(7200);
+const DOWNLOAD: Limits = Limits {
+    bytes: 64 << 30,
+    time: Duration::from_secs(7200),
+};
 
 /// Where a cloud image comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,28 +52,51 @@ pub struct Station {
 }
 
 impl Source {
-    fn is_url(&self) -> bool {
-        self.place.contains("://")
-    }
-
-    /// Returns the local file, fetched into `cache` where it is a URL (a broken download goes on where it stopped), its
-    /// hash checked.
-    pub async fn local(&self, cache: &Path) -> Result<PathBuf, ImageError> {
-        if !self.is_url() {
+    /// Returns the local file and its size as a guest sees it, fetched into `cache` where it is a URL (a broken download goes
+    /// on where it stopped). Its hash is that which is asked for, or else the one that it had when it was first used: disks
+    /// lie on it, which another file in its place would corrupt.
+    /// `in_use` has the files that disks lie on: one that none lies on any more may have been replaced.
+    pub async fn local(
+        &self,
+        cache: &Path,
+        in_use: &BTreeSet<PathBuf>,
+    ) -> Result<(PathBuf, Mib), ImageError> {
+        let path = if self.place.contains("://") {
+            self.fetched(cache).await?
+        } else {
             let path = PathBuf::from(&self.place);
             if !path.is_file() {
                 return Err(ImageError::SourceMissing { path });
             }
-            let path = path
-                .canonicalize()
-                .map_err(ImageError::io(format!("finding {}", path.display())))?;
-            self.verify(&path)?;
-            return Ok(path);
-        }
+            path.canonicalize()
+                .map_err(ImageError::io(format!("finding {}", path.display())))?
+        };
+        let size = stands_alone(&path)?;
+        let (cache, wanted, pinned) = (cache.to_owned(), self.sha256.clone(), path.clone());
+        let keeps = in_use.contains(&path);
+        // Gigabytes may have to be read.
+        let pin = tokio::task::spawn_blocking(move || {
+            let pins = Pins::of(&cache);
+            if !keeps {
+                pins.forget(&pinned)?;
+            }
+            pins.check(&pinned, wanted.as_deref())
+        });
+        pin.await.map_err(|error| ImageError::Tool {
+            tool: "hashing an image".into(),
+            why: error.to_string(),
+        })??;
+        Ok((path, size))
+    }
+
+    /// Fetches a URL.
+    async fn fetched(&self, cache: &Path) -> Result<PathBuf, ImageError> {
+        let refused = |why: String| ImageError::Source {
+            path: self.place.clone(),
+            why,
+        };
         let Some(wanted) = &self.sha256 else {
-            return Err(ImageError::SourceMissing {
-                path: PathBuf::from(&self.place),
-            });
+            return Err(refused("a URL needs a sha256 beside it".into()));
         };
         let (whole, part) = (
             cache.join(format!("cloud-{wanted}.qcow2")),
@@ -74,46 +105,57 @@ impl Source {
         if whole.is_file() {
             return Ok(whole);
         }
-        let mut fetch = Command::new("curl");
+        let stop = Arc::new(AtomicBool::new(false));
+        // Given up with this future.
+        let _stopper = Stopper(Arc::clone(&stop));
+        let (url, to) = (self.place.clone(), part.clone());
+        let fetch = tokio::task::spawn_blocking(move || http::download(&url, &to, DOWNLOAD, &stop));
         fetch
-            .args([
-                "--fail",
-                "--location",
-                "--silent",
-                "--show-error",
-                "--retry",
-                "5",
-                "--continue-at",
-                "-",
-                "--output",
-            ])
-            .arg(&part)
-            .arg(&self.place);
-        run(&mut fetch, DOWNLOAD).await?;
-        if let Err(error) = self.verify(&part) {
+            .await
+            .map_err(|error| refused(error.to_string()))?
+            .map_err(|error| refused(error.to_string()))?;
+        let found = sha256_of(&part)?;
+        if found != *wanted {
             // What is wrong from end to end cannot be gone on with.
             let _ = std::fs::remove_file(&part);
-            return Err(error);
+            let wanted = wanted.clone();
+            return Err(ImageError::Hash {
+                path: part,
+                found,
+                wanted,
+            });
         }
-        std::fs::rename(&part, &whole)
+        storage::share_with_emulator(&part)
+            .and_then(|()| storage::rename(&part, &whole))
             .map_err(ImageError::io(format!("keeping {}", whole.display())))?;
         Ok(whole)
     }
+}
 
-    fn verify(&self, path: &Path) -> Result<(), ImageError> {
-        let Some(wanted) = &self.sha256 else {
-            return Ok(());
-        };
-        let found = sha256_of(path)?;
-        if found == *wanted {
-            return Ok(());
-        }
-        Err(ImageError::Hash {
-            path: path.to_owned(),
-            found,
-            wanted: wanted.clone(),
-        })
+/// Ends a download when it is dropped.
+struct Stopper(Arc<AtomicBool>);
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// Returns the size of a qcow2 as a guest sees it. One that names another file is refused: QEMU and qemu-img, as root, would
+/// open whatever it names, a device of this machine or a server of its maker's.
+pub(super) fn stands_alone(path: &Path) -> Result<Mib, ImageError> {
+    let refused = |why: String| ImageError::Source {
+        path: path.display().to_string(),
+        why,
+    };
+    let image = Qcow2::open(path).map_err(|error| refused(error.to_string()))?;
+    if let Some(backing) = &image.header().backing {
+        return Err(refused(format!(
+            "it is an overlay of {}",
+            backing.to_string_lossy()
+        )));
+    }
+    Ok(Mib::from_bytes_ceil(image.header().size))
 }
 
 /// Returns a file's SHA-256 in hex.
@@ -190,7 +232,7 @@ pub fn write_seed(station: &Station, path: &Path) -> Result<(), ImageError> {
     let files = seed_files(station)
         .into_iter()
         .map(|(name, text)| IsoFile::File {
-            name: std::sync::Arc::new(name.to_owned()),
+            name: Arc::new(name.to_owned()),
             contents: text.into_bytes(),
         });
     let files = InputFiles {
@@ -224,7 +266,7 @@ pub fn write_seed(station: &Station, path: &Path) -> Result<(), ImageError> {
         tool: "writing the seed".into(),
         why: error.to_string(),
     })?;
-    std::fs::write(path, buffer.into_inner())
+    storage::write(path, &buffer.into_inner(), 0o600)
         .map_err(ImageError::io(format!("writing {}", path.display())))
 }
 
@@ -255,18 +297,112 @@ mod tests {
         assert_eq!(&bytes[0x8028..0x802e], b"CIDATA");
     }
 
+    fn image(directory: &Path, name: &str, backing: Option<&str>) -> PathBuf {
+        let path = directory.join(name);
+        let mut make = std::process::Command::new("qemu-img");
+        make.args(["create", "-q", "-f", "qcow2"]);
+        if let Some(backing) = backing {
+            make.args(["-u", "-b", backing, "-F", "raw"]);
+        }
+        let made = make.arg(&path).arg("1M").status().expect("qemu-img runs");
+        assert!(made.success());
+        path
+    }
+
+    fn source(place: &Path, sha256: Option<&str>) -> Source {
+        Source {
+            place: place.to_string_lossy().into_owned(),
+            sha256: sha256.map(str::to_owned),
+        }
+    }
+
     #[tokio::test]
     async fn a_wrong_hash_is_named_with_both() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("image.qcow2");
-        std::fs::write(&path, b"abc").expect("written");
-        let source = |sha256: &str| Source {
-            place: path.to_string_lossy().into_owned(),
-            sha256: Some(sha256.to_owned()),
-        };
-        let right = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert!(source(right).local(directory.path()).await.is_ok());
-        let wrong = source(&"0".repeat(64)).local(directory.path()).await;
+        let path = image(directory.path(), "image.qcow2", None);
+        let right = sha256_of(&path).expect("hashed");
+        let found = source(&path, Some(&right))
+            .local(directory.path(), &BTreeSet::new())
+            .await;
+        assert_eq!(found.expect("right").1, Mib(1));
+        let wrong = source(&path, Some(&"0".repeat(64)));
+        let wrong = wrong.local(directory.path(), &BTreeSet::new()).await;
         assert!(matches!(wrong, Err(ImageError::Hash { found, .. }) if found == right));
+    }
+
+    #[tokio::test]
+    async fn b5_an_image_that_names_another_file_is_refused_before_any_tool_opens_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (name, backing) in [("file", "/etc/shadow"), ("server", "nbd://127.0.0.1:9")] {
+            let path = image(directory.path(), name, Some(backing));
+            let refused = source(&path, None)
+                .local(directory.path(), &BTreeSet::new())
+                .await;
+            let said = refused.expect_err("an overlay").to_string();
+            assert!(said.contains(backing), "{said}");
+        }
+        let raw = directory.path().join("raw");
+        std::fs::write(&raw, vec![0; 1 << 20]).expect("written");
+        assert!(
+            source(&raw, None)
+                .local(directory.path(), &BTreeSet::new())
+                .await
+                .is_err()
+        );
+        // One whose data are in another file.
+        let data = directory.path().join("data");
+        let path = directory.path().join("split");
+        let made = std::process::Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-o"])
+            .arg(format!("data_file={},data_file_raw=on", data.display()))
+            .arg(&path)
+            .arg("1M")
+            .status()
+            .expect("qemu-img runs");
+        assert!(made.success());
+        assert!(
+            source(&path, None)
+                .local(directory.path(), &BTreeSet::new())
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test]
+    async fn a5_a_source_that_is_replaced_is_told() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = image(directory.path(), "image.qcow2", None);
+        let used = BTreeSet::from([path.canonicalize().expect("there")]);
+        let unpinned = source(&path, None);
+        unpinned
+            .local(directory.path(), &used)
+            .await
+            .expect("pinned");
+        unpinned
+            .local(directory.path(), &used)
+            .await
+            .expect("as it was");
+        // Touched, and copied to another inode: the content counts.
+        let bytes = std::fs::read(&path).expect("read");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::write(&path, &bytes).expect("written");
+        unpinned
+            .local(directory.path(), &used)
+            .await
+            .expect("the same bytes");
+        let mut other = bytes;
+        other.resize(other.len() + 512, 1);
+        std::fs::write(&path, &other).expect("written");
+        let told = unpinned.local(directory.path(), &used).await;
+        assert!(matches!(told, Err(ImageError::Replaced { .. })), "{told:?}");
+        let known = Pins::of(directory.path()).check_known(&path);
+        assert!(
+            matches!(known, Err(ImageError::Replaced { .. })),
+            "{known:?}"
+        );
+        // Once no disk lies on it any more, another one is as good.
+        let anew = unpinned.local(directory.path(), &BTreeSet::new()).await;
+        assert!(anew.is_ok(), "{anew:?}");
+        assert!(unpinned.local(directory.path(), &used).await.is_ok());
     }
 }

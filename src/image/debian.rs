@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use super::packages::{self, run};
 use super::{ImageError, Recipe};
+use crate::tools::{self, Limits};
 use crate::units::Mib;
 
 /// mmdebstrap fetches and unpacks some 150 packages.
@@ -57,6 +58,7 @@ pub(super) async fn build(
         .arg("--dpkgopt=path-exclude=/usr/share/man/*")
         .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
         .arg(format!("--include={}", include.join(",")))
+        .arg("--")
         .arg(codename)
         .arg(&tree)
         .env("DEBIAN_FRONTEND", "noninteractive");
@@ -76,9 +78,11 @@ pub(super) async fn build(
         .arg(&raw)
         .arg(format!("{}M", size.0));
     run(&mut format, LOCAL).await?;
-    let mut convert = Command::new("qemu-img");
+    let (start, words) = tools::limited("qemu-img", Limits::IMAGE, None);
+    let mut convert = Command::new(start);
     convert
-        .args(["convert", "-q", "-f", "raw", "-O", "qcow2"])
+        .args(words)
+        .args(["convert", "-q", "-f", "raw", "-O", "qcow2", "--"])
         .arg(&raw)
         .arg(out.join("disk.qcow2"));
     run(&mut convert, LOCAL).await.map(drop)
@@ -87,7 +91,11 @@ pub(super) async fn build(
 /// twin-guest and what makes a bootstrapped tree a guest.
 async fn configure(tree: &Path, guest: &Path) -> Result<(), ImageError> {
     let write = |path: &str, text: &str| {
-        std::fs::write(tree.join(path), text).map_err(ImageError::io(format!("writing {path}")))
+        let file = tree.join(path);
+        // The guest's users read it, whatever the umask of the build is.
+        std::fs::write(&file, text)
+            .and_then(|()| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)))
+            .map_err(ImageError::io(format!("writing {path}")))
     };
     write(
         "etc/fstab",

@@ -1,16 +1,16 @@
 //! Disk files.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::ImageError;
 use super::packages::run;
+use super::{ImageError, qcow2};
 use crate::model::spec::DiskSpec;
 use crate::storage;
-use crate::units::Mib;
+use crate::tools::{self, Limits};
 
 const LOCAL: Duration = Duration::from_secs(120);
 
@@ -54,8 +54,11 @@ pub async fn blank_disk(disk: &DiskSpec) -> Result<(), ImageError> {
 
 /// Makes a disk larger that no process has open; what is on it stays.
 pub async fn grow_disk(disk: &DiskSpec) -> Result<(), ImageError> {
-    let mut resize = Command::new("qemu-img");
-    resize.process_group(0);
+    qcow2::chain(&disk.path).map_err(|error| ImageError::Tool {
+        tool: format!("reading {}", disk.path.display()),
+        why: error.to_string(),
+    })?;
+    let mut resize = qemu_img(None);
     resize.args(["resize", "-q", "-f", "qcow2", "--"]);
     resize.arg(&disk.path).arg(format!("{}M", disk.size.0));
     run(&mut resize, LOCAL).await.map(drop)
@@ -64,47 +67,47 @@ pub async fn grow_disk(disk: &DiskSpec) -> Result<(), ImageError> {
 async fn draft(disk: &DiskSpec) -> Result<PathBuf, ImageError> {
     let draft = draft_of(&disk.path);
     remove_draft(&disk.path)?;
-    let mut create = Command::new("qemu-img");
-    // Ctrl-C at a terminal is for twin, which may be in the middle of an undo.
-    create.process_group(0);
-    create.args(["create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=off"]);
+    let making = || ImageError::io(format!("making {}", draft.display()));
+    // The file is twin's, 0600 from the first moment, and lent to the user that qemu-img runs as: it opens nothing else, not
+    // even the file below, whose name it only writes down.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(making())?;
+    let user = storage::emulator();
+    if let Some((user, group)) = user.filter(|_| rustix::process::geteuid().is_root()) {
+        std::os::unix::fs::fchown(&file, Some(user), Some(group)).map_err(making())?;
+    }
+    let mut create = qemu_img(user);
+    create.args([
+        "create",
+        "-q",
+        "-u",
+        "-f",
+        "qcow2",
+        "-o",
+        "lazy_refcounts=off",
+    ]);
     if let Some((backing, format)) = &disk.backing {
         create.arg("-b").arg(backing).args(["-F", format]);
     }
     create.arg("--");
     create.arg(&draft).arg(format!("{}M", disk.size.0));
     run(&mut create, LOCAL).await?;
-    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))
-        .map_err(ImageError::io(format!("making {}", draft.display())))?;
+    let own = rustix::process::geteuid().as_raw();
+    std::os::unix::fs::fchown(&file, Some(own), None)
+        .and_then(|()| file.set_permissions(std::fs::Permissions::from_mode(0o600)))
+        .map_err(making())?;
     Ok(draft)
 }
 
-/// Returns the size of a qcow2 as a guest sees it.
-pub async fn qcow2_virtual_size(path: &Path) -> Result<Mib, ImageError> {
-    let output = run(
-        Command::new("qemu-img")
-            .args(["info", "--output=json", "-U"])
-            .arg(path),
-        LOCAL,
-    )
-    .await?;
-    let document: serde_json::Value =
-        serde_json::from_slice(&output).map_err(|error| ImageError::Tool {
-            tool: "qemu-img".into(),
-            why: error.to_string(),
-        })?;
-    match (
-        document["format"].as_str(),
-        document["virtual-size"].as_u64(),
-    ) {
-        (Some("qcow2"), Some(bytes)) => Ok(Mib::from_bytes_ceil(bytes)),
-        (format, _) => Err(ImageError::Tool {
-            tool: "qemu-img".into(),
-            why: format!(
-                "{} is {}, and an image is qcow2",
-                path.display(),
-                format.unwrap_or("of no known format")
-            ),
-        }),
-    }
+/// qemu-img within limits, as another user where one is given. Ctrl-C at a terminal is for twin, which may be in the middle of
+/// an undo.
+fn qemu_img(user: Option<(u32, u32)>) -> Command {
+    let (start, words) = tools::limited("qemu-img", Limits::IMAGE, user);
+    let mut command = Command::new(start);
+    command.args(words).process_group(0);
+    command
 }

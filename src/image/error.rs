@@ -57,6 +57,32 @@ pub enum ImageError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// An image lost its manifest, and hosts' disks may lie on its base disk.
+    #[error("image {} is not complete: it has a base disk and no manifest", directory.display())]
+    Half {
+        /// Its directory.
+        directory: PathBuf,
+    },
+    /// A cloud image names another file, which QEMU would open.
+    #[error("{path} is no image to start from: {why}")]
+    Source {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The file below hosts' disks is not what it was when they were made.
+    #[error(
+        "{path} has been replaced since disks were made on it: its SHA-256 was {was}, and is {is}"
+    )]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+        /// Its hash when it was first used.
+        was: String,
+        /// Its hash now.
+        is: String,
+    },
     /// The guest's own memory could not be measured.
     #[error("the image did not come up when it was measured: {why}")]
     Measure {
@@ -104,6 +130,16 @@ impl ImageError {
             }
             Self::Hash { .. } => "fetch the image again, or correct sha256 in the topology".into(),
             Self::SourceMissing { .. } => "correct source in the topology".into(),
+            Self::Half { directory } => format!(
+                "where no host has a disk on it, move {} away: it is built again",
+                directory.display()
+            ),
+            Self::Source { .. } => {
+                "give a qcow2 that stands alone (`qemu-img convert -O qcow2 OLD NEW` makes one), by a path or an http or https URL".into()
+            }
+            Self::Replaced { .. } => {
+                "put the file back as it was, or discard the disks on it with `twin up TOPOLOGY --replace HOST --blank`".into()
+            }
             Self::Measure { .. } => {
                 "`twin doctor` shows which accelerator works; --accel chooses one".into()
             }

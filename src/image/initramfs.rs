@@ -42,6 +42,13 @@ pub(super) fn write(root: &Path, archive: &Path) -> Result<(), ImageError> {
         .map_err(ImageError::io(format!("writing {}", archive.display())))
 }
 
+/// What a guest's users may do, whatever the umask of the build was.
+fn mode(metadata: &std::fs::Metadata) -> u32 {
+    let runs =
+        metadata.is_dir() || metadata.is_symlink() || metadata.permissions().mode() & 0o100 != 0;
+    if runs { 0o755 } else { 0o644 }
+}
+
 fn entry(
     out: &mut impl Write,
     path: &Path,
@@ -65,7 +72,7 @@ fn entry(
     let builder = newc::Builder::new(&relative.to_string_lossy())
         .ino(inode)
         .nlink(if metadata.is_dir() { 2 } else { 1 })
-        .mode(metadata.permissions().mode() & 0o7777)
+        .mode(mode(metadata))
         .uid(0)
         .gid(0)
         // A fixed time keeps the same tree the same archive.

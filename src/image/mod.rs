@@ -16,12 +16,13 @@ mod measure;
 mod micro;
 mod modules;
 mod packages;
+mod pins;
 pub mod qcow2;
 mod recipe;
 mod store;
 
 pub use cloud::{Source, Station, seed_files, write_seed};
-pub use disk::{blank_disk, create_disk, grow_disk, qcow2_virtual_size, remove_draft};
+pub use disk::{blank_disk, create_disk, grow_disk, remove_draft};
 pub use error::ImageError;
 pub use measure::{Boot as MeasuredBoot, boot_once};
 pub use recipe::{Kind, Recipe, RecipeLookup};

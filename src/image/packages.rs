@@ -75,7 +75,7 @@ pub(super) async fn fetch(wanted: &[String], directory: &Path) -> Result<Vec<Pat
     let mut download = Command::new("apt-get");
     // Without this apt warns that its own user cannot write here.
     download
-        .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
+        .args(["-q", "-o", "APT::Sandbox::User=root", "download", "--"])
         .args(&names)
         .current_dir(directory);
     run(&mut download, FETCH).await?;
@@ -103,7 +103,7 @@ async fn closure(wanted: &[String]) -> Result<Vec<String>, ImageError> {
         "--no-replaces",
         "--no-enhances",
     ]);
-    depends.args(wanted);
+    depends.arg("--").args(wanted);
     let text = run(&mut depends, LOCAL).await?;
     let text = String::from_utf8_lossy(&text);
     // Lines that start a record name a package; `<name>` is virtual.
@@ -112,7 +112,7 @@ async fn closure(wanted: &[String]) -> Result<Vec<String>, ImageError> {
         .filter(|line| !line.starts_with([' ', '|', '<']) && !line.contains(':'))
         .collect();
     let mut show = Command::new("apt-cache");
-    show.args(["show", "--no-all-versions"]).args(&listed);
+    show.args(["show", "--no-all-versions", "--"]).args(&listed);
     let records = run(&mut show, LOCAL).await?;
     let records = String::from_utf8_lossy(&records);
     let mut names: BTreeSet<String> = BTreeSet::new();

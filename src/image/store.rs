@@ -1,16 +1,18 @@
 //! The cache of built images.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::cloud::{hex, sha256_of};
-use super::disk::qcow2_virtual_size;
+use super::cloud::{hex, sha256_of, stands_alone};
+use super::pins::Pins;
 use super::{ImageError, Kind, Recipe, RecipeLookup, Source, debian, measure, micro};
 use crate::model::place::{BuiltImage, Overhead};
 use crate::model::spec::Boot;
 use crate::model::{AcceleratorChoice, Host};
+use crate::storage::{self, Known, Users};
 use crate::units::Mib;
 
 /// Part of every hash: raised when a builder changes what it makes.
@@ -57,18 +59,30 @@ impl Store {
         }
     }
 
+    /// Checks that the files that disks lie on are what they were when the disks were made. Blocks where one has changed.
+    pub fn check_bases<'p>(
+        &self,
+        bases: impl IntoIterator<Item = &'p Path>,
+    ) -> Result<(), ImageError> {
+        let pins = Pins::of(&self.directory);
+        bases
+            .into_iter()
+            .try_for_each(|base| pins.check_known(base))
+    }
+
     /// Returns the image for a host, building or fetching it where needed.
     pub async fn provide(
         &self,
         host: &Host,
         lookup: &dyn RecipeLookup,
         accelerator: AcceleratorChoice,
+        in_use: &BTreeSet<PathBuf>,
         progress: Progress<'_>,
     ) -> Result<BuiltImage, ImageError> {
         if let Some(image) = self.cached(host, lookup)? {
             return Ok(image);
         }
-        std::fs::create_dir_all(&self.directory).map_err(ImageError::io(format!(
+        storage::make_passage(&self.directory).map_err(ImageError::io(format!(
             "making {}",
             self.directory.display()
         )))?;
@@ -78,8 +92,10 @@ impl Store {
                 known: Vec::new(),
             })?;
             progress("fetching the cloud image and checking its hash");
-            let path = Source { place, sha256 }.local(&self.directory).await?;
-            return Ok(cloud(qcow2_virtual_size(&path).await?, path));
+            let (path, size) = Source { place, sha256 }
+                .local(&self.directory, in_use)
+                .await?;
+            return Ok(cloud(size, path));
         }
         let recipe = Recipe::load(host.image.as_str(), lookup)?;
         let guest = guest_binary()?;
@@ -136,10 +152,7 @@ impl Store {
             }
             Kind::Rootfs => {
                 debian::build(recipe, guest, &scratch, &out).await?;
-                (
-                    ROOTFS_OVERHEAD,
-                    Some(qcow2_virtual_size(&out.join("disk.qcow2")).await?.0),
-                )
+                (ROOTFS_OVERHEAD, Some(stands_alone(&out.join(BASE_DISK))?.0))
             }
         };
         let manifest = Manifest {
@@ -151,8 +164,9 @@ impl Store {
         let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
         std::fs::write(out.join("manifest.json"), text)
             .map_err(ImageError::io("writing the image's manifest"))?;
-        readable(&out)?;
-        std::fs::rename(&out, place)
+        finish(&out)?;
+        clear_half(place)?;
+        storage::rename(&out, place)
             .map_err(ImageError::io(format!("keeping {}", place.display())))?;
         Ok(manifest)
     }
@@ -190,19 +204,44 @@ const ROOTFS_OVERHEAD: Overhead = Overhead {
     per_gib_kib: 20 * 1024,
 };
 
-/// Kernels and initrds are read by QEMU's user; no secret is in them.
-fn readable(out: &Path) -> Result<(), ImageError> {
-    use std::os::unix::fs::PermissionsExt;
-    let set = |path: &Path, mode: u32| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(
-            ImageError::io(format!("opening {} for qemu", path.display())),
-        )
+/// Removes an image without a manifest, which a power failure has left: a kernel and an initial RAM file system are read at a
+/// guest's start only. Hosts' disks may lie on a base disk, and another one in its place would corrupt them: it stays.
+fn clear_half(place: &Path) -> Result<(), ImageError> {
+    if place.join(BASE_DISK).exists() {
+        return Err(ImageError::Half {
+            directory: place.to_owned(),
+        });
+    }
+    let known = |path: &Path| match path.to_str() {
+        Some("kernel" | "initrd" | "manifest.json") => Known::File,
+        _ => Known::No,
     };
-    set(out, 0o755)?;
-    let entries = std::fs::read_dir(out).map_err(ImageError::io("reading the built image"))?;
-    entries
-        .flatten()
-        .try_for_each(|entry| set(&entry.path(), 0o644))
+    let failed = || ImageError::io(format!("removing half an image, {}", place.display()));
+    let left = storage::remove_known(place, &known, &Users::default()).map_err(failed())?;
+    match left.first() {
+        None => Ok(()),
+        Some(left) => Err(failed()(std::io::Error::other(left.to_string()))),
+    }
+}
+
+/// The base disk of an image with a root file system.
+const BASE_DISK: &str = "disk.qcow2";
+
+/// Lets QEMU's user read kernels, initrds and base disks, and sees to it that they are on the disk.
+fn finish(out: &Path) -> Result<(), ImageError> {
+    let shared = || -> std::io::Result<()> {
+        storage::make_passage(out)?;
+        for entry in std::fs::read_dir(out)? {
+            let path = entry?.path();
+            storage::share_with_emulator(&path)?;
+            std::fs::File::open(&path)?.sync_all()?;
+        }
+        storage::sync_directory(out)
+    };
+    shared().map_err(ImageError::io(format!(
+        "opening {} for qemu",
+        out.display()
+    )))
 }
 
 fn read_manifest(place: &Path) -> Option<Manifest> {

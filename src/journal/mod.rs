@@ -18,10 +18,13 @@ mod schema;
 pub use operations::{OperationId, UnfinishedOperation};
 pub use runs::{ActState, Intent, OpenAct, RunRow};
 
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
+
+use crate::storage;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -128,11 +131,11 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal in `directory`, making and migrating it as needed.
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
-        std::fs::create_dir_all(directory).map_err(|source| JournalError::Directory {
+        let path = directory.join("journal.sqlite");
+        make_file(directory, &path).map_err(|source| JournalError::Directory {
             path: directory.to_owned(),
             source,
         })?;
-        let path = directory.join("journal.sqlite");
         let fail = |source| JournalError::Sqlite {
             path: path.clone(),
             source,
@@ -223,6 +226,29 @@ impl Journal {
             source,
         }
     }
+}
+
+/// Makes the file before SQLite does, which gives its log and index the mode and owner of it: members of the group libvirt may
+/// read them, and no other user. One of an older twin's is corrected.
+fn make_file(directory: &Path, path: &Path) -> std::io::Result<()> {
+    if !directory.exists() {
+        storage::make_passage(directory)?;
+    }
+    let mut made = std::fs::OpenOptions::new();
+    made.append(true).create(true).mode(0o600);
+    // Opened only where it has to be made: closing it would let go of locks that this process has on it.
+    if !path.exists() {
+        made.open(path)?;
+        storage::sync_directory(directory)?;
+    }
+    for suffix in ["sqlite", "sqlite-wal", "sqlite-shm"] {
+        let file = path.with_extension(suffix);
+        let open = |found: std::fs::Metadata| found.permissions().mode() & 0o777 != 0o640;
+        if file.metadata().is_ok_and(open) {
+            storage::share(&file)?;
+        }
+    }
+    Ok(())
 }
 
 /// Now, as the journal writes it: RFC 3339 in UTC.

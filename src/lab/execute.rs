@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
+use super::bases::check_bases;
 use super::layout::clear_host;
 use super::{
     Drivers, Event, HostFailure, LabError, Layout, Prepared, Signs, Watch, Way, leftover, readiness,
@@ -262,6 +263,7 @@ impl Executor<'_> {
             Act::MakeSeed(path) => self.seed(path).await?,
             Act::DefineDomain(domain) => hypervisor.define_domain(domain).await?,
             Act::StartDomain(domain) => {
+                check_bases(self.layout, &domain.spec).await?;
                 hypervisor
                     .power(
                         Target {

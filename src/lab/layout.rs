@@ -22,9 +22,6 @@ use crate::storage::{self, Known, Left, Users};
 const RECORD: &str = "lab.json";
 const RECORD_DRAFT: &str = "lab.json.draft";
 
-/// Lab records, and what else members of the group libvirt may read.
-const RECORD_MODE: u32 = 0o640;
-
 /// The directory of a lab's baselines.
 const BASELINES: &str = "baselines";
 
@@ -35,9 +32,6 @@ const REMOVING: &str = "removing";
 
 /// The file in a lab's directory with the baselines that its topology expects.
 const EXPECTED: &str = "expected-baselines.json";
-
-/// QEMU's user passes through directories and lists none.
-const DIRECTORY_MODE: u32 = 0o711;
 
 /// A state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,17 +52,15 @@ impl Layout {
 
     /// Refuses new runs from now on; runs that are under way see it and end.
     pub fn halt(&self, since: &str) -> std::io::Result<()> {
-        std::fs::create_dir_all(&self.state)?;
-        std::fs::write(self.state.join(HALT), format!("{since}\n"))
+        if !self.state.exists() {
+            storage::make_passage(&self.state)?;
+        }
+        storage::write_shared(&self.state.join(HALT), format!("{since}\n").as_bytes())
     }
 
     /// Lets runs begin again; tells whether they could not.
     pub fn lift_halt(&self) -> std::io::Result<bool> {
-        match std::fs::remove_file(self.state.join(HALT)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        storage::remove(&self.state.join(HALT))
     }
 
     /// Names the state directory.
@@ -123,8 +115,17 @@ impl Layout {
 
     /// Makes a directory that QEMU's user can pass through.
     pub(crate) fn make(path: &Path) -> Result<(), LabError> {
-        storage::make_directory(path, DIRECTORY_MODE)
-            .map_err(LabError::io(format!("making {}", path.display())))
+        storage::make_passage(path).map_err(LabError::io(format!("making {}", path.display())))
+    }
+
+    /// Makes a directory that QEMU's user can pass through, and members of the group libvirt can list.
+    pub(crate) fn make_shared(path: &Path) -> Result<(), LabError> {
+        storage::make_shared(path).map_err(LabError::io(format!("making {}", path.display())))
+    }
+
+    /// Where contents of guests' files are kept that a run of a lab will put back: root's alone.
+    pub(crate) fn captured(&self, lab: Uuid) -> PathBuf {
+        self.state.join("captured").join(lab.to_string())
     }
 
     /// Keeps what baselines the topology expects.
@@ -138,7 +139,7 @@ impl Layout {
         if std::fs::read(&file).is_ok_and(|known| known == text) {
             return Ok(());
         }
-        storage::write(&file, &text, RECORD_MODE)
+        storage::write_shared(&file, &text)
             .map_err(LabError::io(format!("writing {}", file.display())))
     }
 
@@ -156,13 +157,14 @@ impl Layout {
         if !self.pool().exists() {
             Self::make(&self.pool())?;
         }
-        Self::make(&self.pool().join("labs"))?;
+        Self::make_shared(&self.pool().join("labs"))?;
         self.sweep(record.uuid)?;
         if directory.exists() {
+            Self::make_shared(&directory)?;
             return write_record(&directory, record);
         }
         let draft = directory.with_extension(MAKING);
-        Self::make(&draft)?;
+        Self::make_shared(&draft)?;
         write_record(&draft, record)?;
         storage::rename(&draft, &directory)
             .map_err(LabError::io(format!("making {}", directory.display())))
@@ -298,8 +300,7 @@ impl Layout {
 fn write_record(directory: &Path, record: &LabRecord) -> Result<(), LabError> {
     let text = serde_json::to_vec_pretty(record).unwrap_or_default();
     let file = directory.join(RECORD);
-    storage::write(&file, &text, RECORD_MODE)
-        .map_err(LabError::io(format!("writing {}", file.display())))
+    storage::write_shared(&file, &text).map_err(LabError::io(format!("writing {}", file.display())))
 }
 
 fn read_record(directory: &Path) -> Option<LabRecord> {

@@ -9,6 +9,7 @@
 //!
 //! What there is, is read from marks, never from the journal; so every verb works on a lab whose journal is lost.
 
+mod bases;
 mod destroy;
 mod drivers;
 mod error;
@@ -27,6 +28,7 @@ mod status;
 mod users;
 mod watch;
 
+pub(crate) use bases::check_bases;
 pub use destroy::{Destroyed, destroy, doomed, sweep};
 pub use drivers::{Drivers, GuestWays, Way};
 pub use error::{HostFailure, LabError};

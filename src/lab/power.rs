@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::{Drivers, Event, Found, FoundHost, HostFailure, LabError, Lock, Watch};
+use super::bases::check_bases;
+use super::{Drivers, Event, Found, FoundHost, HostFailure, LabError, Layout, Lock, Watch};
 use crate::hypervisor::{Power, PowerAction};
 use crate::image;
 use crate::plan::{disk_in_use_blocks, moved_disk_blocks};
@@ -112,9 +113,14 @@ pub async fn power(
     host: &str,
     actions: &[PowerAction],
     drivers: &Drivers,
+    layout: &Layout,
 ) -> Result<Power, LabError> {
     lock.check()?;
-    let target = found.host(host)?.target(found.record.uuid);
+    let host = found.host(host)?;
+    let target = host.target(found.record.uuid);
+    if actions.contains(&PowerAction::Start) {
+        check_bases(layout, &host.spec).await?;
+    }
     for action in actions {
         drivers.hypervisor.power(target, *action).await?;
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use super::bases::bases_in_use;
 use super::observe::{available_memory, observe};
 use super::space::free_disk;
 use super::{Drivers, Event, LabError, Layout, Lock, Watch};
@@ -147,13 +148,15 @@ pub async fn prepare(
         (None, Some(chosen)) => chosen,
         (None, None) => request.probe.choose().await?,
     };
-    let images = provide_images(&request, layout, accelerator, watch).await?;
+    let directory = layout.lab(uuid);
+    let replaced = request.replace.iter().filter(|_| request.blank);
+    let discarded: Vec<_> = replaced.map(|host| directory.join(host.as_str())).collect();
+    let images = provide_images(&request, layout, accelerator, &discarded, watch).await?;
     let machine_lock = if request.build {
         Some(Lock::machine("up", drivers.clock.as_ref()).await?)
     } else {
         None
     };
-    let directory = layout.lab(uuid);
     let mut observed = observe(drivers, layout, &directory).await?;
     if request.blank {
         observed.users = disk_users(drivers, layout, &name, &observed).await?;
@@ -210,9 +213,11 @@ async fn provide_images(
     request: &Request<'_>,
     layout: &Layout,
     accelerator: AcceleratorChoice,
+    discarded: &[std::path::PathBuf],
     watch: &dyn Watch,
 ) -> Result<BTreeMap<Name, BuiltImage>, LabError> {
     let store = Store::new(layout.images());
+    let in_use = bases_in_use(layout, discarded);
     let mut images = BTreeMap::new();
     for host in &request.topology.hosts {
         let image = if request.build {
@@ -221,7 +226,7 @@ async fn provide_images(
             }
             let progress = |what: &str| watch.tell(Event::Note(what));
             store
-                .provide(host, request.recipes, accelerator, &progress)
+                .provide(host, request.recipes, accelerator, &in_use, &progress)
                 .await?
         } else {
             store

@@ -241,15 +241,8 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
         plan.steps
             .push(Step::new(subject(), "seed", Act::MakeSeed(seed.clone())));
     }
-    let define = || {
-        Step::new(
-            subject(),
-            "define",
-            Act::DefineDomain(Box::new(kept.clone())),
-        )
-    };
     if fresh {
-        plan.steps.push(define());
+        plan.steps.push(define(&kept, subject()));
         start(wanted, &kept, subject(), plan);
         return;
     }
@@ -262,31 +255,57 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
         }),
         Running::No => {
             if !changed.is_empty() {
-                plan.steps.push(define());
+                plan.steps.push(define(&kept, subject()));
             }
             start(wanted, &kept, subject(), plan);
         }
+        Running::Yes => plan_running(desired, wanted, kept, &changed, persistent, plan),
+    }
+}
+
+/// A host that runs: what it can follow while it does is done, all else is named.
+fn plan_running(
+    desired: &Desired,
+    wanted: &Wanted,
+    kept: Marked<DomainSpec>,
+    changed: &BTreeSet<&'static str>,
+    persistent: bool,
+    plan: &mut Plan,
+) {
+    let name = kept.mark.thing.clone();
+    let subject = || Subject::Host(name.clone());
+    if changed.is_empty() {
         // Its definition was removed while it ran: its process is all that there is of it.
-        Running::Yes if changed.is_empty() && !persistent => {
-            plan.notes
-                .push(format!("{name} runs and is not defined any more; it is defined again"));
-            plan.steps.push(define());
-            wait(wanted, &kept, subject(), plan);
+        if !persistent {
+            plan.notes.push(format!(
+                "{name} runs and is not defined any more; it is defined again"
+            ));
+            plan.steps.push(define(&kept, subject()));
         }
         // An earlier `up` may have been stopped while it waited: running is not yet answering.
-        Running::Yes if changed.is_empty() => wait(wanted, &kept, subject(), plan),
-        Running::Yes if changed.is_subset(&BTreeSet::from(["services", "autostart"])) => {
-            plan.steps.push(define());
-            if changed.contains("services") {
-                plan.steps.push(Step::new(subject(), "configure", Act::Configure(Box::new(kept))));
-            }
+        wait(wanted, &kept, subject(), plan);
+    } else if changed.is_subset(&BTreeSet::from(["services", "autostart"])) {
+        plan.steps.push(define(&kept, subject()));
+        if changed.contains("services") {
+            let configure = Act::Configure(Box::new(kept));
+            plan.steps
+                .push(Step::new(subject(), "configure", configure));
         }
-        Running::Yes => plan.blocked.push(Blocked {
+    } else {
+        let parts: Vec<&str> = changed.iter().copied().collect();
+        plan.blocked.push(Blocked {
             thing: name.to_string(),
-            why: format!("a change of its {} needs it made anew", changed.into_iter().collect::<Vec<_>>().join(", ")),
-            cure: format!("`{} --replace {name}` does it: it is switched off, its disks stay", desired.again),
-        }),
+            why: format!("a change of its {} needs it made anew", parts.join(", ")),
+            cure: format!(
+                "`{} --replace {name}` does it: it is switched off, its disks stay",
+                desired.again
+            ),
+        });
     }
+}
+
+fn define(kept: &Marked<DomainSpec>, subject: Subject) -> Step {
+    Step::new(subject, "define", Act::DefineDomain(Box::new(kept.clone())))
 }
 
 fn start(wanted: &Wanted, domain: &Marked<DomainSpec>, subject: Subject, plan: &mut Plan) {

@@ -189,7 +189,7 @@ async fn attempt(
     step("directory", "make the baseline's directory")?;
     // What a twin that was killed has left of the same name.
     remove_directory(directory, set.watch)?;
-    crate::lab::Layout::make(directory)?;
+    crate::lab::Layout::make_shared(directory)?;
     manifest::write_id(directory, plan.id)?;
     let ballast = directory.join(BALLAST);
     blocking("keeping", ballast.clone(), {

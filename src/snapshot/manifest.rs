@@ -14,9 +14,6 @@ use crate::wire::GuestState;
 /// The file's name.
 pub(super) const FILE: &str = "manifest.json";
 
-/// Members of the group libvirt may list baselines.
-const MODE: u32 = 0o640;
-
 /// A baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -154,7 +151,7 @@ impl Manifest {
         let commit = || -> std::io::Result<()> {
             storage::sync_directory(directory)?;
             let text = serde_json::to_vec_pretty(&sealed)?;
-            storage::write(&file, &text, MODE)
+            storage::write_shared(&file, &text)
         };
         commit().map_err(SnapshotError::io(format!("writing {}", file.display())))
     }
@@ -195,7 +192,7 @@ const ID: &str = "id";
 /// Writes down in a baseline's directory which one it is.
 pub(super) fn write_id(directory: &Path, id: Uuid) -> Result<(), SnapshotError> {
     let file = directory.join(ID);
-    storage::write(&file, format!("{id}\n").as_bytes(), MODE)
+    storage::write_shared(&file, format!("{id}\n").as_bytes())
         .map_err(SnapshotError::io(format!("writing {}", file.display())))
 }
 

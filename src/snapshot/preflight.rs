@@ -44,7 +44,7 @@ pub(super) async fn preflight(
             name: request.name.clone(),
         });
     }
-    crate::lab::Layout::make(&directory)?;
+    crate::lab::Layout::make_shared(&directory)?;
     let machine = set.drivers.hypervisor.machine().await?;
     let (parts, guests, inner) =
         futures::join!(set.anatomies(), guests(set), nested::findings(set));

@@ -17,7 +17,7 @@ use crate::guest::{Guest, GuestError};
 use crate::hostnet::HostNetError;
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::journal::OperationId;
-use crate::lab::{Event, FoundHost, LabError};
+use crate::lab::{Event, FoundHost, LabError, check_bases};
 use crate::model::spec::NetworkSpec;
 use crate::plan::hold_table;
 
@@ -192,6 +192,9 @@ async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, S
         };
         if let Some(moved) = moved_disk(record, now) {
             refusals.push(moved);
+        }
+        if let Err(error) = check_bases(set.layout, &host.spec).await {
+            refusals.push(format!("{}: {error}", record.name));
         }
         if host.domain.uuid != record.uuid {
             refusals.push(format!("{}: its domain is another one", record.name));

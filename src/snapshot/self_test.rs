@@ -17,6 +17,8 @@ use crate::hypervisor::{HypervisorError, Memory, PowerAction, Target};
 use crate::lab::{Drivers, LabError, Layout};
 use crate::model::spec::{Boot, DiskSpec, DomainSpec, Marked};
 use crate::model::{AcceleratorChoice, LabRecord, Mark, RamBacking, Scale};
+use crate::storage;
+use crate::tools::{self, Limits};
 use crate::units::Mib;
 
 /// libvirt's settings of QEMU: where memory files are, and which security driver there is.
@@ -118,7 +120,8 @@ pub async fn self_test(
     };
     let found = SelfTest { key, failure };
     let text = serde_json::to_vec_pretty(&found).unwrap_or_default();
-    std::fs::write(&cache, text).map_err(LabError::io(format!("writing {}", cache.display())))?;
+    storage::write_shared(&cache, &text)
+        .map_err(LabError::io(format!("writing {}", cache.display())))?;
     Ok(Some(found))
 }
 
@@ -269,8 +272,10 @@ impl<'t> Trial<'t> {
         let Some(disk) = self.domain.spec.disks.first() else {
             return Ok(());
         };
-        let convert = tokio::process::Command::new("qemu-img")
-            .args(["convert", "-q", "-O", "qcow2"])
+        let (start, words) = tools::limited("qemu-img", Limits::IMAGE, None);
+        let convert = tokio::process::Command::new(start)
+            .args(words)
+            .args(["convert", "-q", "-f", "raw", "-O", "qcow2", "--"])
             .args([&raw, &disk.path])
             .kill_on_drop(true)
             .output()

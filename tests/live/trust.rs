@@ -637,7 +637,10 @@ fn d5_what_removes_or_overwrites_says_what_goes_and_needs_a_yes() {
     assert_eq!(before, picture());
     let yes = asked("y");
     assert_eq!(yes.status.code(), Some(0), "{}", text(&yes.stdout));
-    assert_eq!(pair.lab.json(&["status"])["baselines"], serde_json::json!([]));
+    assert_eq!(
+        pair.lab.json(&["status"])["baselines"],
+        serde_json::json!([])
+    );
     // The flag, where there is no terminal.
     let down = pair
         .lab

@@ -30,7 +30,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let (found, lock) = match context.locked_lab("destroy").await {
         // What a killed `destroy` has left is gone now, and that was all.
         Err(_) if !swept.is_empty() => {
-            return Ok(told(context, ChangeDocument::new("", "destroy", swept)));
+            return Ok(told(context, &ChangeDocument::new("", "destroy", swept)));
         }
         found => found?,
     };
@@ -73,7 +73,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     for left in &destroyed.left {
         context.ui.remark(&format!("left {left}"));
     }
-    Ok(told(context, document))
+    Ok(told(context, &document))
 }
 
 /// What goes with the lab, and what stays of its directory.
@@ -100,7 +100,7 @@ async fn dry_run(context: &Context<'_>) -> Result<u8, Failure> {
     Ok(code::DONE)
 }
 
-fn told(context: &Context<'_>, document: ChangeDocument) -> u8 {
+fn told(context: &Context<'_>, document: &ChangeDocument) -> u8 {
     for removed in &document.changed {
         context.ui.text(&format!("removed {removed}\n"));
     }
@@ -111,6 +111,6 @@ fn told(context: &Context<'_>, document: ChangeDocument) -> u8 {
             document.lab
         ));
     }
-    context.ui.document(&document);
+    context.ui.document(document);
     code::DONE
 }

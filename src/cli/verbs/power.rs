@@ -39,7 +39,15 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         Switch::Cycle => (&[PowerAction::Destroy, PowerAction::Start], "power cycle"),
     };
     let started = context.drivers().clock.elapsed();
-    let state = lab::power(&found, &lock, &flags.host, actions, context.drivers()).await?;
+    let state = lab::power(
+        &found,
+        &lock,
+        &flags.host,
+        actions,
+        context.drivers(),
+        context.layout(),
+    )
+    .await?;
     context
         .ui
         .text(&format!("{}: {state:?}\n", flags.host).to_lowercase());

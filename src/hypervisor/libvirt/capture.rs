@@ -25,6 +25,7 @@ use crate::hypervisor::{Anatomy, DiskState, DomainDisk, Memory, Power, Target};
 use crate::image::qcow2::{Qcow2, Qcow2Error};
 use crate::model::Bearing;
 use crate::model::spec::DomainSpec;
+use crate::tools::{self, Limits};
 
 /// A job of QEMU's that takes longer is given up.
 const JOB_DEADLINE: Duration = Duration::from_secs(600);
@@ -286,9 +287,14 @@ fn with_memory(
 }
 
 fn qemu_img(what: &str, arguments: &[&str], disk: &Path) -> Result<(), Failure> {
-    let output = std::process::Command::new("qemu-img")
+    // A chain with a file in it that is no disk of the lab's or its image is refused by twin's own reader.
+    crate::image::qcow2::chain(disk).map_err(|error| refused(what, error.to_string()))?;
+    let (start, words) = tools::limited("qemu-img", Limits::IMAGE, None);
+    let output = std::process::Command::new(start)
+        .args(words)
         .args(arguments)
-        .arg(disk)
+        .arg("--")
+        .arg(tools::plain(disk))
         // Ctrl-C at a terminal is for twin, which carries this to its end.
         .process_group(0)
         .output()

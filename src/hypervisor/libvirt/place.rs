@@ -46,9 +46,8 @@ fn names_this_machine(uri: &str) -> bool {
 }
 
 fn differs(connection: &Connect, told: Option<Uuid>) -> Option<String> {
-    let own = match Connect::open_read_only(Some(OWN)) {
-        Ok(own) => own,
-        Err(_) => return by_name(connection),
+    let Ok(own) = Connect::open_read_only(Some(OWN)) else {
+        return by_name(connection);
     };
     let capabilities = own.get_capabilities().unwrap_or_default();
     let own = Document::parse(&capabilities).ok();

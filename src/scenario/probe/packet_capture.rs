@@ -28,9 +28,14 @@ struct PacketCapture {
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
     let network = action::network_of(&mut fields, "network", reader);
-    let filter = fields
-        .required("filter", reader)
-        .and_then(|node| reader.scalar(node, "filter"));
+    let filter_node = fields.required("filter", reader);
+    let filter = filter_node.and_then(|node| reader.scalar::<String>(node, "filter"));
+    if let (Some(node), Some(filter)) = (filter_node, &filter)
+        && filter.trim_start().starts_with('-')
+    {
+        let why = "it begins with a dash, which tcpdump takes for an option";
+        reader.bad_value(node, filter, "filter", &why);
+    }
     let at_least_node = fields.optional("at-least");
     let at_least = at_least_node.map_or(Some(1), |node| reader.scalar(node, "count"));
     fields.finish(reader);

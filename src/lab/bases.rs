@@ -1,0 +1,56 @@
+//! The files that hosts' disks lie on.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::layout::is_host_file;
+use super::{LabError, Layout};
+use crate::image::Store;
+use crate::image::qcow2::Qcow2;
+use crate::model::spec::DomainSpec;
+
+/// Checks, before a host's guest is started, that what its disks lie on is what it was when they were made.
+pub(crate) async fn check_bases(layout: &Layout, spec: &DomainSpec) -> Result<(), LabError> {
+    let below = spec.disks.iter().filter_map(|disk| disk.backing.clone());
+    let bases: Vec<PathBuf> = below.map(|(path, _)| path).collect();
+    if bases.is_empty() {
+        return Ok(());
+    }
+    let store = Store::new(layout.images());
+    let check = move || store.check_bases(bases.iter().map(PathBuf::as_path));
+    let checked = tokio::task::spawn_blocking(check).await;
+    Ok(checked
+        .map_err(|error| LabError::io("hashing an image")(std::io::Error::other(error)))??)
+}
+
+/// The files that disks of any lab in a state directory lie on, as the disks' own headers tell; without the disks in the
+/// directories `except`.
+pub(super) fn bases_in_use(layout: &Layout, except: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut bases = BTreeSet::new();
+    for lab in entries(&layout.pool().join("labs")) {
+        for host in entries(&lab)
+            .into_iter()
+            .filter(|host| !except.contains(host))
+        {
+            bases.extend(entries(&host).iter().filter_map(|file| base_of(file)));
+        }
+    }
+    bases
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+fn base_of(file: &Path) -> Option<PathBuf> {
+    let name = file.file_name()?.to_str()?;
+    let disk = name.starts_with("disk") && is_host_file(name);
+    let regular = file.symlink_metadata().is_ok_and(|found| found.is_file());
+    if !disk || !regular {
+        return None;
+    }
+    let backing = Qcow2::open(file).ok()?.header().backing.clone()?;
+    let whole = file.parent()?.join(backing);
+    Some(whole.canonicalize().unwrap_or(whole))
+}

@@ -1,0 +1,98 @@
+//! Programs of this machine that read what others wrote: run with limits, and as another user where they need no more.
+//!
+//! OpenStack runs qemu-img so too (nova: privsep and `prlimit`): an image with hostile metadata has made it take all memory,
+//! and open files that it should not.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// What a program may take at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of address space.
+    pub memory: u64,
+    /// Seconds of processor time.
+    pub cpu_s: u64,
+}
+
+impl Limits {
+    /// For programs that read an image's tables.
+    pub const IMAGE: Self = Self {
+        memory: 4 << 30,
+        cpu_s: 600,
+    };
+}
+
+/// The words that run `program` within limits, and as the user and group of `user` where one is given: the program to start,
+/// and the arguments that come before its own.
+pub fn limited(
+    program: &str,
+    limits: Limits,
+    user: Option<(u32, u32)>,
+) -> (&'static str, Vec<OsString>) {
+    let mut words: Vec<OsString> = vec![
+        format!("--as={}", limits.memory).into(),
+        format!("--cpu={}", limits.cpu_s).into(),
+        "--core=0".into(),
+        "--".into(),
+    ];
+    if let Some((user, group)) = user.filter(|_| rustix::process::geteuid().is_root()) {
+        words.push("setpriv".into());
+        words.push(format!("--reuid={user}").into());
+        words.push(format!("--regid={group}").into());
+        words.extend(["--clear-groups", "--no-new-privs", "--"].map(OsString::from));
+    }
+    words.push(program.into());
+    ("prlimit", words)
+}
+
+/// A path as an argument that no program takes for an option or for a URL: from the root, or from the working directory.
+pub fn plain(path: &Path) -> OsString {
+    if path.is_absolute() {
+        return path.into();
+    }
+    Path::new(".").join(path).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(program: &str, arguments: &[&str], user: Option<(u32, u32)>) -> std::process::Output {
+        let limits = Limits {
+            memory: 1 << 30,
+            cpu_s: 1,
+        };
+        let (start, words) = limited(program, limits, user);
+        let output = std::process::Command::new(start)
+            .args(words)
+            .args(arguments)
+            .output();
+        output.expect("it runs")
+    }
+
+    #[test]
+    fn b5_a_program_is_held_to_its_limits_and_runs_without_root() {
+        let hungry = "x=a; while :; do x=$x$x; done";
+        assert!(!run("sh", &["-c", hungry], None).status.success(), "memory");
+        assert!(
+            !run("sh", &["-c", "while :; do :; done"], None)
+                .status
+                .success(),
+            "time"
+        );
+        assert!(run("true", &[], None).status.success());
+        if rustix::process::geteuid().is_root() {
+            let told = run("id", &["-u"], Some((65534, 65534)));
+            assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), "65534");
+            let kept = run("cat", &["/etc/shadow"], Some((65534, 65534)));
+            assert!(!kept.status.success());
+        }
+    }
+
+    #[test]
+    fn b5_a_relative_path_is_no_option() {
+        assert_eq!(plain(Path::new("-Kx")), "./-Kx");
+        assert_eq!(plain(Path::new("/a/-b")), "/a/-b");
+    }
+}
