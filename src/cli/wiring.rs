@@ -16,7 +16,11 @@ impl GuestWays for RealWays {
     fn open(&self, way: &Way) -> Arc<dyn Guest> {
         match way {
             Way::Channel { socket, .. } => Arc::new(TwinGuest::new(socket.clone())),
-            Way::Ssh { address, key } => Arc::new(Ssh::new(*address, key.clone())),
+            Way::Ssh {
+                address,
+                key,
+                known,
+            } => Arc::new(Ssh::new(*address, key.clone(), known.clone())),
         }
     }
 }

@@ -9,7 +9,7 @@ mod ssh;
 mod twin_guest;
 
 pub use error::GuestError;
-pub use ssh::{Ssh, make_key};
+pub use ssh::{Ssh, make_key, pin};
 pub use twin_guest::TwinGuest;
 
 use std::time::Duration;

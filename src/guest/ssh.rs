@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 use super::{ClockReading, Greeting, Guest, GuestError, Output, Program, collect};
 use crate::clock::Clock;
+use crate::storage;
 use crate::wire::{CHUNK_BYTES, GuestState, KernelLine, Request};
 
 /// One try to log in.
@@ -28,6 +29,7 @@ const SSH_FAILED: i32 = 255;
 pub struct Ssh {
     address: Ipv4Addr,
     key: PathBuf,
+    known: PathBuf,
 }
 
 /// Makes a key pair at `path` (0600) unless there is one; returns the public key's line. Whoever is first with it wins, also
@@ -70,31 +72,58 @@ async fn keygen(arguments: &[&str], file: &Path) -> std::io::Result<String> {
     )))
 }
 
+/// What a guest proves itself with: the file with its host key, as twin has put it into the guest, or as it was first seen.
+fn host_key_options(known: &Path) -> [String; 2] {
+    // A guest of an older twin's has made its key itself: it is believed once, and held to it from then on.
+    let pinned = known.metadata().is_ok_and(|found| found.len() > 0);
+    let check = if pinned { "yes" } else { "accept-new" };
+    [
+        format!("StrictHostKeyChecking={check}"),
+        format!("UserKnownHostsFile=\"{}\"", known.display()),
+    ]
+}
+
+/// Options that leave the guest nothing of the operator's: no configuration, agent, forwarding, or other key.
+const OPTIONS: [&str; 15] = [
+    "BatchMode=yes",
+    "IdentitiesOnly=yes",
+    "IdentityAgent=none",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "ClearAllForwardings=yes",
+    "PermitLocalCommand=no",
+    "ControlPath=none",
+    "ProxyCommand=none",
+    "UpdateHostKeys=no",
+    "GlobalKnownHostsFile=/dev/null",
+    "PreferredAuthentications=publickey",
+    "LogLevel=ERROR",
+    "ConnectTimeout=10",
+    "ServerAliveInterval=10",
+];
+
 impl Ssh {
-    /// Makes the way; nothing is opened yet.
-    pub const fn new(address: Ipv4Addr, key: PathBuf) -> Self {
-        Self { address, key }
+    /// Makes the way; nothing is opened yet. `known` is the file with the guest's host key.
+    pub const fn new(address: Ipv4Addr, key: PathBuf, known: PathBuf) -> Self {
+        Self {
+            address,
+            key,
+            known,
+        }
     }
 
     fn command(&self, argv: &[String]) -> Command {
         let mut command = Command::new("ssh");
         command
-            .arg("-i")
-            .arg(&self.key)
-            // The guest was made by us a moment ago on a bridge of ours: its key is as new as it is.
-            .args([
-                "-o",
-                "BatchMode=yes",
-                "-o",
-                "StrictHostKeyChecking=no",
-                "-o",
-                "UserKnownHostsFile=/dev/null",
-                "-o",
-                "LogLevel=ERROR",
-            ])
-            .args(["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10"])
-            .arg(format!("twin@{}", self.address))
-            .arg("--")
+            .args(["-F", "none", "-a", "-x", "-i"])
+            .arg(&self.key);
+        let pinned = host_key_options(&self.known);
+        for option in OPTIONS.into_iter().chain(pinned.iter().map(String::as_str)) {
+            command.args(["-o", option]);
+        }
+        command
+            .args(["-l", "twin", "--"])
+            .arg(self.address.to_string())
             .args(argv.iter().map(|word| quoted(word)))
             // Ctrl-C at a terminal is for twin, which may be in the middle of an undo.
             .process_group(0)
@@ -255,9 +284,54 @@ where
     }
 }
 
+/// Pins a guest's host key: from then on no other is believed at its addresses.
+pub fn pin(known: &Path, addresses: &[Ipv4Addr], public_key: &str) -> std::io::Result<()> {
+    let lines: String = addresses
+        .iter()
+        .map(|address| format!("{address} {public_key}\n"))
+        .collect();
+    storage::write(known, lines.as_bytes(), 0o600)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn b5_ssh_gives_a_guest_nothing_and_believes_one_host_key() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let known = directory.path().join("known hosts");
+        let address = Ipv4Addr::new(10, 1, 2, 3);
+        let line = || {
+            let ssh = Ssh::new(address, "/k".into(), known.clone());
+            let command = ssh.command(&["-oProxyCommand=x".to_owned()]);
+            let words = command.as_std().get_args();
+            let words: Vec<String> = words
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            words
+        };
+        assert!(line().contains(&"StrictHostKeyChecking=accept-new".to_owned()));
+        pin(&known, &[address], "ssh-ed25519 AAAA twin").expect("pinned");
+        let words = line();
+        let file = format!("UserKnownHostsFile=\"{}\"", known.display());
+        for word in [
+            "StrictHostKeyChecking=yes",
+            "IdentityAgent=none",
+            "IdentitiesOnly=yes",
+            &file,
+        ] {
+            assert!(words.contains(&word.to_owned()), "{word}: {words:?}");
+        }
+        assert_eq!(words[..2], ["-F", "none"]);
+        let end = words
+            .iter()
+            .position(|word| word == "--")
+            .expect("an end of options");
+        assert_eq!(words[end + 1..], ["10.1.2.3", "'-oProxyCommand=x'"]);
+        let text = std::fs::read_to_string(&known).expect("read");
+        assert_eq!(text, "10.1.2.3 ssh-ed25519 AAAA twin\n");
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn several_hosts_at_once_get_the_same_key() {

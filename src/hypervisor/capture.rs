@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{HypervisorError, Power, Target};
+use crate::storage::Guarded;
 use crate::units::Mac;
 
 /// How a domain's memory is captured.
@@ -57,7 +58,7 @@ pub struct Anatomy {
     /// The machine type, `pc-q35-7.2`.
     pub machine: String,
     /// The file that its memory is in, where it is in one that the process shares.
-    pub ram_file: Option<PathBuf>,
+    pub ram_file: Option<Guarded>,
     /// Its disks.
     pub disks: Vec<DomainDisk>,
     /// This machine's ends of its interfaces.

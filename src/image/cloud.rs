@@ -47,6 +47,8 @@ pub struct Station {
     pub instance: String,
     /// The public key of the user `twin`.
     pub public_key: String,
+    /// The guest's own host key, private and public, where twin makes it.
+    pub host_key: Option<(String, String)>,
     /// Interfaces: MAC, address with prefix, gateway.
     pub nics: Vec<(Mac, Option<(Ipv4Addr, u8)>, Option<Ipv4Addr>)>,
 }
@@ -187,7 +189,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// Returns the files of a `NoCloud` seed.
 pub fn seed_files(station: &Station) -> Vec<(&'static str, String)> {
-    let user = serde_json::json!({
+    let mut user = serde_json::json!({
         "hostname": station.hostname,
         "ssh_pwauth": false,
         "users": [{
@@ -198,6 +200,12 @@ pub fn seed_files(station: &Station) -> Vec<(&'static str, String)> {
             "ssh_authorized_keys": [station.public_key],
         }],
     });
+    if let Some((private, public)) = &station.host_key {
+        user["ssh_keys"] = serde_json::json!({
+            "ed25519_private": private,
+            "ed25519_public": public,
+        });
+    }
     let ethernets: serde_json::Map<String, serde_json::Value> = station
         .nics
         .iter()
@@ -280,6 +288,7 @@ mod tests {
             hostname: "noble".into(),
             instance: "i-1".into(),
             public_key: "ssh-ed25519 AAAA twin".into(),
+            host_key: Some(("PRIVATE".into(), "ssh-ed25519 BBBB host".into())),
             nics: vec![(
                 Mac([0x52, 0x54, 0, 1, 2, 3]),
                 Some((Ipv4Addr::new(10, 12, 8, 70), 22)),
@@ -288,6 +297,7 @@ mod tests {
         };
         let files = seed_files(&station);
         assert!(files[1].1.contains("ssh-ed25519 AAAA twin"));
+        assert!(files[1].1.contains("\"ed25519_private\":\"PRIVATE\""));
         assert!(files[2].1.contains("10.12.8.70/22"));
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("seed.iso");

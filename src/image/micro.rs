@@ -1,6 +1,7 @@
 //! The builder of `kind: initramfs`.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::process::Command;
 use super::modules::Modules;
 use super::packages::{self, run};
 use super::{ImageError, Recipe, initramfs};
+use crate::storage::Tree;
 
 const LOCAL: Duration = Duration::from_secs(60);
 
@@ -79,18 +81,15 @@ async fn skeleton(
             file: program.clone(),
         })?);
     }
-    for program in &pending {
-        install(
-            program,
-            &tree
-                .join("usr/sbin")
-                .join(program.file_name().unwrap_or_default()),
-            0o755,
-        )?;
+    for (named, program) in recipe.programs.iter().zip(&pending) {
+        // Some programs go by the name that a link gives them.
+        let name = Path::new(named).file_name().unwrap_or_default();
+        install(program, &tree.join("usr/sbin").join(name), 0o755)?;
     }
     libraries(root, tree, pending)?;
+    let made = Tree::open(tree).map_err(ImageError::io("opening the image's tree"))?;
     for (path, target) in &recipe.links {
-        symlink(target, tree.join(path.trim_start_matches('/')))
+        made.link(Path::new(path), target)
             .map_err(ImageError::io(format!("linking {path}")))?;
     }
     let busybox = find(root, "/bin/busybox").ok_or_else(|| ImageError::FileMissing {
@@ -113,24 +112,23 @@ async fn skeleton(
     symlink("../bin/busybox", tree.join("usr/sbin/modprobe"))
         .map_err(ImageError::io("linking modprobe"))?;
     for (path, text) in &recipe.files {
-        let path = tree.join(path.trim_start_matches('/'));
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)
-                .map_err(ImageError::io(format!("making {}", parent.display())))?;
-        }
-        std::fs::write(&path, text)
-            .map_err(ImageError::io(format!("writing {}", path.display())))?;
+        made.write(Path::new(path), text.as_bytes())
+            .map_err(ImageError::io(format!("writing {path}")))?;
     }
     Ok(())
 }
 
-/// Finds a file of the recipe below the unpacked root, whether the package has it under / or /usr.
+/// Finds a file of the recipe below the unpacked root, whether the package has it under / or /usr. Links lead to places below
+/// that root.
 fn find(root: &Path, path: &str) -> Option<PathBuf> {
+    let tree = Tree::open(root).ok()?;
     let bare = path.trim_start_matches('/').trim_start_matches("usr/");
-    [bare.to_owned(), format!("usr/{bare}")]
-        .into_iter()
-        .map(|place| root.join(place))
-        .find(|place| place.is_file())
+    let places = [bare.to_owned(), format!("usr/{bare}")];
+    let mut places = places.into_iter().map(PathBuf::from);
+    let place = places.find(|place| tree.read(place).is_ok_and(|file| file.is_some()))?;
+    // What a link leads to, as this machine names it.
+    let file = tree.read(&place).ok()??;
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
 }
 
 fn install(from: &Path, to: &Path, mode: u32) -> Result<(), ImageError> {

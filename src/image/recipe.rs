@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::ImageError;
+use crate::storage;
 use crate::units::{Mib, Name};
 
 /// Recipes that come with twin.
@@ -68,6 +69,12 @@ pub trait RecipeLookup {
 }
 
 impl Recipe {
+    /// The text of the recipe of that name that comes with twin.
+    pub fn built_in(name: &str) -> Option<&'static str> {
+        let mut all = BUILT_IN.iter();
+        all.find(|(known, _)| *known == name).map(|(_, text)| *text)
+    }
+
     /// Finds and reads a recipe: the operator's own, else one that comes with twin.
     pub fn load(name: &str, lookup: &dyn RecipeLookup) -> Result<Self, ImageError> {
         let built_in = || {
@@ -100,7 +107,45 @@ impl Recipe {
             )));
         }
         recipe.text = text;
+        recipe.check().map_err(wrong)?;
         Ok(recipe)
+    }
+
+    /// Refuses names that a tool would take for options, and paths that lead out of the image.
+    fn check(&self) -> Result<(), String> {
+        let paths = self
+            .files
+            .keys()
+            .chain(self.links.keys())
+            .chain(&self.programs);
+        if let Some(path) = paths.into_iter().find(|path| !storage::is_tree_path(path)) {
+            return Err(format!(
+                "{path:?} is no path in the image: it has no .. in it"
+            ));
+        }
+        let package = |name: &&String| {
+            let first = name
+                .bytes()
+                .next()
+                .is_some_and(|one| one.is_ascii_alphanumeric());
+            first
+                && name
+                    .bytes()
+                    .all(|one| one.is_ascii_alphanumeric() || b"+-.:".contains(&one))
+        };
+        let mut packages = self.packages.iter().chain(self.kernel.values());
+        if let Some(name) = packages.find(|name| !package(name)) {
+            return Err(format!("{name:?} is no package's name"));
+        }
+        let module = |name: &&String| {
+            let plain = |one: u8| one.is_ascii_alphanumeric() || b"_-".contains(&one);
+            !name.is_empty() && !name.starts_with('-') && name.bytes().all(plain)
+        };
+        let mut modules = self.modules.iter().chain(&self.extra_modules);
+        if let Some(name) = modules.find(|name| !module(name)) {
+            return Err(format!("{name:?} is no kernel module's name"));
+        }
+        Ok(())
     }
 
     /// Returns the kernel's package for this machine's distribution.
@@ -123,6 +168,38 @@ mod tests {
     impl RecipeLookup for Nothing {
         fn find(&self, _: &str) -> Option<(String, String)> {
             None
+        }
+    }
+
+    struct One(String);
+    impl RecipeLookup for One {
+        fn find(&self, _: &str) -> Option<(String, String)> {
+            Some(("micro.yaml".into(), self.0.clone()))
+        }
+    }
+
+    #[test]
+    fn b6_a_recipe_names_nothing_outside_of_the_image_and_no_option() {
+        let (_, own) = BUILT_IN[0];
+        let lines: Vec<&str> = own.lines().filter(|line| !line.starts_with(' ')).collect();
+        assert!(!lines.is_empty());
+        let hostile = [
+            "files: {\"../../etc/cron.d/x\": \"* * * * * root id\"}",
+            "files: {\"/a/../../b\": x}",
+            "links: {\"../x\": /}",
+            "programs: [\"../../../../etc/shadow\"]",
+            "packages: [\"-oDir::Etc=/tmp\"]",
+            "modules: [\"--config\"]",
+        ];
+        for line in hostile {
+            let text = format!(
+                "schema: twin/image/v1\nname: micro\nkind: initramfs\nkernel: {{debian: linux-image-amd64}}\ncmdline: quiet\n{line}\n"
+            );
+            let refused = Recipe::load("micro", &One(text));
+            assert!(
+                matches!(refused, Err(ImageError::Recipe { .. })),
+                "{line}: {refused:?}"
+            );
         }
     }
 

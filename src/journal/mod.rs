@@ -228,7 +228,7 @@ impl Journal {
     }
 }
 
-/// Makes the file before SQLite does, which gives its log and index the mode and owner of it: members of the group libvirt may
+/// Makes the file before `SQLite` does, which gives its log and index the mode and owner of it: members of the group libvirt may
 /// read them, and no other user. One of an older twin's is corrected.
 fn make_file(directory: &Path, path: &Path) -> std::io::Result<()> {
     if !directory.exists() {

@@ -131,6 +131,7 @@ pub async fn destroy(
     if removal.removed && removal.left.is_empty() {
         removed.push(layout.lab(record.uuid).display().to_string());
     }
+    layout.forget_captured(record.uuid)?;
     give_back(layout).await;
     if let (Some(journal), Some(operation)) = (journal, operation) {
         journal.end(operation, "done")?;

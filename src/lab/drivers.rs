@@ -28,6 +28,8 @@ pub enum Way {
         address: Ipv4Addr,
         /// The private key's file.
         key: PathBuf,
+        /// The file with the guest's host key.
+        known: PathBuf,
     },
 }
 

@@ -8,7 +8,8 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
 use super::bases::check_bases;
-use super::layout::clear_host;
+use super::find::known_hosts;
+use super::layout::{HOST_KEY, KNOWN_HOSTS, clear_host};
 use super::{
     Drivers, Event, HostFailure, LabError, Layout, Prepared, Signs, Watch, Way, leftover, readiness,
 };
@@ -17,7 +18,7 @@ use crate::hypervisor::{HypervisorError, PowerAction, Target};
 use crate::image::{self, Station};
 use crate::journal::{Journal, OperationId};
 use crate::model::spec::{DomainSpec, Marked};
-use crate::model::{Dhcp, Placed};
+use crate::model::{Dhcp, Placed, PlacedHost};
 use crate::plan::{Act, Plan, Step, Subject, bridge_mark};
 use crate::storage;
 use crate::wire::Request;
@@ -260,7 +261,7 @@ impl Executor<'_> {
                 storage::remove(path)
                     .map_err(LabError::io(format!("removing {}", path.display())))?;
             }
-            Act::MakeSeed(path) => self.seed(path).await?,
+            Act::MakeSeed { path, first } => self.seed(path, *first).await?,
             Act::DefineDomain(domain) => hypervisor.define_domain(domain).await?,
             Act::StartDomain(domain) => {
                 check_bases(self.layout, &domain.spec).await?;
@@ -280,8 +281,9 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Makes the seed whose path is `path`.
-    async fn seed(&self, path: &std::path::Path) -> Result<(), LabError> {
+    /// Makes the seed whose path is `path`, with a host key of twin's where the guest reads it at its first boot, or has it
+    /// already.
+    async fn seed(&self, path: &std::path::Path, first: bool) -> Result<(), LabError> {
         let name = path
             .parent()
             .and_then(|parent| parent.file_name())
@@ -292,7 +294,7 @@ impl Executor<'_> {
         };
         let key = self.layout.ssh_key();
         if let Some(parent) = key.parent() {
-            std::fs::create_dir_all(parent)
+            storage::make_directory(parent, 0o700)
                 .map_err(LabError::io(format!("making {}", parent.display())))?;
         }
         let public_key = guest::make_key(&key)
@@ -316,9 +318,38 @@ impl Executor<'_> {
             hostname: name,
             instance: host.uuid.to_string(),
             public_key,
+            host_key: self.host_key(path, host, first).await?,
             nics: nics.collect(),
         };
         Ok(image::write_seed(&station, path)?)
+    }
+
+    /// A guest's host key, private and public, made and pinned where it has none and has not booted yet.
+    async fn host_key(
+        &self,
+        seed: &std::path::Path,
+        host: &PlacedHost,
+        first: bool,
+    ) -> Result<Option<(String, String)>, LabError> {
+        let file = seed.with_file_name(HOST_KEY);
+        if !first && !file.exists() {
+            return Ok(None);
+        }
+        let made = async {
+            let public = guest::make_key(&file).await?;
+            let private = std::fs::read_to_string(&file)?;
+            // Its seed tells the guest, and this file tells ssh.
+            let addresses: Vec<_> = host
+                .host
+                .nics
+                .iter()
+                .filter_map(|nic| nic.address)
+                .collect();
+            guest::pin(&seed.with_file_name(KNOWN_HOSTS), &addresses, &public)?;
+            Ok::<_, std::io::Error>((private, public))
+        };
+        let keys = made.await.map_err(LabError::io("making a host key"))?;
+        Ok(Some(keys))
     }
 
     /// Removes what twin made in a host's directory, but for its disks.
@@ -390,6 +421,7 @@ impl Executor<'_> {
             address.map(|address| Way::Ssh {
                 address,
                 key: self.layout.ssh_key(),
+                known: known_hosts(&domain.spec),
             })
         };
         let Some(way) = way else { return Ok(()) };

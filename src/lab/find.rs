@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use super::layout::KNOWN_HOSTS;
 use super::{Drivers, LabError, Layout, Way};
 use crate::hypervisor::{ObservedDomain, ObservedNetwork, Target};
 use crate::model::spec::{DomainSpec, NetworkSpec};
@@ -119,6 +120,11 @@ pub struct FoundHost {
     pub spec: DomainSpec,
 }
 
+/// The file with the host key of a guest that is reached over SSH.
+pub(super) fn known_hosts(spec: &DomainSpec) -> PathBuf {
+    spec.channel.with_file_name(KNOWN_HOSTS)
+}
+
 impl FoundHost {
     /// What the guest was told to be, where it was told.
     pub fn config(&self) -> Option<HostConfig> {
@@ -156,6 +162,7 @@ impl FoundHost {
         Some(Way::Ssh {
             address: lease.address,
             key: layout.ssh_key(),
+            known: known_hosts(&self.spec),
         })
     }
 }

@@ -224,6 +224,18 @@ impl Layout {
         })
     }
 
+    /// Removes contents of guests' files that a lab's runs would have put back.
+    pub(crate) fn forget_captured(&self, lab: Uuid) -> Result<(), LabError> {
+        let directory = self.captured(lab);
+        let known = |path: &Path| {
+            let own = path.to_str().is_some_and(|name| name.contains('-'));
+            if own { Known::File } else { Known::No }
+        };
+        storage::remove_known(&directory, &known, &Users::default())
+            .map(drop)
+            .map_err(LabError::io(format!("removing {}", directory.display())))
+    }
+
     /// Removes the directory of the self-test's throw-away VM.
     pub(crate) fn clear_self_test(&self, lab: Uuid) -> Result<(), LabError> {
         self.remove_lab(lab, &[], &Users::default()).map(drop)
@@ -346,13 +358,18 @@ fn holds_host_file(directory: &Path) -> bool {
         .any(|name| is_host_file(&name))
 }
 
+/// A guest's SSH host key, and the file by which it is believed. They last as long as the guest's disk does.
+pub(crate) const HOST_KEY: &str = "ssh_host_key";
+pub(crate) const KNOWN_HOSTS: &str = "known_hosts";
+
 /// Whether twin makes, or has made, a file of this name in a host's directory.
 pub(crate) fn is_host_file(name: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let hex = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let whole = name.strip_suffix(".draft").unwrap_or(name);
     if matches!(
-        name,
-        "seed.iso" | "seed.iso.draft" | "guest.sock" | "serial.log"
+        whole,
+        "seed.iso" | "guest.sock" | "serial.log" | HOST_KEY | KNOWN_HOSTS
     ) {
         return true;
     }
@@ -414,18 +431,20 @@ pub(crate) fn remove_baseline(directory: &Path) -> std::io::Result<Vec<Left>> {
     storage::remove_known(directory, &known, &Users::default())
 }
 
-/// Removes what twin made in a host's directory, but for its disks. Returns what else is there.
+/// Removes what twin made in a host's directory, but for its disks and what is known of the guest on them. Returns what else
+/// is there.
 pub(crate) fn clear_host(directory: &Path) -> std::io::Result<Vec<Left>> {
+    let stays = |name: &str| name.starts_with("disk") || matches!(name, HOST_KEY | KNOWN_HOSTS);
     let known = |path: &Path| match path.to_str() {
-        Some(name) if is_host_file(name) && !name.starts_with("disk") => Known::File,
+        Some(name) if is_host_file(name) && !stays(name) => Known::File,
         _ => Known::No,
     };
     let left = storage::remove_known(directory, &known, &Users::default())?;
-    let disk = |left: &Left| {
+    let own = |left: &Left| {
         let name = left.path.file_name().and_then(|name| name.to_str());
         name.is_some_and(is_host_file)
     };
-    Ok(left.into_iter().filter(|left| !disk(left)).collect())
+    Ok(left.into_iter().filter(|left| !own(left)).collect())
 }
 
 #[cfg(test)]

@@ -44,6 +44,6 @@ pub use power::{down, power, releasable, release};
 pub use prepare::{AcceleratorProbe, Prepared, Request, prepare};
 pub use readiness::{Signs, answer};
 pub use space::Space;
-pub(crate) use space::{MORE_SPACE, allocated, free_disk, together, unshared};
+pub(crate) use space::{BLOCK_BYTES, MORE_SPACE, allocated, free_disk, together, unshared};
 pub use status::{HostStatus, LabStatus, NetworkStatus, status};
 pub use watch::{Event, Silent, Watch};

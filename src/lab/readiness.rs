@@ -8,6 +8,7 @@ use super::{Drivers, HostFailure};
 use crate::guest::{Greeting, Guest};
 use crate::hostnet::Connection;
 use crate::hypervisor::{Power, Target};
+use crate::storage::Guarded;
 use crate::units::Mac;
 
 /// How often the domain's power is looked at.
@@ -112,7 +113,7 @@ pub async fn answer(
 fn last_seen(serial_log: &Path) -> String {
     use std::io::{Read, Seek, SeekFrom};
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(serial_log)?;
+        let mut file = Guarded::at(serial_log).open()?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
         let mut tail = Vec::new();

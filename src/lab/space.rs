@@ -2,15 +2,17 @@
 //! shares with a baseline take more once they are written again; a guest that finds no space for that dies. So free space
 //! is compared with what running guests may still come to take.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use fiemap::FiemapExtentFlags;
 
 use super::Layout;
+use crate::storage::Guarded;
 use crate::units::Mib;
 
 /// Bytes of a block as `stat` counts them.
-const BLOCK_BYTES: u64 = 512;
+pub(crate) const BLOCK_BYTES: u64 = 512;
 
 /// Where libvirt makes memory files, in the pool: its `memory_backing_dir` with what it adds to that.
 const RAM: &str = "ram/libvirt/qemu";
@@ -29,13 +31,13 @@ impl Space {
     pub fn of(layout: &Layout) -> Self {
         let free = free_disk(layout);
         let files = memory_files(&layout.pool().join(RAM));
-        let length = |file: &PathBuf| std::fs::metadata(file).map_or(0, |found| found.len());
+        let length = |file: &File| file.metadata().map_or(0, |found| found.len());
         let whole: u64 = files.iter().map(length).sum();
         let short = if Mib::from_bytes_ceil(whole) <= free {
             0
         } else {
             // Blocks of its own are written in place.
-            let own = |file: &PathBuf| unshared(std::slice::from_ref(file)).unwrap_or(0);
+            let own = |file: &File| unshared_of(file).unwrap_or(0);
             let growth = files
                 .iter()
                 .map(|file| length(file).saturating_sub(own(file)));
@@ -65,10 +67,19 @@ impl Space {
 pub(crate) const MORE_SPACE: &str = "free space: `twin snapshots` shows what baselines take, `twin snapshot NAME --remove` gives it back; or `scripts/host-setup.sh --pool-size` makes the pool larger";
 
 /// Files that hold the memory of running guests, of any lab.
-fn memory_files(directory: &Path) -> Vec<PathBuf> {
+fn memory_files(directory: &Path) -> Vec<File> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let files = entries.flat_map(|entry| std::fs::read_dir(entry.path()).into_iter().flatten());
-    files.flatten().map(|file| file.path()).collect()
+    let files = entries.flat_map(|entry| {
+        let inside = std::fs::read_dir(entry.path()).into_iter().flatten();
+        let name = entry.file_name();
+        inside
+            .flatten()
+            .map(move |file| Path::new(&name).join(file.file_name()))
+    });
+    // QEMU's user can put anything there: what is no file of its own is not opened.
+    files
+        .filter_map(|file| Guarded::new(directory, &file).open().ok())
+        .collect()
 }
 
 /// Space that can be had for certain. A pool in a sparse file has no more than that file can grow by.
@@ -106,8 +117,11 @@ pub(crate) fn allocated(path: &Path) -> std::io::Result<u64> {
 
 /// Pieces of a file on its disk: place, length, and whether other files have it too.
 fn extents(path: &Path) -> Option<Vec<(u64, u64, bool)>> {
-    let extents = fiemap::fiemap(path).ok()?;
-    extents
+    extents_of(&File::open(path).ok()?)
+}
+
+fn extents_of(file: &File) -> Option<Vec<(u64, u64, bool)>> {
+    fiemap::Fiemap::new(file)
         .map(|extent| {
             let extent = extent.ok()?;
             let shared = extent.fe_flags.contains(FiemapExtentFlags::SHARED);
@@ -120,13 +134,15 @@ fn extents(path: &Path) -> Option<Vec<(u64, u64, bool)>> {
 pub(crate) fn unshared(paths: &[PathBuf]) -> Option<u64> {
     let mut bytes = 0;
     for path in paths {
-        bytes += extents(path)?
-            .iter()
-            .filter(|(_, _, shared)| !shared)
-            .map(|(_, length, _)| length)
-            .sum::<u64>();
+        bytes += unshared_of(&File::open(path).ok()?)?;
     }
     Some(bytes)
+}
+
+fn unshared_of(file: &File) -> Option<u64> {
+    let extents = extents_of(file)?;
+    let own = extents.iter().filter(|(_, _, shared)| !shared);
+    Some(own.map(|(_, length, _)| length).sum())
 }
 
 /// Bytes that these files take together, what they share counted once.
@@ -159,7 +175,7 @@ mod tests {
         let ram = layout.pool().join(RAM).join("1-lab-host");
         std::fs::create_dir_all(&ram).expect("made");
         assert_eq!(Space::of(&layout).short, Mib(0));
-        let file = std::fs::File::create(ram.join("pc.ram")).expect("made");
+        let file = File::create(ram.join("pc.ram")).expect("made");
         let free = free_disk(&layout);
         assert!(free > Mib(0));
         // A hole that is larger than the disk; within what a file may be long.

@@ -231,15 +231,20 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
             Act::MakeDirectory(directory),
         ));
     }
+    let first = settled.steps.iter().any(|(_, act)| {
+        let system = kept.spec.disks.first().map(|disk| &disk.path);
+        matches!(act, Act::MakeDisk(disk) | Act::BlankDisk(disk) if Some(&disk.path) == system)
+    });
     plan.notes.extend(settled.notes);
     let disk_steps = settled.steps.into_iter();
     plan.steps
         .extend(disk_steps.map(|(verb, act)| Step::new(subject(), &verb, act)));
     if let Some(seed) = &kept.spec.seed_iso
-        && (fresh || !observed.files.contains(seed))
+        && (fresh || first || !observed.files.contains(seed))
     {
+        let path = seed.clone();
         plan.steps
-            .push(Step::new(subject(), "seed", Act::MakeSeed(seed.clone())));
+            .push(Step::new(subject(), "seed", Act::MakeSeed { path, first }));
     }
     if fresh {
         plan.steps.push(define(&kept, subject()));

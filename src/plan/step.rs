@@ -39,7 +39,12 @@ pub enum Act {
     /// Makes a disk larger; what is on it stays.
     GrowDisk(DiskSpec),
     /// Makes a cloud-init seed.
-    MakeSeed(PathBuf),
+    MakeSeed {
+        /// Its file.
+        path: PathBuf,
+        /// Whether the guest that reads it has never booted.
+        first: bool,
+    },
     /// Defines a domain.
     DefineDomain(Box<Marked<DomainSpec>>),
     /// Starts a domain.
@@ -107,7 +112,7 @@ impl Step {
             Act::MarkBridge(bridge) => format!("clear the mark on {bridge}"),
             Act::MakeDisk(disk) => format!("remove {}", disk.path.display()),
             Act::BlankDisk(_) | Act::RemoveDisk(_) | Act::GrowDisk(_) => return None,
-            Act::MakeSeed(path) => format!("remove {}", path.display()),
+            Act::MakeSeed { path, .. } => format!("remove {}", path.display()),
             Act::DefineDomain(domain) => format!("undefine domain {}", domain.spec.name),
             Act::StartDomain(domain) => format!("destroy domain {}", domain.spec.name),
             Act::Configure(_) => "hand over the configuration before".into(),
@@ -156,7 +161,7 @@ impl fmt::Display for Step {
                 disk.path.display(),
                 disk.size
             ),
-            Act::MakeSeed(path) => write!(formatter, "make seed {}", path.display()),
+            Act::MakeSeed { path, .. } => write!(formatter, "make seed {}", path.display()),
             Act::DefineDomain(domain) => {
                 let spec = &domain.spec;
                 write!(

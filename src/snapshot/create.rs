@@ -17,6 +17,7 @@ use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::image::qcow2;
 use crate::journal::OperationId;
 use crate::lab::{Event, FoundHost, MORE_SPACE, allocated, free_disk};
+use crate::storage::Guarded;
 
 /// A file that keeps some space: taking an attempt back takes some where the disk has run full. QEMU forgets a state that
 /// it cannot remove from the file.
@@ -272,18 +273,19 @@ async fn one(
         let way = way(preflight.choice.rung);
         let golden = preflight.directory.join(ram_name(name));
         let source = live.clone();
-        let memory = blocking("preserving", live.clone(), move || {
-            files::preserve(&source, &golden, way)
+        let memory = blocking("preserving", live.path(), move || {
+            files::preserve(&source.open()?, &golden, way)
         });
         set.timed("memory", name, memory).await?;
         // Nothing of it is dirty now, also not what a guest that runs writes all the time.
-        let split = hypervisor.split_folios(set.target(host), &live);
+        let file = live.path();
+        let split = hypervisor.split_folios(set.target(host), &file);
         set.timed("split", name, split).await?;
     }
     if let Some(nvram) = part.nvram.clone().filter(|file| file.exists()) {
         let golden = preflight.directory.join(format!("{name}.nvram"));
         blocking("preserving", nvram.clone(), move || {
-            files::preserve(&nvram, &golden, Way::Copy)
+            files::preserve(&Guarded::at(&nvram).open()?, &golden, Way::Copy)
         })
         .await?;
     }

@@ -41,8 +41,7 @@ pub(super) enum Way {
 }
 
 /// Makes `golden` from `live`; complete on disk when it returns.
-pub(super) fn preserve(live: &Path, golden: &Path, way: Way) -> io::Result<()> {
-    let source = File::open(live)?;
+pub(super) fn preserve(source: &File, golden: &Path, way: Way) -> io::Result<()> {
     let target = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -50,13 +49,13 @@ pub(super) fn preserve(live: &Path, golden: &Path, way: Way) -> io::Result<()> {
         .open(golden)?;
     let length = source.metadata()?.len();
     match way {
-        Way::Reflink => ioctl_ficlone(&target, &source)?,
+        Way::Reflink => ioctl_ficlone(&target, source)?,
         Way::Copy => {
             target.set_len(length)?;
-            copy(&source, &target)?;
+            copy(source, &target)?;
         }
     }
-    seed(&source, 0, length)
+    seed(source, 0, length)
 }
 
 /// Sees to it that each piece of a huge page's size has a page in the page cache. QEMU advises huge pages for all memory;
@@ -76,17 +75,16 @@ pub(super) fn keep_space(path: &Path, bytes: u64) -> io::Result<()> {
 }
 
 /// Makes the live file of memory what `golden` is. Up to `few` bytes that differ are written over where blocks could be shared.
-pub(super) fn put_back(golden: &Path, live: &Path, way: Way, few: u64) -> io::Result<()> {
+pub(super) fn put_back(golden: &Path, target: &File, way: Way, few: u64) -> io::Result<()> {
     let source = File::open(golden)?;
-    let target = OpenOptions::new().read(true).write(true).open(live)?;
     let (have, want) = (target.metadata()?.len(), source.metadata()?.len());
     if have != want {
-        let why = format!("{} has {have} bytes, not {want}", live.display());
+        let why = format!("it has {have} bytes, not {want}");
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     match way {
-        Way::Reflink => share(&source, &target, want, few),
-        Way::Copy => copy(&source, &target),
+        Way::Reflink => share(&source, target, want, few),
+        Way::Copy => copy(&source, target),
     }
 }
 
@@ -340,6 +338,11 @@ mod tests {
         path
     }
 
+    fn writable(path: &Path) -> File {
+        let opened = OpenOptions::new().read(true).write(true).open(path);
+        opened.expect("opened")
+    }
+
     #[test]
     fn a_copy_has_the_same_bytes_also_where_the_source_has_holes() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -349,7 +352,7 @@ mod tests {
             "live",
             &[(0, 1), (300_000, 2), (900_100, 3)],
         );
-        put_back(&golden, &live, Way::Copy, 0).expect("copied");
+        put_back(&golden, &writable(&live), Way::Copy, 0).expect("copied");
         assert_eq!(
             std::fs::read(&golden).expect("read"),
             std::fs::read(&live).expect("read")
@@ -470,7 +473,7 @@ mod tests {
         let golden = file(directory.path(), "golden", &[]);
         let live = directory.path().join("live");
         std::fs::write(&live, "short").expect("written");
-        assert!(put_back(&golden, &live, Way::Copy, 0).is_err());
+        assert!(put_back(&golden, &writable(&live), Way::Copy, 0).is_err());
         assert_eq!(std::fs::read(&live).expect("read"), b"short");
     }
 }

@@ -1,5 +1,6 @@
 //! What is looked at before anything is stopped.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::set::{Set, blocking};
 use super::{Rung, SelfTest, SnapshotError, gates, nested};
 use crate::hypervisor::{Anatomy, Machine, Power};
 use crate::image::qcow2;
-use crate::lab::{MORE_SPACE, allocated, free_disk};
+use crate::lab::{BLOCK_BYTES, MORE_SPACE, allocated, free_disk};
 use crate::units::Mib;
 use crate::wire::GuestState;
 
@@ -137,9 +138,9 @@ fn space(set: &Set<'_>, parts: &[(String, Anatomy)], rung: Rung) -> Option<(Stri
         .iter()
         .filter(|(_, part)| part.process)
         .map(|(_, part)| {
-            let memory = part.ram_file.as_deref().and_then(|file| {
-                let whole = std::fs::metadata(file).ok()?.len();
-                let used = allocated(file).ok()?;
+            let memory = part.ram_file.as_ref().and_then(|file| {
+                let found = file.open().and_then(|file| file.metadata()).ok()?;
+                let (whole, used) = (found.len(), found.blocks() * BLOCK_BYTES);
                 // The copy that is made now, and the live file grown to its full size.
                 let now = if rung == Rung::Reflink { 0 } else { used };
                 Some(now + whole)

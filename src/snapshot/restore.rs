@@ -1,6 +1,8 @@
 //! Going back to a baseline.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::journal::OperationId;
 use crate::lab::{Event, FoundHost, LabError, check_bases};
 use crate::model::spec::NetworkSpec;
 use crate::plan::hold_table;
+use crate::storage::Guarded;
 
 /// How long a guest may take to answer after it was put back.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -369,8 +372,7 @@ async fn put_back(
     if let Some((golden, place)) = task.record.nvram.as_ref().filter(|_| !lives_on) {
         let (golden, place) = (directory.join(&golden.path), place.clone());
         blocking("putting back", place.clone(), move || {
-            // It keeps its owner: the process has to write to it.
-            std::fs::write(&place, std::fs::read(golden)?)
+            write_variables(&place, &std::fs::read(golden)?)
         })
         .await?;
     }
@@ -385,14 +387,30 @@ async fn put_back(
             cures: Vec::new(),
         })?;
         let way = way(manifest.rung);
-        let memory = blocking("putting back", live.clone(), move || {
-            files::put_back(&golden, &live, way, files::FEW)
+        let memory = blocking("putting back", live.path(), move || {
+            files::put_back(&golden, &live.open_writable()?, way, files::FEW)
         });
         set.timed("memory", &task.record.name, memory).await?;
     }
     let state = manifest.state();
     let load = hypervisor.load(target, &state, task.record.memory);
     Ok(set.timed("load", &task.record.name, load).await?)
+}
+
+/// Writes the firmware's variables into their file, which keeps its owner: the process has to write to it. The directory is
+/// QEMU's user's.
+fn write_variables(place: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = match Guarded::at(place).open_writable() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(place)?,
+        opened => opened?,
+    };
+    file.set_len(0)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// The way into a host's guest, where that ran and can answer.

@@ -107,8 +107,12 @@ pub(super) fn choose(
     };
     let shares = alive
         .iter()
-        .filter_map(|(_, part)| part.ram_file.as_deref().and_then(Path::parent))
-        .all(|from| can_reflink(from, directory));
+        .filter_map(|(_, part)| part.ram_file.as_ref())
+        .all(|file| {
+            file.path()
+                .parent()
+                .is_some_and(|from| can_reflink(from, directory))
+        });
     let copy_why = "the file system of the state directory cannot share blocks (no reflink)";
     let rung = match (mode, in_place) {
         (Some(mode @ (Rung::Reflink | Rung::Copy)), Some(why)) => return cannot(mode, why),

@@ -6,7 +6,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::hypervisor::{HypervisorError, Memory, PowerAction, Target};
 use crate::lab::{Drivers, LabError, Layout};
 use crate::model::spec::{Boot, DiskSpec, DomainSpec, Marked};
 use crate::model::{AcceleratorChoice, LabRecord, Mark, RamBacking, Scale};
-use crate::storage;
+use crate::storage::{self, Guarded};
 use crate::tools::{self, Limits};
 use crate::units::Mib;
 
@@ -215,6 +215,7 @@ impl<'t> Trial<'t> {
         let live = live.ok_or_else(|| Fault::Test("libvirt gives no memory file".into()))?;
         let golden = self.directory.join("golden.ram");
         let way = if live
+            .path()
             .parent()
             .is_some_and(|from| can_reflink(from, &self.directory))
         {
@@ -230,7 +231,7 @@ impl<'t> Trial<'t> {
         hypervisor
             .capture(self.target(), NAME, Memory::File)
             .await?;
-        files::preserve(&live, &golden, way)?;
+        files::preserve(&live.open()?, &golden, way)?;
         write(&live, &second)?;
         let length = self.said_bytes()?;
         let saw = |what: [u8; 16]| move |said: &[u8]| count(said, &what) >= 2;
@@ -241,7 +242,7 @@ impl<'t> Trial<'t> {
         )
         .await?;
         // Where little differs no blocks are shared otherwise, and whether that reaches the VM is to be seen.
-        files::put_back(&golden, &live, way, 0)?;
+        files::put_back(&golden, &live.open_writable()?, way, 0)?;
         hypervisor.load(self.target(), NAME, Memory::File).await?;
         let length = self.said_bytes()?;
         self.go_on_until(
@@ -337,11 +338,8 @@ fn nonce() -> [u8; 16] {
     Uuid::new_v4().into_bytes()
 }
 
-fn write(memory: &Path, nonce: &[u8]) -> std::io::Result<()> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(memory)?
-        .write_all_at(nonce, PLACE)
+fn write(memory: &Guarded, nonce: &[u8]) -> std::io::Result<()> {
+    memory.open_writable()?.write_all_at(nonce, PLACE)
 }
 
 fn count(said: &[u8], nonce: &[u8]) -> usize {

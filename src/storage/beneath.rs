@@ -8,17 +8,77 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
 /// What a file has to be.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     /// Who owns it, where that is known.
     pub owners: Option<[u32; 2]>,
     /// The device and the inode, where that is known.
     pub inode: Option<(u64, u64)>,
+}
+
+/// A file in a directory that others can write to, with what it has to be. It is opened anew each time, and looked at each
+/// time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    directory: PathBuf,
+    name: PathBuf,
+    expected: Expected,
+}
+
+impl Guarded {
+    /// The file `name`, which may have directories in it, beneath `directory`: only root can change how that is reached.
+    pub fn new(directory: &Path, name: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+            expected: Expected::default(),
+        }
+    }
+
+    /// A file by its path; only its last directory is one that others can write to.
+    pub fn at(path: &Path) -> Self {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        Self::new(directory, Path::new(path.file_name().unwrap_or_default()))
+    }
+
+    /// Asks for these owners too.
+    pub fn with_owners(mut self, owners: [u32; 2]) -> Self {
+        self.expected.owners = Some(owners);
+        self
+    }
+
+    /// Asks for this device and inode too.
+    pub fn with_inode(mut self, inode: (u64, u64)) -> Self {
+        self.expected.inode = Some(inode);
+        self
+    }
+
+    /// Its path, to be shown.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(&self.name)
+    }
+
+    /// Opens it to read.
+    pub fn open(&self) -> io::Result<File> {
+        self.opened(false)
+    }
+
+    /// Opens it to read and write.
+    pub fn open_writable(&self) -> io::Result<File> {
+        self.opened(true)
+    }
+
+    fn opened(&self, write: bool) -> io::Result<File> {
+        let directory = open_directory(&self.directory)?;
+        open_beneath(&directory, &self.name, write, self.expected).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", self.path().display()))
+        })
+    }
 }
 
 fn refused(what: impl Into<String>) -> io::Error {
@@ -90,6 +150,22 @@ pub fn open_beneath(
         return Err(refused("it is another file than the one that is in use"));
     }
     Ok(file)
+}
+
+/// Reads a text file beneath a directory: no link on the way leads out of it.
+pub fn text_beneath(directory: &Path, name: &Path) -> io::Result<String> {
+    let opened = rustix::fs::open(
+        directory,
+        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(openat2(&opened, name, flags, Mode::empty(), resolve)?);
+    if !file.metadata()?.is_file() {
+        return Err(refused("it is not a regular file"));
+    }
+    io::read_to_string(file)
 }
 
 /// Opens `name` below `directory` as a directory, following no link and crossing no mount; nothing where something else

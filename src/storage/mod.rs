@@ -5,10 +5,13 @@ mod beneath;
 mod durable;
 mod readers;
 mod removal;
+mod tree;
 
-pub use beneath::{Expected, open_beneath, open_directory, owned_directory};
+pub use beneath::{Expected, Guarded, open_beneath, open_directory, owned_directory, text_beneath};
 pub use durable::{make_directory, place, remove, rename, replace, sync_directory, write};
 pub use readers::{
-    close_to_others, emulator, make_passage, make_shared, share, share_with_emulator, write_shared,
+    close_to_others, emulator, for_the_caller, make_passage, make_shared, share,
+    share_with_emulator, write_shared,
 };
 pub use removal::{Known, Left, Users, remove_known, survey};
+pub use tree::{Tree, is_tree_path};

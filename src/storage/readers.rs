@@ -86,7 +86,17 @@ pub fn share_with_emulator(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(SHARED_FILE))
 }
 
+/// The umask that this program was started with.
+static CALLERS_UMASK: OnceLock<u32> = OnceLock::new();
+
 /// Makes files of this process closed to others from the moment that they are made. The first thing that a program does.
 pub fn close_to_others() {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let was = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // A second call finds its own.
+    let _ = CALLERS_UMASK.set(was.bits());
+}
+
+/// The mode of a file that is made for whoever runs this, where `mode` would do: what their umask leaves of it.
+pub fn for_the_caller(mode: u32) -> u32 {
+    mode & 0o7777 & !CALLERS_UMASK.get().copied().unwrap_or(0o022)
 }

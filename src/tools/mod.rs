@@ -1,6 +1,6 @@
 //! Programs of this machine that read what others wrote: run with limits, and as another user where they need no more.
 //!
-//! OpenStack runs qemu-img so too (nova: privsep and `prlimit`): an image with hostile metadata has made it take all memory,
+//! Nova runs qemu-img within limits too: an image with hostile metadata has made it take all memory,
 //! and open files that it should not.
 
 use std::ffi::OsString;

@@ -16,6 +16,10 @@ pub enum TopologyError {
     Schema { found: String },
     #[error("there is no topology {name} to extend")]
     ExtendsMissing { name: String, near: Option<String> },
+    #[error("{name} is not below the directory of this file")]
+    ExtendsOutside { name: String },
+    #[error("{name} is no topology")]
+    ExtendsNoTopology { name: String },
     #[error("{name} extends itself by way of others")]
     ExtendsLoop { name: String },
     #[error("there is not one {what}")]
@@ -110,6 +114,8 @@ codes! {
     TopologyError:
     Schema => "schema",
     ExtendsMissing => "extends-missing",
+    ExtendsOutside => "extends-outside",
+    ExtendsNoTopology => "extends-no-topology",
     ExtendsLoop => "extends-loop",
     Empty => "empty",
     UnknownNetwork => "unknown-network",
@@ -154,6 +160,12 @@ impl TopologyError {
             Self::Schema { .. } => "write schema: twin/topology/v1".into(),
             Self::ExtendsMissing { near, .. } => {
                 near_or(near, "give a path, or a name below ./topologies")
+            }
+            Self::ExtendsOutside { .. } => {
+                "give a name, or a path that goes down from here; copy the file to where this one is otherwise".into()
+            }
+            Self::ExtendsNoTopology { .. } => {
+                "name a file that begins with schema: twin/topology/v1".into()
             }
             Self::ExtendsLoop { .. } => "remove one of the extends".into(),
             Self::Empty { what } => format!("add a {what}"),

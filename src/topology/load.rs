@@ -1,6 +1,6 @@
 //! Files to a topology.
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use super::merge::merge;
 use super::{TopologyError, parse, validate};
@@ -98,12 +98,21 @@ fn tree(
         return Some(root);
     };
     let from = sources[index].name.clone();
+    if leaves(&base) {
+        reader.wrong(TopologyError::ExtendsOutside { name: base }.at(span));
+        return None;
+    }
     let Some(source) = lookup.find(&base, Some(&from)) else {
         let known = lookup.names();
         let near = nearest(&base, known.iter().map(String::as_str)).map(str::to_owned);
         reader.wrong(TopologyError::ExtendsMissing { name: base, near }.at(span));
         return None;
     };
+    // No line of a file that is something else is shown: whoever wrote `extends` may not be allowed to read it.
+    if !is_topology(&source.text) {
+        reader.wrong(TopologyError::ExtendsNoTopology { name: base }.at(span));
+        return None;
+    }
     if depth == EXTENDS_DEPTH || sources.iter().any(|earlier| earlier.name == source.name) {
         reader.wrong(TopologyError::ExtendsLoop { name: base }.at(span));
         return None;
@@ -111,6 +120,26 @@ fn tree(
     sources.push(source);
     let base = tree(depth + 1, sources, lookup, reader)?;
     Some(merge(base, root))
+}
+
+/// Whether a name is a path that leads out of the directory of the file that names it.
+fn leaves(name: &str) -> bool {
+    let path = Path::new(name);
+    path.is_absolute() || path.components().any(|part| part == Component::ParentDir)
+}
+
+/// Whether a text says of itself that it is a topology.
+fn is_topology(text: &str) -> bool {
+    let Ok(root) = parse_yaml(0, text) else {
+        return false;
+    };
+    let Value::Map(entries) = &root.value else {
+        return false;
+    };
+    let schema = entries.iter().find(|(key, _)| key.text == "schema");
+    schema.is_some_and(
+        |(_, node)| matches!(&node.value, Value::Text(text) if text.starts_with("twin/topology/")),
+    )
 }
 
 fn extends_of(root: &Node) -> Option<(String, Span)> {

@@ -1,6 +1,5 @@
 //! Captures: every power state through capture and load, and what is refused.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -146,8 +145,11 @@ async fn writing_back_changes_nothing(hypervisor: &dyn Hypervisor, host: Target)
         let written = hypervisor.write_back(host).await;
         written.unwrap_or_else(|error| panic!("{state:?}: {error}"));
         let nowhere = Path::new("/nowhere");
-        let file = before.ram_file.as_deref().unwrap_or(nowhere);
-        let split = hypervisor.split_folios(host, file).await;
+        let file = before
+            .ram_file
+            .as_ref()
+            .map_or(nowhere.to_owned(), twin::storage::Guarded::path);
+        let split = hypervisor.split_folios(host, &file).await;
         split.unwrap_or_else(|error| panic!("{state:?}: {error}"));
         let after = hypervisor.anatomy(host).await.expect("an anatomy");
         assert_eq!(after, before, "{state:?}");
@@ -161,8 +163,8 @@ pub(super) async fn memory_in_a_file(hypervisor: &dyn Hypervisor, host: Target, 
     hypervisor.write_back(host).await.expect("written back");
     bring(hypervisor, host, Power::Paused).await;
     let anatomy = hypervisor.anatomy(host).await.expect("an anatomy");
-    let path = anatomy.ram_file.expect("its memory is in a file");
-    let file = File::options().read(true).write(true).open(&path);
+    let guarded = anatomy.ram_file.expect("its memory is in a file");
+    let (path, file) = (guarded.path(), guarded.open_writable());
     let file = file.expect("its file");
     assert_eq!(file.metadata().expect("it is there").len(), memory.bytes());
     let word = |word: Option<&[u8; 4]>| -> [u8; 4] {

@@ -187,3 +187,65 @@ fn the_demo_passes_only_where_every_variant_does() {
         "{said}"
     );
 }
+
+#[test]
+fn b6_a_bare_name_is_not_taken_from_where_another_user_can_write_and_a_hidden_one_is_told() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("scenarios");
+    std::fs::create_dir(&folder).unwrap();
+    let own = std::fs::read_to_string(root().join("scenarios/rebuild.yaml")).unwrap();
+    let changed = own.replacen("title: ", "title: ANOTHER ", 1);
+    assert_ne!(own, changed);
+    let file = folder.join("rebuild.yaml");
+    std::fs::write(&file, &changed).unwrap();
+    let explained = || {
+        let output = twin(directory.path(), &["scenario", "rebuild", "--explain"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        (
+            text(&output.stdout).contains("ANOTHER"),
+            text(&output.stderr),
+        )
+    };
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for path in [folder.as_path(), file.as_path()] {
+        mode(path, 0o755);
+    }
+    let (taken, said) = explained();
+    assert!(
+        taken && said.contains("not the one that comes with twin"),
+        "{said}"
+    );
+    // The same text hides nothing.
+    std::fs::write(&file, &own).unwrap();
+    assert_eq!(explained(), (false, String::new()));
+    std::fs::write(&file, &changed).unwrap();
+    for path in [folder.as_path(), file.as_path()] {
+        for open in [0o777, 0o1777, 0o775] {
+            std::os::unix::fs::chown(path, Some(0), Some(65534)).unwrap();
+            mode(path, open);
+            let (taken, said) = explained();
+            assert!(!taken && said.contains("can write to"), "{open:o}: {said}");
+        }
+        mode(path, 0o755);
+        std::os::unix::fs::chown(path, Some(65534), Some(0)).unwrap();
+        let (taken, said) = explained();
+        assert!(!taken && said.contains("belongs to user 65534"), "{said}");
+        std::os::unix::fs::chown(path, Some(0), None).unwrap();
+    }
+    // Whoever names a path has asked for that file.
+    std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
+    let output = twin(
+        directory.path(),
+        &["scenario", "scenarios/rebuild.yaml", "--explain"],
+    );
+    assert!(
+        text(&output.stdout).contains("ANOTHER"),
+        "{}",
+        text(&output.stderr)
+    );
+}

@@ -112,3 +112,42 @@ fn testcloud_is_the_cloud_of_the_decisions() {
         .collect();
     assert_eq!(bridges, ["virbr1", "virbr2"]);
 }
+
+#[test]
+fn b6_extends_shows_no_line_of_a_file_that_is_no_topology_and_leads_nowhere_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::create_dir(at("tree")).unwrap();
+    std::fs::write(at("secret.yaml"), "password: s3cret\nschema: nothing\n").unwrap();
+    std::fs::write(
+        at("tree/secret.yaml"),
+        "password: s3cret\nschema: nothing\n",
+    )
+    .unwrap();
+    std::fs::write(at("tree/plain"), "root:s3cret:19000\n: [").unwrap();
+    std::os::unix::fs::symlink(at("secret.yaml"), at("tree/link.yaml")).unwrap();
+    std::os::unix::fs::symlink(directory.path(), at("tree/up")).unwrap();
+    let secret = at("secret.yaml").display().to_string();
+    let cases = [
+        "secret.yaml",
+        "./plain",
+        "link.yaml",
+        "up/secret.yaml",
+        "../secret.yaml",
+        secret.as_str(),
+    ];
+    for base in cases {
+        std::fs::write(
+            at("tree/top.yaml"),
+            format!("schema: twin/topology/v1\nname: top\nextends: {base}\n"),
+        )
+        .unwrap();
+        let output = twin(&at("tree"), &["up", "top.yaml"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{base}: {said}");
+        assert!(
+            said.contains("extends: ") && !said.contains("s3cret"),
+            "{base}: {said}"
+        );
+    }
+}

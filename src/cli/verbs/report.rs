@@ -1,5 +1,6 @@
 //! `twin report`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -9,6 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::journal::{Journal, RunRow};
 use crate::report::{ScenarioDocument, scenario_html, scenario_junit, scenario_text};
+use crate::storage;
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
@@ -55,9 +57,14 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     })?;
     if flags.open {
         no_document(context.ui, "report --open")?;
-        let file = context.layout().state().join("reports");
-        let file = file.join(format!("{}.html", document.run));
-        write(&file, &scenario_html(&document))?;
+        let reports = context.layout().state().join("reports");
+        let file = reports.join(format!("{}.html", document.run));
+        storage::make_shared(&reports)
+            .and_then(|()| storage::write_shared(&file, scenario_html(&document).as_bytes()))
+            .map_err(|error| {
+                let what = format!("{} cannot be written: {error}", file.display());
+                Failure::machine(what, vec!["run as root, or with --output FILE".into()])
+            })?;
         context.ui.text(&format!("{}\n", file.display()));
         return open(&file);
     }
@@ -99,15 +106,28 @@ async fn chosen(context: &Context<'_>, flags: &Flags) -> Result<Option<RunRow>, 
 }
 
 fn write(file: &std::path::Path, text: &str) -> Result<(), Failure> {
-    let made = file.parent().map_or(Ok(()), std::fs::create_dir_all);
-    made.and_then(|()| std::fs::write(file, text))
-        .map_err(|error| {
-            let cure = "give --output a file in a directory of your own".to_owned();
-            Failure::machine(
-                format!("{} cannot be written: {error}", file.display()),
-                vec![cure],
-            )
-        })
+    let write = || -> std::io::Result<()> {
+        if let Some(parent) = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            std::fs::create_dir_all(parent)?;
+        }
+        let new = !file.exists();
+        std::fs::write(file, text)?;
+        if new {
+            let mode = storage::for_the_caller(0o666);
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    };
+    write().map_err(|error| {
+        let cure = "give --output a file in a directory of your own".to_owned();
+        Failure::machine(
+            format!("{} cannot be written: {error}", file.display()),
+            vec![cure],
+        )
+    })
 }
 
 /// Has the desktop open a file.

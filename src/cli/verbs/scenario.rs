@@ -79,7 +79,11 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let Some(name) = &flags.name else {
         return list(context);
     };
-    let (scenario, source) = load(name)?;
+    let loaded = load(name);
+    for remark in files::remarks() {
+        context.ui.remark(&remark);
+    }
+    let (scenario, source) = loaded?;
     if let Some(world) = flags.on.iter().find(|world| *world != "lab") {
         let known = ["sim", "real"].contains(&world.as_str());
         let what = if known {

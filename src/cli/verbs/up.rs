@@ -113,7 +113,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), topology = flags.topology))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let loaded = topology::load(&flags.topology, &files::topologies())?;
+    let loaded = topology::load(&flags.topology, &files::topologies());
+    for remark in files::remarks() {
+        context.ui.remark(&remark);
+    }
+    let loaded = loaded?;
     let lab = context
         .global
         .lab
@@ -184,7 +188,11 @@ async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Resul
     } else {
         Some(context.journal()?)
     };
-    let mut prepared = lab::prepare(request, drivers, context.layout(), watch.as_ref()).await?;
+    let prepared = lab::prepare(request, drivers, context.layout(), watch.as_ref()).await;
+    for remark in files::remarks() {
+        context.ui.remark(&remark);
+    }
+    let mut prepared = prepared?;
     if flags.wait == Wait::None {
         prepared.plan.steps.retain(crate::plan::Step::changes);
     }

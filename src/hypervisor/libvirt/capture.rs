@@ -7,12 +7,13 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid as RustixPid, PidfdFlags, pidfd_open};
-use serde_json::{Value, json};
+use serde_json::json;
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::sys;
@@ -25,6 +26,7 @@ use crate::hypervisor::{Anatomy, DiskState, DomainDisk, Memory, Power, Target};
 use crate::image::qcow2::{Qcow2, Qcow2Error};
 use crate::model::Bearing;
 use crate::model::spec::DomainSpec;
+use crate::storage::{self, Guarded};
 use crate::tools::{self, Limits};
 
 /// A job of QEMU's that takes longer is given up.
@@ -45,32 +47,85 @@ const PANIC_WRITE: &str = "o /b 0x505 1";
 /// How long QEMU may take to pass the panic on.
 const PANIC_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The nodes of the disks that take snapshots, by file.
+/// The nodes of the disks that take snapshots, by file. The monitor is a process that a guest may have taken over: it names
+/// the nodes, and libvirt's definition names the files.
 fn nodes(domain: &Domain) -> Result<Vec<(PathBuf, String)>, Failure> {
     let blocks = writable(domain)?;
-    let nodes = blocks
-        .iter()
-        .map(|block| &block["inserted"])
-        .filter_map(|medium| {
-            let file = medium["image"]["filename"].as_str()?;
-            Some((
-                PathBuf::from(file),
-                medium["node-name"].as_str()?.to_owned(),
-            ))
-        });
+    let files = xml::disk_files(&domain.get_xml_desc(0)?);
+    let nodes = blocks.iter().filter_map(|block| {
+        // `/machine/peripheral/virtio-disk0/virtio-backend`
+        let mut device = block["qdev"].as_str()?.split('/');
+        let file = device.find_map(|part| files.get(part))?;
+        let node = block["inserted"]["node-name"].as_str()?;
+        Some((file.clone(), node.to_owned()))
+    });
     Ok(nodes.collect())
 }
 
-/// The file that a running domain's memory is in.
-fn ram_file(domain: &Domain) -> Option<PathBuf> {
-    let property = |name: &str| {
-        let query = json!({"execute": "qom-get", "arguments": {"path": "/objects/pc.ram", "property": name}});
-        monitor(domain, &query).ok()
-    };
-    if property("share")? != Value::Bool(true) {
+/// libvirt's settings for QEMU, and where it makes memory files when they do not say.
+const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
+const MEMORY_BACKING: &str = "/var/lib/libvirt/qemu/ram";
+
+/// The name of the file with all of a domain's memory.
+const RAM: &str = "pc.ram";
+
+/// Where libvirt makes memory files, by its settings.
+fn memory_backing() -> PathBuf {
+    let settings = std::fs::read_to_string(QEMU_CONF).unwrap_or_default();
+    let set = settings.lines().rev().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let quoted = (name.trim() == "memory_backing_dir").then_some(value)?;
+        quoted.trim().strip_prefix('"')?.split('"').next()
+    });
+    PathBuf::from(set.unwrap_or(MEMORY_BACKING))
+}
+
+/// The file that a running domain's memory is in, where it is in one that the process shares: in the directory that libvirt
+/// makes for this start of the domain, and the very file that the process has mapped.
+fn ram_file(domain: &Domain, target: Target) -> Option<Guarded> {
+    let id = domain.get_id()?;
+    let backing = memory_backing();
+    let below = Path::new("libvirt/qemu");
+    let begins = format!("{id}-");
+    let entries = std::fs::read_dir(backing.join(below)).ok()?.flatten();
+    let mut own = entries
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().starts_with(&begins));
+    let (name, None) = (own.next()?, own.next()) else {
         return None;
-    }
-    property("mem-path")?.as_str().map(PathBuf::from)
+    };
+    let pid = super::domains::process(target).ok()?;
+    let file = Guarded::new(&backing, &below.join(name).join(RAM));
+    let inode = mapped(pid, &file.path())?;
+    let file = file.with_inode(inode);
+    Some(match storage::emulator() {
+        Some((user, _)) => file.with_owners([user, 0]),
+        None => file,
+    })
+}
+
+/// Device and inode of the file that a process has mapped shared under this name.
+fn mapped(pid: nix::unistd::Pid, file: &Path) -> Option<(u64, u64)> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let (range, _) = mappings(&maps, file)
+        .into_iter()
+        .find(|(_, shared)| *shared)?;
+    // A link of the kernel's own to the file itself, whatever its name leads to by now.
+    let found = std::fs::metadata(format!("/proc/{pid}/map_files/{range}")).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// The mappings of a file: the range as the kernel writes it, and whether it is shared.
+fn mappings<'m>(maps: &'m str, file: &Path) -> Vec<(&'m str, bool)> {
+    let lines = maps.lines().filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        // Permissions, offset, device, inode, and the path behind some space.
+        let mut parts = rest.splitn(5, ' ');
+        let permissions = parts.next()?;
+        let path = parts.nth(3)?.trim_start();
+        (Path::new(path) == file).then_some((range, permissions.ends_with('s')))
+    });
+    lines.collect()
 }
 
 pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, Failure> {
@@ -92,7 +147,7 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
     if process {
         match monitor(&domain, &json!({"execute": "query-status"})) {
             Ok(_) => {
-                ram = ram_file(&domain);
+                ram = ram_file(&domain, target);
                 if nodes(&domain)?.is_empty() {
                     let why = "it has no qcow2 disk that could hold its device state";
                     obstacles.push(why.into());
@@ -126,12 +181,9 @@ const PAGE: usize = 4096;
 /// The first page of each piece of a file that a process maps: address and length.
 fn pages(maps: &str, file: &Path) -> Vec<(usize, usize)> {
     let hex = |text: &str| usize::from_str_radix(text, 16).ok();
-    let mapped = maps.lines().filter_map(|line| {
-        let (range, rest) = line.split_once(' ')?;
-        // Permissions, offset, device, inode, and the path behind some space.
-        let path = rest.splitn(5, ' ').nth(4)?.trim_start();
+    let mapped = mappings(maps, file).into_iter().filter_map(|(range, _)| {
         let (from, to) = range.split_once('-')?;
-        (Path::new(path) == file).then_some((hex(from)?, hex(to)?))
+        Some((hex(from)?, hex(to)?))
     });
     mapped
         .flat_map(|(from, to)| (from..to).step_by(COARSE).map(|at| (at, PAGE)))
@@ -141,14 +193,14 @@ fn pages(maps: &str, file: &Path) -> Vec<(usize, usize)> {
 pub(super) fn write_back(connection: &Connect, target: Target) -> Result<(), Failure> {
     let domain = ours(connection, target)?;
     let live = domain.is_active()?;
-    let Some(file) = live.then(|| ram_file(&domain)).flatten() else {
+    let Some(file) = live.then(|| ram_file(&domain, target)).flatten() else {
         return Ok(());
     };
     let failed = |error: std::io::Error| refused("writing memory back", error.to_string());
-    File::open(&file)
+    file.open()
         .and_then(|memory| memory.sync_data())
         .map_err(failed)?;
-    split(target, &file);
+    split(target, &file.path());
     Ok(())
 }
 

@@ -1,16 +1,19 @@
 //! `file-change`: gives a file inside a host another content, and later itself again: it is kept beside the new one under
 //! another name, with its mode, owner, times, attributes and other links. Where that cannot be, or it is lost, its bytes, mode
-//! and owner come back from the journal.
+//! and owner come back from what is kept beside the journal.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{Action, Verified, host_of, inside};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::{ActionError, World};
+use crate::storage;
 
 pub(super) const NAME: &str = "file-change";
 
@@ -32,15 +35,91 @@ struct Captured {
     /// Where it is kept meanwhile; an older twin did not.
     #[serde(default)]
     aside: String,
-    /// Its content in base64, its mode and owner; nothing where there was no file.
-    was: Option<Was>,
+    /// Its content, its mode and owner; nothing where there was no file.
+    was: Option<Kept>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A file as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Was {
+    /// In base64.
     content: String,
     /// As `stat -c '%a %u:%g'` says.
     owner: String,
+}
+
+/// What the journal has of a file. Others than root may read the journal, so that the content is in a file beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    content: Content,
+    owner: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Content {
+    /// In a file of this machine, which is root's alone.
+    Kept {
+        /// The file.
+        file: PathBuf,
+        /// SHA-256 of the content.
+        sha256: String,
+    },
+    /// In base64, as an older twin wrote it into the journal.
+    Content(String),
+}
+
+fn sha256(encoded: &str) -> String {
+    let digest = Sha256::digest(encoded.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Kept {
+    /// Keeps a file's content, on the disk when this returns.
+    fn keep(world: &World, was: Was) -> Result<Self, ActionError> {
+        let directory = world.layout.captured(world.found.record.uuid);
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let file = directory.join(format!("{}-{id}", world.run));
+        let sha256 = sha256(&was.content);
+        let kept = storage::make_directory(&directory, 0o700)
+            .and_then(|()| storage::write(&file, was.content.as_bytes(), 0o600));
+        kept.map_err(|error| ActionError::Target(format!("keeping what is in the file: {error}")))?;
+        Ok(Self {
+            content: Content::Kept { file, sha256 },
+            owner: was.owner,
+        })
+    }
+
+    /// The file as it was; nothing where its content has been forgotten, which is done once it is put back.
+    fn was(&self) -> Option<Was> {
+        let content = match &self.content {
+            Content::Content(content) => content.clone(),
+            Content::Kept { file, sha256: kept } => {
+                let content = std::fs::read_to_string(file).ok()?;
+                (sha256(&content) == *kept).then_some(content)?
+            }
+        };
+        let owner = self.owner.clone();
+        Some(Was { content, owner })
+    }
+
+    /// Whether a file is what it was.
+    fn is(&self, now: &Was) -> bool {
+        let same = match &self.content {
+            Content::Content(content) => *content == now.content,
+            Content::Kept { sha256: kept, .. } => *kept == sha256(&now.content),
+        };
+        same && self.owner == now.owner
+    }
+
+    /// Forgets the content: it is put back.
+    fn forget(&self) {
+        if let Content::Kept { file, .. } = &self.content {
+            // One that stays is removed with the lab.
+            let _ = storage::remove(file);
+        }
+    }
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
@@ -154,6 +233,7 @@ impl Action for FileChange {
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let (path, aside) = places(world, &self.host, &self.path).await?;
         let was = read(world, &self.host, &path).await?;
+        let was = was.map(|was| Kept::keep(world, was)).transpose()?;
         Ok(serde_json::to_value(Captured {
             host: self.host.clone(),
             path,
@@ -211,11 +291,19 @@ pub(super) async fn undo(
     if !aside.is_empty() {
         put_back(world, &host, &path, &aside).await?;
     }
-    if read(world, &host, &path).await?.as_ref() != Some(&was) {
-        let owner = Some(was.owner.as_str());
-        write(world, &host, &path, &was.content, (owner, None)).await?;
+    let now = read(world, &host, &path).await?;
+    if !now.is_some_and(|now| was.is(&now)) {
+        let Some(before) = was.was() else {
+            return Err(ActionError::Target(format!(
+                "{path} on {host} is not what it was, and its content is not kept any more"
+            )));
+        };
+        let owner = Some(before.owner.as_str());
+        write(world, &host, &path, &before.content, (owner, None)).await?;
     }
-    if read(world, &host, &path).await?.as_ref() == Some(&was) {
+    let now = read(world, &host, &path).await?;
+    if now.is_some_and(|now| was.is(&now)) {
+        was.forget();
         return Ok(format!("{path} on {host} is what it was"));
     }
     Err(ActionError::Target(format!(

@@ -1,7 +1,6 @@
 //! `kernel-log`: a line of a guest kernel's log, as QEMU wrote it to the serial log on this machine. `console`: any line there,
 //! whoever wrote it.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use regex::Regex;
 use super::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::{ActionError, World, action};
+use crate::storage::Guarded;
 
 pub(super) const NAME: &str = "kernel-log";
 pub(super) const CONSOLE: &str = "console";
@@ -84,7 +84,7 @@ pub(super) fn lines_since(
 }
 
 fn read(path: &Path, from: u64) -> std::io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = Guarded::at(path).open()?;
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES).read_to_end(&mut bytes)?;

@@ -1,5 +1,6 @@
 //! Reading what libvirt says.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -53,6 +54,21 @@ pub(in super::super) fn paths(text: &str) -> Vec<PathBuf> {
         found.extend(named.map(PathBuf::from));
     }
     found
+}
+
+/// Returns the files of a running domain's disks by the names that QEMU has for the devices.
+pub(in super::super) fn disk_files(text: &str) -> BTreeMap<String, PathBuf> {
+    let Ok(document) = Document::parse(text) else {
+        return BTreeMap::new();
+    };
+    let disks = document
+        .descendants()
+        .filter(|node| node.has_tag_name("disk"));
+    let named = disks.filter_map(|node| {
+        let alias = child(node, "alias")?.attribute("name")?.to_owned();
+        Some((alias, disk(node).path?))
+    });
+    named.collect()
 }
 
 /// Returns the files of the disks that a definition lets the guest write to, in order.
