@@ -140,6 +140,7 @@ impl<'c> Context<'c> {
         let found = chosen?;
         self.follow(&found);
         self.layout().need_pool()?;
+        self.layout().close();
         logging::begin(self.layout().state());
         Ok(found)
     }

@@ -93,6 +93,9 @@ pub(crate) fn begin(state: &Path) {
     if log.file.is_some() {
         return;
     }
+    if !state.exists() {
+        return;
+    }
     let Some(mut file) = create(&state.join("log"), log.verb) else {
         return;
     };

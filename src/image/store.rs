@@ -1,6 +1,7 @@
 //! The cache of built images.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,31 @@ impl Store {
             .try_for_each(|base| pins.check_known(base))
     }
 
+    /// Takes images of an older twin's from users other than QEMU's.
+    fn close(&self) -> Result<(), ImageError> {
+        let open = |path: &Path| {
+            let mode = path.metadata().map(|found| found.permissions().mode());
+            mode.is_ok_and(|mode| mode & 0o006 != 0)
+        };
+        if !open(&self.directory) {
+            return Ok(());
+        }
+        let closing = || ImageError::io(format!("closing {}", self.directory.display()));
+        for entry in std::fs::read_dir(&self.directory)
+            .map_err(closing())?
+            .flatten()
+        {
+            let path = entry.path();
+            if path.is_dir() {
+                finish(&path)?;
+            } else if open(&path) {
+                storage::share_with_emulator(&path).map_err(closing())?;
+            }
+        }
+        // Last: as long as it is open, the next `up` tries again.
+        storage::make_passage(&self.directory).map_err(closing())
+    }
+
     /// Returns the image for a host, building or fetching it where needed.
     pub async fn provide(
         &self,
@@ -79,6 +105,7 @@ impl Store {
         in_use: &BTreeSet<PathBuf>,
         progress: Progress<'_>,
     ) -> Result<BuiltImage, ImageError> {
+        self.close()?;
         if let Some(image) = self.cached(host, lookup)? {
             return Ok(image);
         }

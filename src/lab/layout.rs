@@ -63,6 +63,27 @@ impl Layout {
         storage::remove(&self.state.join(HALT))
     }
 
+    /// Closes to other users what an older twin left open to them; only root can, and what cannot be closed now is tried again.
+    pub fn close(&self) {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let open = |path: &Path| {
+            let mode = path.metadata().map(|found| found.mode());
+            mode.is_ok_and(|mode| mode & 0o006 != 0)
+        };
+        for file in ["self-test.json", "accelerator.json", HALT, "journal.sqlite"] {
+            let path = self.state.join(file);
+            if open(&path) {
+                let _ = storage::share(&path);
+            }
+        }
+        let log = self.state.join("log");
+        if open(&log) {
+            let _ = storage::make_directory(&log, 0o750);
+        }
+    }
+
     /// Names the state directory.
     pub const fn new(state: PathBuf) -> Self {
         Self { state }

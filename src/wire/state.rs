@@ -58,6 +58,10 @@ pub struct MemoryReading {
     pub uptime_ms: u64,
     /// What was read.
     pub memory: MemoryState,
+    /// The first reading after the kill: its time in milliseconds since the kernel started, and `full total` of
+    /// /proc/pressure/memory in microseconds.
+    #[serde(default)]
+    pub after_kill: Option<(u64, u64)>,
 }
 
 /// A process.

@@ -66,6 +66,9 @@ fn nodes(domain: &Domain) -> Result<Vec<(PathBuf, String)>, Failure> {
 const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
 const MEMORY_BACKING: &str = "/var/lib/libvirt/qemu/ram";
 
+/// What libvirt takes of a domain's name for its directories (conf/domain_conf.c, `VIR_DOMAIN_SHORT_NAME_MAX`).
+const SHORT_NAME: usize = 20;
+
 /// The name of the file with all of a domain's memory.
 const RAM: &str = "pc.ram";
 
@@ -83,19 +86,13 @@ fn memory_backing() -> PathBuf {
 /// The file that a running domain's memory is in, where it is in one that the process shares: in the directory that libvirt
 /// makes for this start of the domain, and the very file that the process has mapped.
 fn ram_file(domain: &Domain, target: Target) -> Option<Guarded> {
-    let id = domain.get_id()?;
+    let (id, name) = (domain.get_id()?, domain.get_name().ok()?);
+    // twin's names are ASCII, of which libvirt takes the beginning.
+    let short: String = name.chars().take(SHORT_NAME).collect();
     let backing = memory_backing();
-    let below = Path::new("libvirt/qemu");
-    let begins = format!("{id}-");
-    let entries = std::fs::read_dir(backing.join(below)).ok()?.flatten();
-    let mut own = entries
-        .map(|entry| entry.file_name())
-        .filter(|name| name.to_string_lossy().starts_with(&begins));
-    let (name, None) = (own.next()?, own.next()) else {
-        return None;
-    };
+    let below = Path::new("libvirt/qemu").join(format!("{id}-{short}"));
     let pid = super::domains::process(target).ok()?;
-    let file = Guarded::new(&backing, &below.join(name).join(RAM));
+    let file = Guarded::new(&backing, &below.join(RAM));
     let inode = mapped(pid, &file.path())?;
     let file = file.with_inode(inode);
     Some(match storage::emulator() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Probe, Seen, evidence};
+use super::{Finding, Probe, Seen, evidence, kernel_log, oom_report};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::Power;
 use crate::scenario::{ActionError, World, action, file};
@@ -31,6 +31,9 @@ struct Memory {
 struct Begun {
     psi_full_total_us: u64,
     oom_kill: u64,
+    /// The length of the host's console log.
+    #[serde(default)]
+    console: u64,
 }
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
@@ -88,6 +91,8 @@ impl Probe for Memory {
         Ok(serde_json::to_value(Begun {
             psi_full_total_us: total.unwrap_or_default(),
             oom_kill: memory.oom_kill,
+            // A world without a console has none to read later either.
+            console: kernel_log::mark(world, &self.host).unwrap_or_default(),
         })?)
     }
 
@@ -99,14 +104,27 @@ impl Probe for Memory {
     ) -> Result<Finding, ActionError> {
         let begun: Begun = serde_json::from_value(begun.clone())?;
         let now = world.state(&self.host).await?.memory;
+        let mut report = None;
         let (memory, when) = if self.before_kill {
             let mut before = now.before_kills.into_iter();
             let first = before.find(|before| before.memory.oom_kill == begun.oom_kill);
-            let Some(before) = first else {
+            let Some(mut before) = first else {
                 return Ok(Finding::Quiet);
             };
-            let seconds = Duration::from_millis(before.uptime_ms).as_secs_f64();
-            let when = format!(", {seconds:.2} s after its boot, before the kill");
+            report = oom_report::first_since(world, &self.host, begun.console).unwrap_or_default();
+            let seconds = |ms| Duration::from_millis(ms).as_secs_f64();
+            let mut when = format!(
+                ", {:.2} s after its boot, before the kill",
+                seconds(before.uptime_ms)
+            );
+            // How long tasks have waited is counted by the kernel, so that the first reading after the kill has all of it.
+            if let Some((after_ms, total)) = before.after_kill {
+                before.memory.psi_full_total_us = Some(total);
+                when = format!(
+                    ", counted until {:.2} s after its boot, when the kill had been seen",
+                    seconds(after_ms)
+                );
+            }
             (before.memory, when)
         } else {
             (now, String::new())
@@ -118,7 +136,21 @@ impl Probe for Memory {
         )]
         let available = memory.available_kib as f64 * 100.0 / memory.total_kib.max(1) as f64;
         let mut found = Vec::new();
-        if self.available_below.is_some_and(|below| available < below) {
+        if let (Some(below), Some(report)) = (self.available_below, &report) {
+            // What the kernel says of that very moment, whatever was read when.
+            let percent = report.available_percent();
+            if percent < below {
+                found.push(evidence(
+                    kernel_log::source(world, &self.host),
+                    format!(
+                        "{} of {} KiB could be had, {percent:.1} %:\n{}",
+                        report.available_kib,
+                        report.total_kib,
+                        report.lines.join("\n")
+                    ),
+                ));
+            }
+        } else if self.available_below.is_some_and(|below| available < below) {
             found.push(evidence(
                 source("/proc/meminfo"),
                 format!(

@@ -13,6 +13,7 @@ mod instance_state;
 mod kernel_log;
 mod link_counters;
 mod memory;
+mod oom_report;
 mod oom_victim;
 mod packet_capture;
 mod packets;
