@@ -18,12 +18,12 @@ const ELSEWHERE: [&str; 2] = ["/usr/local/lib/twin", "/usr/lib/twin"];
 
 /// Answers, or becomes `twin-host`.
 pub fn front() -> ExitCode {
-    crate::storage::close_to_others();
     let cli = match super::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
     let ui = Ui::new(&cli.global);
+    // What becomes another program leaves the caller's umask to it.
     let outcome = match &cli.verb {
         Verb::Schema(flags) => schema::run(&ui, flags),
         Verb::Completions(flags) => completions::run(&ui, flags),

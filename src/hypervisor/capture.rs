@@ -57,6 +57,8 @@ pub struct Anatomy {
     pub devices: Option<String>,
     /// The machine type, `pc-q35-7.2`.
     pub machine: String,
+    /// The emulator and version of its process, `QEMU 7.2.22`, where it has one that answers.
+    pub emulator: Option<String>,
     /// The file that its memory is in, where it is in one that the process shares.
     pub ram_file: Option<Guarded>,
     /// Its disks.
@@ -89,6 +91,9 @@ pub struct DiskState {
 pub trait Capture: Send + Sync {
     /// Tells what a domain consists of.
     async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError>;
+
+    /// Tells which emulator and version a definition would be started with, `QEMU 7.2.22`.
+    async fn emulator(&self, definition: &str) -> Result<String, HypervisorError>;
 
     /// Starts a domain that is off, and leaves its CPUs stopped.
     async fn start_paused(&self, target: Target) -> Result<(), HypervisorError>;

@@ -116,6 +116,9 @@ pub struct ListedDocument {
     pub own_bytes: Option<u64>,
     /// Why it cannot be read, where it cannot.
     pub damage: Option<String>,
+    /// Why its saved states would be loaded by another QEMU than the one that saved them, where they would.
+    #[serde(default)]
+    pub needs_emulator: Option<String>,
 }
 
 /// `twin/verify/v1`.

@@ -11,7 +11,7 @@ use super::undo::{Hand, claimer, undo_one};
 use crate::journal::{Intent, Journal, JournalError};
 use crate::lab::Watch;
 use crate::report::ScenarioStepDocument;
-use crate::snapshot::{self, Clocks, Request, SelfTest, Set, SnapshotError, before_run as name};
+use crate::snapshot::{self, Request, SelfTest, Set, SnapshotError, before_run as name};
 
 /// Services that were put back are healthy again within this.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -74,7 +74,7 @@ async fn take(
 /// Restores it, whatever was asked for meanwhile.
 async fn restore(set: Set<'_>, name: &str) -> Result<(), SnapshotError> {
     let (_never, interrupt) = tokio::sync::watch::channel(false);
-    snapshot::restore(set, name, Clocks::Keep, &interrupt)
+    snapshot::restore(set, name, snapshot::Options::default(), &interrupt)
         .await
         .map(drop)
 }

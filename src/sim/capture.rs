@@ -61,6 +61,9 @@ fn taps(domain: &SimDomain) -> Vec<(Mac, String)> {
     all.map(|mac| (mac, format!("sim-{mac}"))).collect()
 }
 
+/// What runs simulated domains.
+pub(super) const EMULATOR: &str = "simulated 1";
+
 #[async_trait]
 impl Capture for SimHypervisor {
     async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError> {
@@ -78,12 +81,17 @@ impl Capture for SimHypervisor {
             devices: process.then(|| definition.clone()),
             definition,
             machine: "simulated".into(),
+            emulator: process.then(|| EMULATOR.to_owned()),
             ram_file: None,
             disks: disks(domain),
             taps: taps(domain),
             nvram: None,
             obstacles: Vec::new(),
         })
+    }
+
+    async fn emulator(&self, _: &str) -> Result<String, HypervisorError> {
+        Ok(EMULATOR.into())
     }
 
     async fn start_paused(&self, target: Target) -> Result<(), HypervisorError> {

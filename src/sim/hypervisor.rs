@@ -77,7 +77,7 @@ impl Hypervisor for SimHypervisor {
         Ok(Machine {
             uuid: Uuid::from_u128(0x51_u128),
             elsewhere: None,
-            hypervisor: "simulated 1".into(),
+            hypervisor: super::capture::EMULATOR.into(),
             library: "simulated 1".into(),
             cpus: 2,
             memory: Mib(24 * 1024),

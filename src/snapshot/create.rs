@@ -460,6 +460,7 @@ async fn record(
         power: part.power,
         memory,
         machine: part.machine.clone(),
+        emulator: part.emulator.clone(),
         definition: part.definition.clone(),
         devices: part.devices.clone(),
         disks,

@@ -67,6 +67,9 @@ pub struct HostRecord {
     pub memory: Memory,
     /// The machine type.
     pub machine: String,
+    /// The emulator and version of the process that saved its state; of older baselines the machine's was recorded.
+    #[serde(default)]
+    pub emulator: Option<String>,
     /// The definition that it is started from.
     pub definition: String,
     /// Its devices as they were, where it had a process.

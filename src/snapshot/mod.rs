@@ -31,11 +31,11 @@ pub use create::{Created, Request, create};
 pub use error::SnapshotError;
 pub use manifest::{DiskRecord, FileRecord, HostRecord, Manifest};
 pub use recover::{Finished, recover, unfinished, unfinished_but_restores};
-pub use restore::{Clocks, Restored, RestoredHost, restore};
+pub use restore::{Clocks, Options, Restored, RestoredHost, restore};
 pub use rung::{Rung, best_rung};
 pub use self_test::{SelfTest, self_test};
 pub use set::Set;
-pub use verify::{check, verify};
+pub use verify::{check, need_another_emulator, verify};
 
 /// The name of the baseline that a run of a scenario takes before its first step.
 pub fn before_run(run: &str) -> String {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::catalog::finish_removal;
 use super::create::{abandon, half_made};
 use super::set::{Plan, Set};
-use super::{Clocks, SnapshotError};
+use super::{Options, SnapshotError};
 use crate::journal::{Journal, UnfinishedOperation};
 
 /// What the journal calls the operations on baselines.
@@ -96,7 +96,7 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
             },
             RESTORE => {
                 let (_never, interrupt) = watch::channel(false);
-                match super::restore(set, name, Clocks::Keep, &interrupt).await {
+                match super::restore(set, name, Options::default(), &interrupt).await {
                     Ok(_) => {
                         restored = true;
                         finished

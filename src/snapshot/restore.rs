@@ -40,6 +40,15 @@ pub enum Clocks {
     Host,
 }
 
+/// How a baseline is put back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What happens to the guests' clocks.
+    pub clocks: Clocks,
+    /// Whether it is tried where another QEMU or CPU would load the saved state.
+    pub force: bool,
+}
+
 /// What was put back.
 #[derive(Clone, Debug)]
 pub struct Restored {
@@ -99,12 +108,12 @@ pub(super) fn cpu() -> String {
 pub async fn restore(
     set: Set<'_>,
     name: &str,
-    clocks: Clocks,
+    Options { clocks, force }: Options,
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Restored, SnapshotError> {
     let started = set.drivers.clock.elapsed();
     let manifest = super::show(&set, name)?;
-    let tasks = set.timed("check", "", plan(&set, &manifest)).await?;
+    let tasks = set.timed("check", "", plan(&set, &manifest, force)).await?;
     let running: Vec<String> = manifest
         .hosts
         .iter()
@@ -169,13 +178,13 @@ pub async fn restore(
 }
 
 /// Checks everything and decides what has to be done.
-async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, SnapshotError> {
+async fn plan<'f>(
+    set: &Set<'f>,
+    manifest: &Manifest,
+    force: bool,
+) -> Result<Vec<Task<'f>>, SnapshotError> {
     // All of these only read.
-    let (findings, refusals, parts) = futures::join!(
-        verify::check(set, manifest),
-        verify::differs(set, manifest),
-        set.anatomies(),
-    );
+    let (findings, parts) = futures::join!(verify::check(set, manifest), set.anatomies());
     let findings = findings?;
     if !findings.is_empty() {
         return Err(SnapshotError::Damaged {
@@ -183,8 +192,10 @@ async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, S
             findings,
         });
     }
-    let (mut refusals, parts) = (refusals?, parts?);
-    refusals.extend(networks(set, manifest));
+    let parts = parts?;
+    let mut refusals = networks(set, manifest);
+    // What QEMU itself would try, and the operator may.
+    let mut doubts = verify::differs(manifest);
     let mut tasks = Vec::new();
     for record in &manifest.hosts {
         let host = set.found.host(&record.name).ok();
@@ -199,6 +210,7 @@ async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, S
         if let Err(error) = check_bases(set.layout, &host.spec).await {
             refusals.push(format!("{}: {error}", record.name));
         }
+        doubts.extend(verify::other_emulator(set, manifest, record, now).await);
         if host.domain.uuid != record.uuid {
             refusals.push(format!("{}: its domain is another one", record.name));
         }
@@ -214,14 +226,28 @@ async fn plan<'f>(set: &Set<'f>, manifest: &Manifest) -> Result<Vec<Task<'f>>, S
             refusals.push(format!("{}: the baseline has no such host", host.name));
         }
     }
-    if refusals.is_empty() {
+    if force {
+        for doubt in doubts.drain(..) {
+            set.watch.tell(Event::Note(&format!("forced: {doubt}")));
+        }
+    }
+    if refusals.is_empty() && doubts.is_empty() {
         return Ok(tasks);
     }
+    let mut cures = Vec::new();
+    if !refusals.is_empty() {
+        cures.push("`twin up` brings back what is missing".to_owned());
+    }
+    if !doubts.is_empty() {
+        cures.push(format!(
+            "install that QEMU again, or take the baseline anew; `twin restore {} --force` tries it, and where it fails the hosts have to boot",
+            manifest.name
+        ));
+    }
+    refusals.extend(doubts);
     Err(SnapshotError::Refused {
         findings: refusals,
-        cures: vec![
-            "`twin up` brings back what is missing; a baseline of another QEMU or CPU is of no use here: take it anew".into(),
-        ],
+        cures,
     })
 }
 
@@ -264,7 +290,7 @@ fn networks(set: &Set<'_>, manifest: &Manifest) -> Vec<String> {
 }
 
 /// Why a host's process has to be started anew, where it has to.
-fn restart(record: &HostRecord, now: &Anatomy) -> Option<String> {
+pub(super) fn restart(record: &HostRecord, now: &Anatomy) -> Option<String> {
     if record.memory == Memory::None {
         return None;
     }

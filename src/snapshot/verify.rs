@@ -7,7 +7,7 @@ use futures::future::join_all;
 use super::manifest::{FileRecord, HostRecord, Manifest};
 use super::set::{Set, blocking};
 use super::{SnapshotError, files};
-use crate::hypervisor::Memory;
+use crate::hypervisor::{Anatomy, Memory};
 
 /// What can be known without reading everything: files, their sizes, and the saved device states. Returns what is wrong.
 pub async fn check(set: &Set<'_>, manifest: &Manifest) -> Result<Vec<String>, SnapshotError> {
@@ -117,27 +117,71 @@ async fn examine_file(
 }
 
 /// Why saved device state cannot be loaded on this machine as it is now; empty where it can.
-pub(super) async fn differs(
-    set: &Set<'_>,
-    manifest: &Manifest,
-) -> Result<Vec<String>, SnapshotError> {
+pub(super) fn differs(manifest: &Manifest) -> Vec<String> {
     if manifest
         .hosts
         .iter()
         .all(|host| host.memory == Memory::None)
     {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let machine = set.drivers.hypervisor.machine().await?;
-    let pairs = [
-        ("QEMU", &manifest.hypervisor, &machine.hypervisor),
-        ("the CPU", &manifest.cpu, &super::restore::cpu()),
-    ];
-    Ok(pairs
-        .into_iter()
-        .filter(|(_, was, is)| was != is)
-        .map(|(what, was, is)| {
-            format!("{what} was {was} when the baseline was taken, and is {is} now: saved device state cannot be trusted there")
-        })
-        .collect())
+    let (was, is) = (&manifest.cpu, &super::restore::cpu());
+    if was == is {
+        return Vec::new();
+    }
+    vec![format!(
+        "the CPU was {was} when the baseline was taken, and is {is} now: saved device state cannot be trusted there"
+    )]
+}
+
+/// Why a host's saved state would be loaded by another QEMU than the one that saved it; nothing where it would not, or where
+/// there is none. A process of an old QEMU that runs on after an upgrade loads its own.
+pub(super) async fn other_emulator(
+    set: &Set<'_>,
+    manifest: &Manifest,
+    record: &HostRecord,
+    now: &Anatomy,
+) -> Option<String> {
+    if record.memory == Memory::None {
+        return None;
+    }
+    let saved = record.emulator.as_ref().unwrap_or(&manifest.hypervisor);
+    let loads = if super::restore::restart(record, now).is_none() {
+        now.emulator.clone()
+    } else {
+        let hypervisor = &set.drivers.hypervisor;
+        hypervisor.emulator(&record.definition).await.ok()
+    };
+    match loads {
+        Some(loads) if loads == *saved => None,
+        Some(loads) => Some(format!(
+            "{}: its state was saved by {saved}, and {loads} would load it",
+            record.name
+        )),
+        None => Some(format!(
+            "{}: its state was saved by {saved}, and what would load it does not tell its version",
+            record.name
+        )),
+    }
+}
+
+/// The baselines whose saved states would be loaded by another QEMU than the one that saved them, and why.
+pub async fn need_another_emulator(set: &Set<'_>) -> Result<Vec<(String, String)>, SnapshotError> {
+    let parts = set.anatomies().await?;
+    let mut needing = Vec::new();
+    for listed in super::list(set.layout, set.lab())? {
+        let Ok(manifest) = &listed.manifest else {
+            continue;
+        };
+        let mut why = Vec::new();
+        for record in &manifest.hosts {
+            if let Some((_, now)) = parts.iter().find(|(name, _)| *name == record.name) {
+                why.extend(other_emulator(set, manifest, record, now).await);
+            }
+        }
+        if !why.is_empty() {
+            needing.push((listed.name, why.join("; ")));
+        }
+    }
+    Ok(needing)
 }

@@ -163,6 +163,10 @@ impl Capture for DeafHypervisor {
         self.0.anatomy(target).await
     }
 
+    async fn emulator(&self, definition: &str) -> Result<String, HypervisorError> {
+        self.0.emulator(definition).await
+    }
+
     async fn start_paused(&self, target: Target) -> Result<(), HypervisorError> {
         self.0.start_paused(target).await
     }

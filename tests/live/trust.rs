@@ -662,3 +662,225 @@ fn d5_what_removes_or_overwrites_says_what_goes_and_needs_a_yes() {
 fn quote(line: &str) -> String {
     format!("'{}'", line.replace('\'', r"'\''"))
 }
+
+/// Whoever has taken a QEMU over is QEMU's user: what it puts in the place of the memory file is not written to by root.
+#[test]
+fn b3_a_link_in_the_place_of_a_memory_file_is_not_followed() {
+    let pair = Pair::new();
+    pair.upped(&[]);
+    pair.lab.done(&["snapshot", "base"]);
+    let ram = pair.lab.state.join("pool/ram/libvirt/qemu");
+    let suffix = format!("-{}", pair.domain("a"));
+    // The directory is another one after each start.
+    let memory = || {
+        let all = std::fs::read_dir(&ram).unwrap().flatten();
+        let mut own = all.filter(|entry| entry.file_name().to_string_lossy().ends_with(&suffix));
+        own.next().expect("its directory").path().join("pc.ram")
+    };
+    let length = std::fs::metadata(memory()).unwrap().len();
+    let victim = pair.directory.path().join("victim");
+    std::fs::write(&victim, vec![7; 1 << 20]).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&victim);
+    file.unwrap().set_len(length).unwrap();
+    let before = std::fs::read(&victim).unwrap();
+    // A link to a file of the right length; a file of the right length that is not the one in use; a pipe; a second name.
+    let attacks = [
+        "mv \"$1\" \"$1.real\"; ln -s \"$2\" \"$1\"".to_owned(),
+        format!("mv \"$1\" \"$1.real\"; truncate -s {length} \"$1\""),
+        "mv \"$1\" \"$1.real\"; mkfifo \"$1\"".to_owned(),
+        "ln \"$1\" \"$1.second\"".to_owned(),
+    ];
+    for attack in attacks {
+        let (file, victim_path) = (memory().display().to_string(), victim.display().to_string());
+        let user = [
+            "--reuid=libvirt-qemu",
+            "--regid=libvirt-qemu",
+            "--clear-groups",
+        ];
+        let script = ["sh", "-ec", &attack, "sh", &file, &victim_path];
+        tool("setpriv", &[&user[..], &script].concat());
+        // What is not the file that its process uses is not used: the host is started anew and put back into that.
+        let restored = pair.lab.run(&["restore", "base"]);
+        let said = text(&restored.stderr);
+        assert_eq!(restored.status.code(), Some(0), "{attack}: {said}");
+        assert!(said.contains("a was started anew"), "{attack}: {said}");
+        assert!(
+            before == std::fs::read(&victim).unwrap(),
+            "{attack}: root wrote to the victim"
+        );
+        pair.lab.done(&["exec", "--all", "--", "true"]);
+    }
+    // And one that nothing was done to is put back in place.
+    let restored = pair.lab.run(&["restore", "base"]);
+    assert!(
+        !text(&restored.stderr).contains("anew"),
+        "{}",
+        text(&restored.stderr)
+    );
+}
+
+#[test]
+fn b7_a_copy_to_a_device_or_a_pipe_goes_into_it() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let pair = Pair::new();
+    pair.upped(&["--only", "a"]);
+    let at = |name: &str| pair.directory.path().join(name);
+    let here = |name: &str| at(name).display().to_string();
+    // Devices and pipes, here and there.
+    tool("mknod", &[&here("null"), "c", "1", "3"]);
+    pair.lab.done(&["cp", "a:/etc/hostname", &here("null")]);
+    assert!(at("null").metadata().unwrap().file_type().is_char_device());
+    assert_eq!(pair.lab.done(&["cp", "a:/etc/hostname", "-"]).trim(), "a");
+    let output = pair.lab.done(&["cp", "a:/etc/hostname", "/dev/stdout"]);
+    assert_eq!(output.trim(), "a");
+    assert!(!Path::new("/dev/stdout").is_file() || Path::new("/dev/stdout").is_symlink());
+    std::fs::write(at("f"), "words").unwrap();
+    pair.lab.done(&["cp", &here("f"), "a:/dev/null"]);
+    pair.lab
+        .done(&["exec", "a", "--", "test", "-c", "/dev/null"]);
+    // Modes and owners.
+    std::fs::set_permissions(at("f"), std::fs::Permissions::from_mode(0o751)).unwrap();
+    pair.lab.done(&["cp", &here("f"), "a:/root/f"]);
+    let mode = |file: &str| {
+        pair.lab
+            .done(&["exec", "a", "--", "stat", "-c", "%a %u", file])
+    };
+    assert_eq!(mode("/root/f").trim(), "751 0");
+    pair.lab.done(&[
+        "exec",
+        "a",
+        "--",
+        "sh",
+        "-c",
+        "chmod 604 /root/f; chown 7 /root/f",
+    ]);
+    pair.lab.done(&["cp", &here("f"), "a:/root/f"]);
+    assert_eq!(mode("/root/f").trim(), "604 7");
+    pair.lab.done(&["cp", "a:/root/f", &here("new")]);
+    assert_eq!(
+        at("new").metadata().unwrap().permissions().mode() & 0o777,
+        0o604
+    );
+    // From a stream.
+    let mut copy = pair
+        .lab
+        .command(&["cp", "-", "a:/root/stream"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut copy.stdin.take().unwrap(), &[0, 255, 10]).unwrap();
+    assert!(copy.wait().unwrap().success());
+    let bytes = pair
+        .lab
+        .done(&["exec", "a", "--", "od", "-An", "-tu1", "/root/stream"]);
+    assert_eq!(
+        bytes.split_whitespace().collect::<Vec<_>>(),
+        ["0", "255", "10"]
+    );
+}
+
+/// Another build of QEMU than the one that is installed, from the distribution's packages.
+fn other_qemu(directory: &Path) -> PathBuf {
+    let all = tool("apt-cache", &["madison", "qemu-system-x86"]);
+    let installed = tool("dpkg-query", &["-W", "-f=${Version}", "qemu-system-x86"]);
+    let versions = all
+        .lines()
+        .filter_map(|line| line.split('|').nth(1))
+        .map(str::trim);
+    let other = versions.filter(|version| *version != installed).next_back();
+    let other = other.unwrap_or_else(|| panic!("there is one version only: {all}"));
+    let packages = ["qemu-system-x86", "qemu-system-common"];
+    let fetched = Command::new("apt-get")
+        .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
+        .args(packages.map(|package| format!("{package}={other}")))
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(fetched.status.success(), "{}", text(&fetched.stderr));
+    let tree = directory.join("tree");
+    let files = std::fs::read_dir(directory).unwrap().flatten();
+    for file in files.map(|entry| entry.path()) {
+        if file.extension().is_some_and(|kind| kind == "deb") {
+            let unpack = [
+                "-x",
+                &file.display().to_string(),
+                &tree.display().to_string(),
+            ];
+            tool("dpkg-deb", &unpack);
+        }
+    }
+    // It finds its modules and firmware by where it is itself.
+    std::fs::create_dir_all(tree.join("usr/share")).unwrap();
+    for name in ["qemu", "seabios", "ovmf"] {
+        let place = tree.join("usr/share").join(name);
+        let _ = std::fs::remove_dir_all(&place);
+        std::os::unix::fs::symlink(Path::new("/usr/share").join(name), place).unwrap();
+    }
+    tree.join("usr/bin/qemu-system-x86_64")
+}
+
+#[test]
+fn d4_baselines_of_an_older_qemu_are_named_and_the_others_restore() {
+    let directory = qemu_directory("qemu");
+    let program = other_qemu(directory.path());
+    let pair = Pair::new();
+    pair.upped(&[]);
+    pair.lab.done(&["down", "--force"]);
+    let domain = pair.domain("a");
+    let xml = tool("virsh", &["dumpxml", "--inactive", &domain]);
+    let own = "<emulator>/usr/bin/qemu-system-x86_64</emulator>";
+    let other = format!("<emulator>{}</emulator>", program.display());
+    assert!(xml.contains(own), "{xml}");
+    define("define", &xml.replace(own, &other));
+    pair.upped(&[]);
+    pair.word("a", "old");
+    pair.lab.done(&["snapshot", "old"]);
+
+    // The upgrade: the program is another, and the process is the old one. What it saved it loads.
+    for part in [
+        "usr/bin/qemu-system-x86_64",
+        "usr/lib/x86_64-linux-gnu/qemu",
+    ] {
+        let place = directory.path().join("tree").join(part);
+        let old = place.with_extension("old");
+        std::fs::rename(&place, &old).unwrap();
+        let new = Path::new("/").join(part).display().to_string();
+        tool("cp", &["-r", &new, &place.display().to_string()]);
+    }
+    assert!(!pair.lab.done(&["snapshots"]).contains("needs another QEMU"));
+    pair.word("a", "later");
+    pair.lab.done(&["restore", "old"]);
+    assert_eq!(pair.kept("a"), "old");
+
+    // A process of the new one.
+    pair.lab.done(&["power", "cycle", "a"]);
+    pair.upped(&[]);
+    pair.lab.done(&["snapshot", "new"]);
+    let listed = pair.lab.json(&["snapshots"]);
+    let needs = |name: &str| {
+        let all = listed["baselines"].as_array().unwrap();
+        let one = all.iter().find(|one| one["name"] == name).unwrap();
+        one["needs_emulator"].clone()
+    };
+    assert!(
+        needs("old").as_str().is_some_and(|why| why.contains("a: ")),
+        "{listed}"
+    );
+    assert!(needs("new").is_null(), "{listed}");
+    let doctor = pair.lab.json(&["doctor"]).to_string();
+    assert!(
+        doctor.contains(&format!("old of {}", pair.lab.name)),
+        "{doctor}"
+    );
+    pair.lab.done(&["restore", "new"]);
+    let refused = pair.lab.run(&["restore", "old"]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("--force") && said.contains("nothing was stopped"),
+        "{said}"
+    );
+    pair.word("a", "newer");
+    pair.lab.done(&["restore", "old", "--force"]);
+    assert_eq!(pair.kept("a"), "old");
+}

@@ -7,7 +7,7 @@ use twin::hypervisor::{Power, PowerAction};
 use twin::journal::Journal;
 use twin::lab::{Drivers, Found, Layout, Silent, choose, find_all};
 use twin::sim::SimWorld;
-use twin::snapshot::{self, Clocks, Request, Rung, Set, SnapshotError};
+use twin::snapshot::{self, Request, Rung, Set, SnapshotError};
 use twin::units::Seed;
 
 use crate::lab_on_sim::{TOPOLOGY, up};
@@ -66,7 +66,13 @@ impl Bench {
 
     async fn restore(&self, name: &str) -> Result<snapshot::Restored, SnapshotError> {
         let found = self.found().await;
-        snapshot::restore(self.set(&found), name, Clocks::Keep, &self.interrupt.1).await
+        snapshot::restore(
+            self.set(&found),
+            name,
+            snapshot::Options::default(),
+            &self.interrupt.1,
+        )
+        .await
     }
 
     async fn power(&self, host: &str, action: PowerAction) {

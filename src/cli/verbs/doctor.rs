@@ -6,9 +6,10 @@ use tracing::instrument;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::doctor::{Examination, Health, Line, TimedProbe, examine};
-use crate::lab::AcceleratorProbe;
+use crate::journal::Journal;
+use crate::lab::{AcceleratorProbe, Layout, Silent};
 use crate::report::DoctorDocument;
-use crate::snapshot::{best_rung, self_test};
+use crate::snapshot::{Set, best_rung, need_another_emulator, self_test};
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {}
@@ -25,6 +26,7 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
     };
     let mut lines = examine(&examination).await;
     lines.push(baselines(context, &probe).await);
+    lines.push(emulators(context).await);
     for line in &lines {
         let (word, good) = match line.state {
             Health::Ok => ("ok      ", Some(true)),
@@ -55,6 +57,44 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
     } else {
         code::DONE
     })
+}
+
+/// Baselines of all labs that a package upgrade has left behind.
+async fn emulators(context: &Context<'_>) -> Line {
+    let mut told = Vec::new();
+    // A machine whose libvirt does not answer has a line for that.
+    for found in context.labs().await.unwrap_or_default() {
+        let Some(state) = found.state() else { continue };
+        let Ok(Some(journal)) = Journal::look(&state) else {
+            continue;
+        };
+        let layout = Layout::new(state);
+        let set = Set {
+            found: &found,
+            drivers: context.drivers(),
+            layout: &layout,
+            journal: &journal,
+            watch: &Silent,
+        };
+        let needing = need_another_emulator(&set).await.unwrap_or_default();
+        let lab = &found.record.name;
+        told.extend(
+            needing
+                .into_iter()
+                .map(|(name, why)| format!("{name} of {lab}: {why}")),
+        );
+    }
+    if told.is_empty() {
+        return Line::ok(
+            "emulators",
+            "every baseline is of the QEMU that would load it",
+        );
+    }
+    Line::degraded(
+        "emulators",
+        told.join("; "),
+        "install that QEMU again, or take them anew; `twin restore NAME --force` tries one",
+    )
 }
 
 /// By which rung baselines are taken here, as far as that is the machine's to say.

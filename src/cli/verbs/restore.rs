@@ -10,7 +10,7 @@ use crate::cli::failure::Failure;
 use crate::lab::Found;
 use crate::report::{ChangeDocument, RestoreDocument, RestoredHostDocument};
 use crate::scenario;
-use crate::snapshot::{self, Clocks, Manifest};
+use crate::snapshot::{self, Clocks, Manifest, Options};
 use crate::units::Name;
 
 /// What happens to the guests' clocks.
@@ -29,6 +29,9 @@ pub(crate) struct Flags {
     /// What happens to the guests' clocks.
     #[arg(long, value_enum, default_value = "keep")]
     pub(crate) clock: ClockChoice,
+    /// Tries it also where another QEMU or CPU than the one that saved a host's state would load it.
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }
@@ -90,11 +93,15 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         ClockChoice::Keep => Clocks::Keep,
         ClockChoice::Host => Clocks::Host,
     };
+    let options = Options {
+        clocks,
+        force: flags.force,
+    };
     let interrupt = Interrupt::listen(None);
     // People wait from the moment that they have asked.
     let before = since_given();
     let restored =
-        snapshot::restore(set, flags.name.as_str(), clocks, interrupt.receiver()).await?;
+        snapshot::restore(set, flags.name.as_str(), options, interrupt.receiver()).await?;
     let (running, ready) = (before + restored.running, before + restored.ready);
     for host in &restored.hosts {
         if let Some(why) = &host.restarted {

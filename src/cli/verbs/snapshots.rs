@@ -6,6 +6,7 @@ use super::DONE;
 use super::snapshot::size;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::lab::{Found, Silent};
 use crate::report::{ListedDocument, SnapshotsDocument};
 use crate::snapshot::{self, Listed};
 
@@ -39,6 +40,12 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
         let text = format!("{} together, shared blocks counted once\n", size(bytes));
         context.ui.text(&text);
     }
+    let needs = needing(context, &found).await;
+    for (name, why) in &needs {
+        context.ui.text(&format!(
+            "{name} needs another QEMU: {why}; `twin restore {name} --force` tries it\n"
+        ));
+    }
     for name in &missing {
         context
             .ui
@@ -47,11 +54,25 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
     context.ui.document(&SnapshotsDocument {
         schema: "twin/snapshots/v1".into(),
         lab: found.record.name.to_string(),
-        baselines: baselines.iter().map(document).collect(),
+        baselines: baselines
+            .iter()
+            .map(|listed| document(listed, &needs))
+            .collect(),
         total_bytes: total,
         missing,
     });
     DONE
+}
+
+/// The baselines that another QEMU has saved; none where the hosts cannot be asked, as a user who may only look.
+async fn needing(context: &Context<'_>, found: &Found) -> Vec<(String, String)> {
+    let Ok(Some(journal)) = context.journal_if_there() else {
+        return Vec::new();
+    };
+    let set = context.set(found, &journal, &Silent);
+    snapshot::need_another_emulator(&set)
+        .await
+        .unwrap_or_default()
 }
 
 fn row(context: &Context<'_>, listed: &Listed) -> Vec<String> {
@@ -92,7 +113,7 @@ fn age(context: &Context<'_>, created_at: &str) -> String {
     }
 }
 
-fn document(listed: &Listed) -> ListedDocument {
+fn document(listed: &Listed, needs: &[(String, String)]) -> ListedDocument {
     let manifest = listed.manifest.as_ref().ok();
     ListedDocument {
         name: listed.name.clone(),
@@ -103,5 +124,9 @@ fn document(listed: &Listed) -> ListedDocument {
         bytes: listed.files_bytes,
         own_bytes: listed.own_bytes,
         damage: listed.manifest.as_ref().err().cloned(),
+        needs_emulator: needs
+            .iter()
+            .find(|(name, _)| *name == listed.name)
+            .map(|(_, why)| why.clone()),
     }
 }

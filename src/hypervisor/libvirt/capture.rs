@@ -95,10 +95,16 @@ fn ram_file(domain: &Domain, target: Target) -> Option<Guarded> {
     let file = Guarded::new(&backing, &below.join(RAM));
     let inode = mapped(pid, &file.path())?;
     let file = file.with_inode(inode);
-    Some(match storage::emulator() {
+    let file = match storage::emulator() {
         Some((user, _)) => file.with_owners([user, 0]),
         None => file,
-    })
+    };
+    // One that is not what it has to be is none: the host is started anew where it is put back.
+    if let Err(error) = file.open() {
+        tracing::warn!(%error, "a memory file is not used");
+        return None;
+    }
+    Some(file)
 }
 
 /// Device and inode of the file that a process has mapped shared under this name.
@@ -140,10 +146,11 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
             "libvirt holds its memory in a managed save, which a baseline does not; switching it on goes on with that, `virsh managedsave-remove {name}` gives it up"
         ));
     }
-    let mut ram = None;
+    let (mut ram, mut emulator) = (None, None);
     if process {
-        match monitor(&domain, &json!({"execute": "query-status"})) {
-            Ok(_) => {
+        match monitor(&domain, &json!({"execute": "query-version"})) {
+            Ok(version) => {
+                emulator = version_of(&version);
                 ram = ram_file(&domain, target);
                 if nodes(&domain)?.is_empty() {
                     let why = "it has no qcow2 disk that could hold its device state";
@@ -152,7 +159,7 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
             }
             Err(failure) => obstacles.push(format!(
                 "its monitor does not answer: {}",
-                failure.into_error("query-status")
+                failure.into_error("query-version")
             )),
         }
     }
@@ -162,12 +169,20 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
         devices: live.as_deref().map(xml::devices),
         definition,
         machine: parts.machine,
+        emulator,
         ram_file: ram,
         disks: parts.disks,
         taps: parts.taps,
         nvram: parts.nvram,
         obstacles,
     })
+}
+
+/// Reads what QEMU answers to `query-version`.
+fn version_of(answer: &serde_json::Value) -> Option<String> {
+    let part = |name: &str| answer["qemu"][name].as_u64();
+    let (major, minor, micro) = (part("major")?, part("minor")?, part("micro")?);
+    Some(format!("QEMU {major}.{minor}.{micro}"))
 }
 
 /// Folios of more bytes than this are split, so that one changed page is not written with its neighbours.

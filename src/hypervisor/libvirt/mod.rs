@@ -6,6 +6,7 @@
 
 mod capture;
 mod domains;
+mod emulator;
 mod failure;
 mod ffi;
 mod monitor;
@@ -320,6 +321,21 @@ impl Capture for Libvirt {
                 capture::anatomy(connection, target)
             })
             .await
+    }
+
+    async fn emulator(&self, definition: &str) -> Result<String, HypervisorError> {
+        let definition = definition.to_owned();
+        let read = move || emulator::version(&definition);
+        let read = tokio::task::spawn_blocking(read).await;
+        let why = match read {
+            Ok(Ok(version)) => return Ok(version),
+            Ok(Err(why)) => why,
+            Err(error) => error.to_string(),
+        };
+        Err(HypervisorError::Refused {
+            what: "asking an emulator for its version".into(),
+            why,
+        })
     }
 
     async fn start_paused(&self, target: Target) -> Result<(), HypervisorError> {

@@ -7,8 +7,8 @@ mod read;
 pub(super) use domain::{domain, one_interface};
 pub(super) use network::network;
 pub(super) use read::{
-    bridge_and_subnet, console, devices, disk_files, identity, interface, mark, mark_in_element,
-    parts, paths, with_link, writable_disks,
+    bridge_and_subnet, console, devices, disk_files, emulator, identity, interface, mark,
+    mark_in_element, parts, paths, with_link, writable_disks,
 };
 
 use serde::Serialize;

@@ -56,6 +56,14 @@ pub(in super::super) fn paths(text: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Returns the program that a definition is started with.
+pub(in super::super) fn emulator(text: &str) -> Option<PathBuf> {
+    let document = Document::parse(text).ok()?;
+    let devices = child(document.root_element(), "devices")?;
+    let path = child(devices, "emulator")?.text()?.trim();
+    path.starts_with('/').then(|| PathBuf::from(path))
+}
+
 /// Returns the files of a running domain's disks by the names that QEMU has for the devices.
 pub(in super::super) fn disk_files(text: &str) -> BTreeMap<String, PathBuf> {
     let Ok(document) = Document::parse(text) else {
