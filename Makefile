@@ -26,11 +26,12 @@ demo:
 # Everything that CI runs but for the lints: under 25 minutes on two cores.
 test: setup guest-dev
 	cargo test --locked --lib --test tidy --test suite --test fuzz
-	cargo test --locked --test live -- --test-threads=1
+	cargo test --locked --test live -- --test-threads=1 --skip long::
 
-# Every 'Done when' of the issues at full size; figures go to target/full.txt.
+# Every 'Done when' of the issues at full size, or one part of it: suite, live, library, deaths, benches, fuzz. Figures go to
+# target/full.txt.
 test-full: setup build guest-dev
-	scripts/test-full.sh target/full.txt
+	scripts/test-full.sh target/full.txt $(PART)
 
 # The HTML reports of all scenarios in headless Chromium.
 test-report: setup build
@@ -42,11 +43,26 @@ bench: setup build
 	cargo bench --locked --bench restore
 	cargo bench --locked --bench ram
 
-lint:
+lint: cargo-deny
+	shellcheck scripts/*.sh tests/live/*.sh .ci/run
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTFLAGS="-C target-feature=+crt-static" cargo clippy --locked --profile guest --bin twin-guest \
 	  --no-default-features --features guest --target $(GUEST_TARGET) --target-dir target/guest -- -D warnings
+
+	cargo deny check bans licenses sources
+
+.PHONY: cargo-deny
+cargo-deny:
+	command -v cargo-deny >/dev/null || cargo install --locked --no-default-features cargo-deny
+
+# The binaries, for all users of this machine: DESTDIR and prefix as usual.
+prefix ?= /usr/local
+.PHONY: install
+install:
+	install -D -m 755 target/release/twin $(DESTDIR)$(prefix)/bin/twin
+	install -D -m 755 target/release/twin-host $(DESTDIR)$(prefix)/lib/twin/twin-host
+	install -D -m 755 target/release/twin-guest $(DESTDIR)$(prefix)/lib/twin/twin-guest
 
 # The topology and scenario parsers on mutated input, for FUZZ_SECONDS.
 fuzz:

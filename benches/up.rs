@@ -30,6 +30,7 @@ impl Lab {
         let output = Command::new(env!("CARGO_BIN_EXE_twin"))
             .args(["--lab", &self.name, "--state-dir", STATE])
             .args(arguments)
+            .env("TWIN_YES", "1")
             .stdin(Stdio::null())
             .output()
             .expect("twin runs");
@@ -63,7 +64,14 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         let _ = Command::new(env!("CARGO_BIN_EXE_twin"))
-            .args(["--lab", &self.name, "--state-dir", STATE, "destroy"])
+            .args([
+                "--lab",
+                &self.name,
+                "--state-dir",
+                STATE,
+                "destroy",
+                "--yes",
+            ])
             .output();
     }
 }

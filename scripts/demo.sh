@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 # From a fresh machine to a verdict: sets the machine up, builds, brings the testcloud up, replays D-040.
 set -euo pipefail
+umask 077
 cd "$(dirname "$0")/.."
 started=$SECONDS
 phases=()
+
+# Programs are for all users of this machine.
+# shellcheck disable=SC2317 # called by name
+build() { (umask 022 && make build); }
 
 phase() { # NAME COMMAND...: its exit code is the command's
     local name=$1 from=$SECONDS status=0
@@ -15,7 +20,7 @@ phase() { # NAME COMMAND...: its exit code is the command's
 }
 
 phase "set the machine up" scripts/host-setup.sh --build
-phase "build twin and twin-guest" make build
+phase "build twin and twin-guest" build
 twin=target/release/twin
 verdict=0
 phase "doctor" "$twin" doctor

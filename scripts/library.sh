@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The whole incident library in the testcloud, ROUNDS times (1 when not given); one round may take at most 20 minutes.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+umask 077
+cd "$(dirname "$0")/.." || exit 1
 rounds=${1:-1}
 twin=target/release/twin
 most=1200

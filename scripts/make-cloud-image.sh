@@ -33,7 +33,7 @@ mke2fs -q -t ext4 -O '^64bit,^metadata_csum' -L twin-root -d "$work/tree" "$loop
 mkdir "$work/mnt"
 mount "$loop" "$work/mnt"
 mkdir -p "$work/mnt/boot/extlinux"
-kernel=$(cd "$work/mnt" && ls boot/vmlinuz-* | tail -n 1)
+kernel=$(cd "$work/mnt" && find boot -maxdepth 1 -name 'vmlinuz-*' | sort | tail -n 1)
 cat >"$work/mnt/boot/extlinux/extlinux.conf" <<EOF
 default linux
 label linux

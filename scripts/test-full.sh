@@ -1,22 +1,34 @@
 #!/usr/bin/env bash
-# Every 'Done when' of the issues at full size. Figures go to the file named; a line that fails makes the whole fail.
-set -uo pipefail
+# Every 'Done when' of the issues at full size, or one part of it. Figures go to the file named; a line that fails makes the
+# whole fail.
+#
+#   scripts/test-full.sh [FILE] [suite|live|library|deaths|benches|fuzz]
+set -euo pipefail
+umask 077
 cd "$(dirname "$0")/.."
 out=${1:-target/full.txt}
+part=${2:-all}
+case $part in
+all | suite | live | library | deaths | benches | fuzz) ;;
+*) echo "test-full: there is no part $part: suite, live, library, deaths, benches, fuzz" >&2; exit 2 ;;
+esac
 mkdir -p "$(dirname "$out")"
 : >"$out"
 failed=0
 twin=target/release/twin
+export TWIN_YES=1
 
-line() { # WHAT COMMAND...
-    local what=$1 from=$SECONDS
-    shift
+line() { # PART WHAT COMMAND...
+    local of=$1 what=$2 from=$SECONDS result=ok
+    shift 2
+    if [ "$part" != all ] && [ "$part" != "$of" ]; then return; fi
     printf '\n== %s\n' "$what"
-    if "$@" 2>&1 | tee target/line.txt; then result=ok; else result=FAILED; failed=1; fi
+    if ! "$@" 2>&1 | tee target/line.txt; then result=FAILED; failed=1; fi
     printf '%-7s %5d s  %s\n' "$result" $((SECONDS - from)) "$what" >>"$out"
-    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:|[0-9]+x[0-9]+M)' target/line.txt | sed 's/^/               /' >>"$out"
+    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:|[0-9]+x[0-9]+M)' target/line.txt | sed 's/^/               /' >>"$out" || true
 }
 
+# shellcheck disable=SC2317 # called by name
 help_time() {
     local from to
     from=$(date +%s%N)
@@ -27,16 +39,20 @@ help_time() {
     [ "$each" -le 20 ]
 }
 
-line "the suite and the shape" cargo test --locked --lib --test tidy --test suite
-line "every scenario killed at every write, simulated" env TWIN_LIVE=full cargo test --locked --test suite library
-line "live, at full size" env TWIN_LIVE=full cargo test --locked --test live -- --test-threads=1 --nocapture
-line "the incident library, three times" scripts/library.sh 3
-line "the parsers, 10 minutes each" env FUZZ_SECONDS=600 cargo test --locked --release --test fuzz -- --nocapture
-line "twin up beside plain QEMU" cargo bench --locked --bench up
-line "snapshots beside virsh" cargo bench --locked --bench snapshot
-line "restores beside virsh" cargo bench --locked --bench restore
-line "the price of memory in a file" cargo bench --locked --bench ram
-line "twin --help in 20 ms" help_time
+# shellcheck disable=SC2317 # called by name
+live() { env TWIN_LIVE=full cargo test --locked --test live -- --test-threads=1 --nocapture "$@"; }
+
+line suite "the suite and the shape" cargo test --locked --lib --test tidy --test suite
+line suite "every scenario killed at every write, simulated" env TWIN_LIVE=full cargo test --locked --test suite library
+line suite "twin --help in 20 ms" help_time
+line live "live, at full size" live --skip deaths:: --skip crashes:: --skip kills::
+line deaths "twin killed everywhere" live deaths:: crashes:: kills::
+line library "the incident library, three times" scripts/library.sh 3
+line fuzz "the parsers, 10 minutes each" env FUZZ_SECONDS=600 cargo test --locked --release --test fuzz -- --nocapture
+line benches "twin up beside plain QEMU" cargo bench --locked --bench up
+line benches "snapshots beside virsh" cargo bench --locked --bench snapshot
+line benches "restores beside virsh" cargo bench --locked --bench restore
+line benches "the price of memory in a file" cargo bench --locked --bench ram
 printf '\n'
 cat "$out"
 exit "$failed"

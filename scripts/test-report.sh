@@ -2,6 +2,7 @@
 # Runs scenarios in a lab of its own and opens their HTML reports in headless Chromium: tests/report/check.mjs.
 # REPORTS="NAME ..." runs some only. REPORT_LAB=NAME runs none: it takes the last run of each in that lab.
 set -euo pipefail
+umask 077
 cd "$(dirname "$0")/.."
 out=target/report
 twin=target/release/twin
@@ -21,7 +22,7 @@ npm install --prefix "$out" --no-package-lock --no-fund --no-audit --loglevel=er
 verdict=0
 since=1970-01-01
 if [ -z "${REPORT_LAB:-}" ]; then
-    trap '"$twin" --lab "$lab" destroy >/dev/null || true' EXIT
+    trap '"$twin" --lab "$lab" destroy --yes >/dev/null || true' EXIT
     since=$(date -u +%FT%TZ)
     "$twin" --lab "$lab" up testcloud --wait services
     for name in $reports; do "$twin" --lab "$lab" scenario "$name" || verdict=$?; done
@@ -29,6 +30,7 @@ else
     lab=$REPORT_LAB
 fi
 # The last run of a scenario since then that has come to its end; REPORT_LAB's may be older, and has to have passed.
+# shellcheck disable=SC2016 # a program of JavaScript's
 newest='const {runs} = JSON.parse(require("fs").readFileSync(0)); const [name, since] = process.argv.slice(1);
 const run = runs.find((one) => one.scenario === name && one.ended_at && Date.parse(one.started_at) >= Date.parse(since));
 if (!run) { console.error(`no run of ${name} is on record`); process.exit(1); }

@@ -206,6 +206,7 @@ impl Lab {
         command
             .args(["--lab", &self.name, "--state-dir", STATE])
             .args(arguments)
+            .env("TWIN_YES", "1")
             .stdin(Stdio::null());
         command
     }

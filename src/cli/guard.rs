@@ -38,11 +38,37 @@ impl Standing for Waiting {
     }
 }
 
+/// Where systemd runs.
+const SYSTEMD: &str = "/run/systemd/system";
+
+/// A command that runs `program`. Where systemd runs it gets a scope of its own: the end of a unit, a session or a container
+/// kills all that is in its cgroup, and this has to outlive that.
+fn outside_of_this_cgroup(program: &str) -> Command {
+    let scope = ["--scope", "--quiet", "--collect"];
+    let works = Path::new(SYSTEMD).exists()
+        && Command::new("systemd-run")
+            .args(scope)
+            .args(["--", "true"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+    if !works {
+        return Command::new(program);
+    }
+    let mut command = Command::new("systemd-run");
+    // It becomes the program itself, with its process id and its input.
+    command.args(scope).args(["--", program]);
+    command
+}
+
 impl Guardian for Twin {
     fn stand_by(&self, lab: &str, state: &Path) -> std::io::Result<Box<dyn Standing>> {
         use std::os::unix::process::CommandExt;
         // The file may have been replaced since this process started.
-        let child = Command::new("/proc/self/exe")
+        let own = format!("/proc/{}/exe", std::process::id());
+        let child = outside_of_this_cgroup(&own)
             .args(["--connect", &self.connect, "--lab", lab, "--state-dir"])
             .arg(state)
             .args(["recover", FLAG])

@@ -1,6 +1,7 @@
 //! The lines of `twin doctor`.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("apt-get", "apt"),
     ("mmdebstrap", "mmdebstrap"),
     ("ssh", "openssh-client"),
-    ("curl", "curl"),
+    ("prlimit", "util-linux"),
+    ("setpriv", "util-linux"),
 ];
 
 /// What is examined.
@@ -105,6 +107,10 @@ async fn hypervisor_lines(hypervisor: &dyn Hypervisor) -> Vec<Line> {
                         "security",
                         if security.is_empty() {
                             "no security driver".to_owned()
+                        } else if apparmor {
+                            format!(
+                                "{security}; the rule for memory files in the pool is in every guest's profile, also of guests that are not twin's"
+                            )
                         } else {
                             security
                         },
@@ -222,6 +228,19 @@ async fn state_lines(layout: &Layout, probe: &TimedProbe) -> Vec<Line> {
                 pool.display()
             ),
             "run scripts/host-setup.sh, which mounts it",
+        ));
+    }
+    let mode = layout.pool_image().metadata().map(|found| found.mode());
+    if let Ok(mode) = mode.map(|mode| mode & 0o777)
+        && mode != 0o600
+    {
+        lines.push(Line::missing(
+            "pool",
+            format!(
+                "{} has mode {mode:o}: all memory and disks of all guests are in it, and others can read them",
+                layout.pool_image().display()
+            ),
+            "run scripts/host-setup.sh, which closes it",
         ));
     }
     if !pool.exists() {

@@ -64,6 +64,8 @@ pub struct ObservedDomain {
     pub uuid: Uuid,
     /// Whether it runs.
     pub power: Power,
+    /// Whether QEMU has paused it because a disk could not be written: there is no space for it, mostly.
+    pub out_of_space: bool,
     /// Whether its definition outlasts its process.
     pub persistent: bool,
     /// Whose it is. A stranger's domain has no mark.

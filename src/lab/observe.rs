@@ -9,7 +9,8 @@ use super::{Drivers, LabError, Layout};
 use crate::hypervisor::Power;
 use crate::image::qcow2::Qcow2;
 use crate::plan::{
-    Observed, Present, PresentDisk, PresentDomain, PresentLink, PresentNetwork, Running,
+    OUT_OF_SPACE, Observed, Present, PresentDisk, PresentDomain, PresentLink, PresentNetwork,
+    Running,
 };
 use crate::units::Mib;
 
@@ -53,6 +54,7 @@ pub async fn observe(
                     running: match domain.power {
                         Power::Running => Running::Yes,
                         Power::ShutOff => Running::No,
+                        Power::Paused if domain.out_of_space => Running::Stuck(OUT_OF_SPACE),
                         Power::Paused => Running::Stuck("paused"),
                         Power::Crashed => Running::Stuck("crashed"),
                     },

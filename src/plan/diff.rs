@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::disks::{self, Standing};
 use super::{
-    Act, Blocked, Desired, Observed, Plan, Present, PresentDomain, Running, Step, Subject, Wanted,
-    bridge_mark,
+    Act, Blocked, Desired, OUT_OF_SPACE, Observed, Plan, Present, PresentDomain, Running, Step,
+    Subject, Wanted, bridge_mark,
 };
 use crate::model::Mark;
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
@@ -256,7 +256,11 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
         Running::Stuck(state) => plan.blocked.push(Blocked {
             thing: name.to_string(),
             why: format!("it is {state}"),
-            cure: format!("`twin power cycle {name}` starts it anew; `twin console {name}` and `twin status` show more"),
+            cure: match state {
+                OUT_OF_SPACE => format!("free space, then `twin power resume {name}`: it goes on where it stands"),
+                "paused" => format!("`twin power resume {name}` lets it go on; `twin power cycle {name}` starts it anew, and what is in its memory goes"),
+                _ => format!("`twin power cycle {name}` starts it anew; `twin console {name}` and `twin status` show more"),
+            },
         }),
         Running::No => {
             if !changed.is_empty() {

@@ -76,6 +76,10 @@ pub enum Running {
     Stuck(&'static str),
 }
 
+/// How a domain is stuck whose disk could not be written.
+pub const OUT_OF_SPACE: &str =
+    "paused by QEMU: its disk could not be written, mostly for want of space";
+
 /// A domain that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresentDomain {

@@ -168,6 +168,7 @@ impl Hypervisor for SimHypervisor {
                 name: domain.spec.name.clone(),
                 uuid: domain.spec.uuid,
                 power: domain.power,
+                out_of_space: false,
                 persistent: true,
                 mark,
                 foreign_mark,

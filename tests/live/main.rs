@@ -16,6 +16,7 @@ mod deaths;
 mod failures;
 mod images;
 mod kills;
+mod long;
 mod neighbours;
 mod privacy;
 mod probes;

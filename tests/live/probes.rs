@@ -152,7 +152,8 @@ fn a_reservation_that_was_put_back_is_none(lab: &TestLab, scenario: &str, topolo
     assert!(fits().contains("reserves 200MiB again"));
 }
 
-/// Those who may look, and not write, see the runs: while nobody has the journal open, and while somebody has.
+/// Members of the group libvirt may look, and not write: they see the runs while no other has the journal open, and while
+/// one has. Other users see nothing.
 fn runs_are_there_for_those_who_may_only_look(lab: &TestLab) {
     let directory = qemu_directory("nobody");
     // Where the tests were built others may not come.
@@ -164,6 +165,7 @@ fn runs_are_there_for_those_who_may_only_look(lab: &TestLab) {
     }
     let copy = directory.path().join("twin").display().to_string();
     let state = lab.state.display().to_string();
+    let member = ["--reuid=65534", "--regid=65534", "--groups=libvirt"];
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let looks = || {
         let look = [
@@ -175,7 +177,12 @@ fn runs_are_there_for_those_who_may_only_look(lab: &TestLab) {
             &state,
             "runs",
         ];
-        let said = tool("setpriv", &[&nobody[..], &look].concat());
+        let other = std::process::Command::new("setpriv")
+            .args(nobody)
+            .args(look)
+            .output();
+        assert!(!other.unwrap().status.success(), "another user could look");
+        let said = tool("setpriv", &[&member[..], &look].concat());
         serde_json::from_str::<serde_json::Value>(&said).unwrap()
     };
     let runs = lab.json(&["runs"]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::{TestLab, define, qemu_directory, restart_libvirtd, text, tool, wait_for};
 
 /// Two small hosts with a disk each.
-const PAIR: &str = "
+pub(crate) const PAIR: &str = "
 schema: twin/topology/v1
 name: pair
 networks:
@@ -19,15 +19,15 @@ hosts:
 ";
 
 /// A lab with a topology of its own, and what a test made beside it.
-struct Pair {
-    lab: TestLab,
-    directory: tempfile::TempDir,
+pub(crate) struct Pair {
+    pub(crate) lab: TestLab,
+    pub(crate) directory: tempfile::TempDir,
     domains: Vec<String>,
     networks: Vec<String>,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pair = Self {
             lab: TestLab::new(),
             directory: tempfile::tempdir().unwrap(),
@@ -38,7 +38,7 @@ impl Pair {
         pair
     }
 
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         std::fs::write(self.file(), text).unwrap();
     }
 
@@ -54,7 +54,7 @@ impl Pair {
         own.chain(more.iter().copied()).collect()
     }
 
-    fn upped(&self, more: &[&str]) -> String {
+    pub(crate) fn upped(&self, more: &[&str]) -> String {
         let mut words = Vec::new();
         let arguments = self.up(more, &mut words);
         let output = self.lab.run(&arguments);
@@ -64,7 +64,7 @@ impl Pair {
     }
 
     /// `up` that has to end with this code; returns all that it says.
-    fn refused(&self, more: &[&str], code: i32) -> String {
+    pub(crate) fn refused(&self, more: &[&str], code: i32) -> String {
         let mut words = Vec::new();
         let arguments = self.up(more, &mut words);
         let output = self.lab.run(&arguments);
@@ -73,7 +73,7 @@ impl Pair {
         said
     }
 
-    fn domain(&self, host: &str) -> String {
+    pub(crate) fn domain(&self, host: &str) -> String {
         format!("{}-{host}", self.lab.name)
     }
 
@@ -109,12 +109,12 @@ impl Pair {
         self.domains.push(name.to_owned());
     }
 
-    fn word(&self, host: &str, word: &str) {
+    pub(crate) fn word(&self, host: &str, word: &str) {
         let line = format!("echo {word} > /var/keep; sync");
         self.lab.done(&["exec", host, "--", "sh", "-c", &line]);
     }
 
-    fn kept(&self, host: &str) -> String {
+    pub(crate) fn kept(&self, host: &str) -> String {
         let kept = self.lab.done(&["exec", host, "--", "cat", "/var/keep"]);
         kept.trim().to_owned()
     }
@@ -396,48 +396,6 @@ fn a3_another_state_directory_follows_the_mark_and_makes_nothing() {
 }
 
 #[test]
-fn a4_one_libvirt_is_one_machine_whatever_the_uri() {
-    let pair = Pair::new();
-    pair.upped(&[]);
-    let uris = [
-        "qemu+unix:///system",
-        "qemu:///system?socket=/run/libvirt/libvirt-sock",
-    ];
-    for uri in uris {
-        let said = pair.upped(&["--connect", uri, "--dry-run"]);
-        assert!(said.contains("0 changes"), "{uri}: {said}");
-        let status = pair.lab.json(&["--connect", uri, "status"]);
-        assert_eq!(status["hosts"].as_array().unwrap().len(), 2, "{uri}");
-    }
-    // One lock a lab: a run under one URI keeps a `down` under another out.
-    let scenario = pair.directory.path().join("long.yaml");
-    std::fs::write(
-        &scenario,
-        "schema: twin/scenario/v1\nname: long\ntitle: A run that takes a while\n\
-         variants: {all: {expect: {gone: never}}}\n\
-         probes: [{id: gone, domain-state: {host: a, is: crashed}}]\n\
-         steps: [{id: wait, pause: 60s}]\nobserve: 2s\n",
-    )
-    .unwrap();
-    let mut run = pair
-        .lab
-        .spawn(&["scenario", &scenario.display().to_string()]);
-    wait_for("the run has the lab", Duration::from_secs(30), || {
-        let output = pair.lab.run(&["--connect", uris[0], "down", "--force"]);
-        let said = text(&output.stderr);
-        (output.status.code() == Some(4) && said.contains("is being changed by `twin scenario`"))
-            .then_some(())
-    });
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(i32::try_from(run.id()).unwrap()),
-        nix::sys::signal::Signal::SIGINT,
-    )
-    .unwrap();
-    run.wait().unwrap();
-    assert!(tool("virsh", &["domstate", &pair.domain("a")]).contains("running"));
-}
-
-#[test]
 fn a5_a_disk_that_another_tool_has_moved_is_refused_and_a_size_is_carried_out_or_refused() {
     let pair = Pair::new();
     pair.upped(&[]);
@@ -663,62 +621,6 @@ fn quote(line: &str) -> String {
     format!("'{}'", line.replace('\'', r"'\''"))
 }
 
-/// Whoever has taken a QEMU over is QEMU's user: what it puts in the place of the memory file is not written to by root.
-#[test]
-fn b3_a_link_in_the_place_of_a_memory_file_is_not_followed() {
-    let pair = Pair::new();
-    pair.upped(&[]);
-    pair.lab.done(&["snapshot", "base"]);
-    let ram = pair.lab.state.join("pool/ram/libvirt/qemu");
-    let suffix = format!("-{}", pair.domain("a"));
-    // The directory is another one after each start.
-    let memory = || {
-        let all = std::fs::read_dir(&ram).unwrap().flatten();
-        let mut own = all.filter(|entry| entry.file_name().to_string_lossy().ends_with(&suffix));
-        own.next().expect("its directory").path().join("pc.ram")
-    };
-    let length = std::fs::metadata(memory()).unwrap().len();
-    let victim = pair.directory.path().join("victim");
-    std::fs::write(&victim, vec![7; 1 << 20]).unwrap();
-    let file = std::fs::OpenOptions::new().write(true).open(&victim);
-    file.unwrap().set_len(length).unwrap();
-    let before = std::fs::read(&victim).unwrap();
-    // A link to a file of the right length; a file of the right length that is not the one in use; a pipe; a second name.
-    let attacks = [
-        "mv \"$1\" \"$1.real\"; ln -s \"$2\" \"$1\"".to_owned(),
-        format!("mv \"$1\" \"$1.real\"; truncate -s {length} \"$1\""),
-        "mv \"$1\" \"$1.real\"; mkfifo \"$1\"".to_owned(),
-        "ln \"$1\" \"$1.second\"".to_owned(),
-    ];
-    for attack in attacks {
-        let (file, victim_path) = (memory().display().to_string(), victim.display().to_string());
-        let user = [
-            "--reuid=libvirt-qemu",
-            "--regid=libvirt-qemu",
-            "--clear-groups",
-        ];
-        let script = ["sh", "-ec", &attack, "sh", &file, &victim_path];
-        tool("setpriv", &[&user[..], &script].concat());
-        // What is not the file that its process uses is not used: the host is started anew and put back into that.
-        let restored = pair.lab.run(&["restore", "base"]);
-        let said = text(&restored.stderr);
-        assert_eq!(restored.status.code(), Some(0), "{attack}: {said}");
-        assert!(said.contains("a was started anew"), "{attack}: {said}");
-        assert!(
-            before == std::fs::read(&victim).unwrap(),
-            "{attack}: root wrote to the victim"
-        );
-        pair.lab.done(&["exec", "--all", "--", "true"]);
-    }
-    // And one that nothing was done to is put back in place.
-    let restored = pair.lab.run(&["restore", "base"]);
-    assert!(
-        !text(&restored.stderr).contains("anew"),
-        "{}",
-        text(&restored.stderr)
-    );
-}
-
 #[test]
 fn b7_a_copy_to_a_device_or_a_pipe_goes_into_it() {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -779,108 +681,54 @@ fn b7_a_copy_to_a_device_or_a_pipe_goes_into_it() {
     );
 }
 
-/// Another build of QEMU than the one that is installed, from the distribution's packages.
-fn other_qemu(directory: &Path) -> PathBuf {
-    let all = tool("apt-cache", &["madison", "qemu-system-x86"]);
-    let installed = tool("dpkg-query", &["-W", "-f=${Version}", "qemu-system-x86"]);
-    let versions = all
-        .lines()
-        .filter_map(|line| line.split('|').nth(1))
-        .map(str::trim);
-    let other = versions.filter(|version| *version != installed).next_back();
-    let other = other.unwrap_or_else(|| panic!("there is one version only: {all}"));
-    let packages = ["qemu-system-x86", "qemu-system-common"];
-    let fetched = Command::new("apt-get")
-        .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
-        .args(packages.map(|package| format!("{package}={other}")))
-        .current_dir(directory)
-        .output()
-        .unwrap();
-    assert!(fetched.status.success(), "{}", text(&fetched.stderr));
-    let tree = directory.join("tree");
-    let files = std::fs::read_dir(directory).unwrap().flatten();
-    for file in files.map(|entry| entry.path()) {
-        if file.extension().is_some_and(|kind| kind == "deb") {
-            let unpack = [
-                "-x",
-                &file.display().to_string(),
-                &tree.display().to_string(),
-            ];
-            tool("dpkg-deb", &unpack);
-        }
-    }
-    // It finds its modules and firmware by where it is itself.
-    std::fs::create_dir_all(tree.join("usr/share")).unwrap();
-    for name in ["qemu", "seabios", "ovmf"] {
-        let place = tree.join("usr/share").join(name);
-        let _ = std::fs::remove_dir_all(&place);
-        std::os::unix::fs::symlink(Path::new("/usr/share").join(name), place).unwrap();
-    }
-    tree.join("usr/bin/qemu-system-x86_64")
-}
-
 #[test]
-fn d4_baselines_of_an_older_qemu_are_named_and_the_others_restore() {
-    let directory = qemu_directory("qemu");
-    let program = other_qemu(directory.path());
+fn d3_verbs_say_that_a_lab_is_dirty_and_refuse_what_makes_it_worse() {
     let pair = Pair::new();
     pair.upped(&[]);
-    pair.lab.done(&["down", "--force"]);
-    let domain = pair.domain("a");
-    let xml = tool("virsh", &["dumpxml", "--inactive", &domain]);
-    let own = "<emulator>/usr/bin/qemu-system-x86_64</emulator>";
-    let other = format!("<emulator>{}</emulator>", program.display());
-    assert!(xml.contains(own), "{xml}");
-    define("define", &xml.replace(own, &other));
-    pair.upped(&[]);
-    pair.word("a", "old");
-    pair.lab.done(&["snapshot", "old"]);
-
-    // The upgrade: the program is another, and the process is the old one. What it saved it loads.
-    for part in [
-        "usr/bin/qemu-system-x86_64",
-        "usr/lib/x86_64-linux-gnu/qemu",
-    ] {
-        let place = directory.path().join("tree").join(part);
-        let old = place.with_extension("old");
-        std::fs::rename(&place, &old).unwrap();
-        let new = Path::new("/").join(part).display().to_string();
-        tool("cp", &["-r", &new, &place.display().to_string()]);
-    }
-    assert!(!pair.lab.done(&["snapshots"]).contains("needs another QEMU"));
-    pair.word("a", "later");
-    pair.lab.done(&["restore", "old"]);
-    assert_eq!(pair.kept("a"), "old");
-
-    // A process of the new one.
-    pair.lab.done(&["power", "cycle", "a"]);
-    pair.upped(&[]);
-    pair.lab.done(&["snapshot", "new"]);
-    let listed = pair.lab.json(&["snapshots"]);
-    let needs = |name: &str| {
-        let all = listed["baselines"].as_array().unwrap();
-        let one = all.iter().find(|one| one["name"] == name).unwrap();
-        one["needs_emulator"].clone()
+    pair.word("a", "precious");
+    let scenario = pair.directory.path().join("kept.yaml");
+    let keep = |step: &str| {
+        std::fs::write(
+            &scenario,
+            format!(
+                "schema: twin/scenario/v1\nname: kept\ntitle: A fault that stays\nvariants: {{all: {{expect: {{gone: never}}}}}}\n\
+                 probes: [{{id: gone, domain-state: {{host: b, is: crashed}}}}]\nsteps: [{{id: fault, do: {{{step}}}}}]\nobserve: 1s\n"
+            ),
+        )
+        .unwrap();
+        let run = pair.lab.run(&[
+            "scenario",
+            &scenario.display().to_string(),
+            "--variant",
+            "all",
+            "--keep",
+        ]);
+        assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
     };
-    assert!(
-        needs("old").as_str().is_some_and(|why| why.contains("a: ")),
-        "{listed}"
-    );
-    assert!(needs("new").is_null(), "{listed}");
-    let doctor = pair.lab.json(&["doctor"]).to_string();
-    assert!(
-        doctor.contains(&format!("old of {}", pair.lab.name)),
-        "{doctor}"
-    );
-    pair.lab.done(&["restore", "new"]);
-    let refused = pair.lab.run(&["restore", "old"]);
-    let said = text(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(4), "{said}");
-    assert!(
-        said.contains("--force") && said.contains("nothing was stopped"),
-        "{said}"
-    );
-    pair.word("a", "newer");
-    pair.lab.done(&["restore", "old", "--force"]);
-    assert_eq!(pair.kept("a"), "old");
+    keep("nic-link: {host: a, network: metal}");
+    for verb in [&["power", "off", "b"][..], &["power", "on", "b"]] {
+        let output = pair.lab.run(verb);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{verb:?}: {said}");
+        assert!(
+            said.contains("DIRTY: fault of run") && said.contains("DIRTY means here"),
+            "{said}"
+        );
+    }
+    assert!(pair.upped(&[]).contains("DIRTY: fault of run"));
+    pair.lab.done(&["recover"]);
+
+    // The hosts have other disks: what boots would write to them, and what is wiped would be the wrong ones.
+    keep("host-release: {host: a}");
+    for verb in [&["power", "on", "a"][..], &["release", "a"]] {
+        let output = pair.lab.run(verb);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{verb:?}: {said}");
+        assert!(said.contains("twin recover"), "{said}");
+    }
+    let said = pair.refused(&[], 5);
+    assert!(said.contains("twin recover"), "{said}");
+    pair.lab.done(&["recover"]);
+    pair.upped(&[]);
+    assert_eq!(pair.kept("a"), "precious");
 }

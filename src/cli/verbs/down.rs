@@ -6,7 +6,7 @@ use clap::Args;
 use tracing::instrument;
 
 use super::up::duration;
-use super::{DONE, interruptible, milliseconds};
+use super::{DONE, Does, interruptible, milliseconds, say_dirty};
 use crate::cli::consent::{Consent, ask, tell_dry_run};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -59,6 +59,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         return DONE;
     }
     let (found, lock) = context.locked_lab("down").await?;
+    say_dirty(context, &found, Does::Stops)?;
     ask(context, flags.consent.yes, &goes(&found, flags.force)).await?;
     let drivers = context.drivers();
     let watch = context.ui.watch();

@@ -32,7 +32,7 @@ use super::failure::{Failure, code};
 use super::flags::{Cli, Verb};
 use super::logging;
 use super::ui::Ui;
-use crate::lab::{Layout, started};
+use crate::lab::{Found, Layout, Silent, started};
 use crate::snapshot::{self as baselines, Set, SnapshotError};
 
 /// How often a run looks whether it is halted.
@@ -226,6 +226,48 @@ pub(crate) fn lost_with_disks(
         )
     };
     Ok(lost.iter().map(note).collect())
+}
+
+/// What a verb does to hosts, as far as faults that are not reverted are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Does {
+    /// It boots hosts, from whatever disks they have.
+    Boots,
+    /// It stops hosts, or lets them go on.
+    Stops,
+    /// It discards what is on their disks.
+    Wipes,
+}
+
+/// Says what of a lab is DIRTY before a verb acts on it, and refuses where the verb would make it worse: hosts that boot from
+/// the wrong disks, or in the middle of a restore, write to them. Called with the lab's lock held.
+pub(crate) fn say_dirty(context: &Context<'_>, found: &Found, does: Does) -> Result<(), Failure> {
+    let Some(journal) = context.journal_if_there()? else {
+        return Ok(());
+    };
+    let set = context.set(found, &journal, &Silent);
+    let dirty = dirty(&set)?;
+    if dirty.is_empty() {
+        return Ok(());
+    }
+    if matches!(does, Does::Boots | Does::Wipes) {
+        refuse_disks_aside(&set)?;
+        refuse_unfinished(&set)?;
+    }
+    for what in &dirty {
+        context.ui.remark(&format!("DIRTY: {what}"));
+    }
+    let means = match does {
+        Does::Boots => {
+            "faults inside a host's memory end with its boot, others stay until `twin recover`"
+        }
+        Does::Stops => "`twin recover` needs hosts that run to revert what was done inside them",
+        Does::Wipes => {
+            "what was done inside the hosts goes with their disks; `twin recover` reverts the rest"
+        }
+    };
+    context.ui.remark(&format!("DIRTY means here: {means}"));
+    Ok(())
 }
 
 /// Refuses where something about baselines was broken off.

@@ -1,13 +1,15 @@
 //! `twin power`.
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 use tracing::instrument;
 
-use super::{DONE, milliseconds};
+use super::{DONE, Does, milliseconds, say_dirty};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::hypervisor::PowerAction;
-use crate::lab;
+use crate::hypervisor::{Power, PowerAction};
+use crate::lab::{self, Found, FoundHost};
 use crate::report::ChangeDocument;
 
 /// What to do.
@@ -19,6 +21,8 @@ pub(crate) enum Switch {
     Off,
     /// Off, then on.
     Cycle,
+    /// Lets a host go on that is paused, where it stands.
+    Resume,
 }
 
 #[derive(Debug, Args)]
@@ -30,6 +34,57 @@ pub(crate) struct Flags {
     pub(crate) host: String,
 }
 
+/// Refuses what would lose more, and says what is DIRTY.
+fn refuse_what_makes_worse(
+    context: &Context<'_>,
+    found: &Found,
+    switch: Switch,
+    host: &FoundHost,
+) -> Result<(), Failure> {
+    let power = host.domain.power;
+    if switch == Switch::Resume && power != Power::Paused {
+        let what = format!("{} is {power:?}, and not paused", host.name).to_lowercase();
+        return Err(Failure::failed(what, vec!["`twin status` shows it".into()]));
+    }
+    if switch == Switch::On && power == Power::Paused {
+        let what = format!("{} is paused, not off", host.name);
+        let cure = format!("`twin power resume {}` lets it go on", host.name);
+        return Err(Failure::failed(what, vec![cure]));
+    }
+    match switch {
+        Switch::On | Switch::Cycle => say_dirty(context, found, Does::Boots),
+        Switch::Off | Switch::Resume => say_dirty(context, found, Does::Stops),
+    }
+}
+
+/// Sees whether a host that was let go goes on: QEMU pauses it again at once where there is still no space.
+async fn stays(
+    context: &Context<'_>,
+    found: &Found,
+    host: &str,
+    state: Power,
+) -> Result<Power, Failure> {
+    const LOOK: Duration = Duration::from_millis(100);
+    const LOOKS: u32 = 20;
+    if state == Power::Paused {
+        return Ok(state);
+    }
+    let drivers = context.drivers();
+    let target = found.host(host)?.target(found.record.uuid);
+    for _ in 0..LOOKS {
+        drivers.clock.sleep(LOOK).await;
+        if drivers.hypervisor.power_state(target).await? == Power::Paused {
+            return Err(Failure::machine(
+                format!(
+                    "{host} was let go, and QEMU has paused it again: its disk could not be written"
+                ),
+                vec!["free space on the state disk, then run the same command again".into()],
+            ));
+        }
+    }
+    Ok(state)
+}
+
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let (found, lock) = context.locked_lab("power").await?;
@@ -37,9 +92,12 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         Switch::On => (&[PowerAction::Start], "power on"),
         Switch::Off => (&[PowerAction::Destroy], "power off"),
         Switch::Cycle => (&[PowerAction::Destroy, PowerAction::Start], "power cycle"),
+        Switch::Resume => (&[PowerAction::Resume], "power resume"),
     };
+    let host = found.host(&flags.host)?;
+    refuse_what_makes_worse(context, &found, flags.switch, host)?;
     let started = context.drivers().clock.elapsed();
-    let state = lab::power(
+    let mut state = lab::power(
         &found,
         &lock,
         &flags.host,
@@ -48,6 +106,9 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         context.layout(),
     )
     .await?;
+    if flags.switch == Switch::Resume {
+        state = stays(context, &found, &flags.host, state).await?;
+    }
     context
         .ui
         .text(&format!("{}: {state:?}\n", flags.host).to_lowercase());

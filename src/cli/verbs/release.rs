@@ -3,7 +3,7 @@
 use clap::Args;
 use tracing::instrument;
 
-use super::{DONE, interruptible, lost_with_disks, milliseconds};
+use super::{DONE, Does, interruptible, lost_with_disks, milliseconds, say_dirty};
 use crate::cli::consent::{Consent, ask, tell_dry_run};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -49,6 +49,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let hosts = found.chosen(flags.host.as_deref())?;
     lab::releasable(&found, &hosts, drivers).await?;
     let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+    say_dirty(context, &found, Does::Wipes)?;
     let notes = lost_with_disks(context, found.record.uuid, &names)?;
     ask(context, flags.consent.yes, &goes(context, &found, flags)?).await?;
     let watch = context.ui.watch();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use tracing::instrument;
 
-use super::{DONE, interruptible, lost_with_disks, milliseconds};
+use super::{DONE, Does, interruptible, lost_with_disks, milliseconds, say_dirty};
 use crate::cli::consent::{Yes, ask};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
@@ -193,6 +193,14 @@ async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Resul
         context.ui.remark(&remark);
     }
     let mut prepared = prepared?;
+    // Read again: its lock is held now.
+    let labs = context.labs().await?;
+    let uuid = prepared.placed.record.uuid;
+    let found = labs.iter().find(|found| found.record.uuid == uuid);
+    // A dry run holds no lock: what another twin is at would look broken off.
+    if let Some(found) = found.filter(|_| !flags.dry_run) {
+        say_dirty(context, found, Does::Boots)?;
+    }
     if flags.wait == Wait::None {
         prepared.plan.steps.retain(crate::plan::Step::changes);
     }

@@ -66,7 +66,7 @@ fn nodes(domain: &Domain) -> Result<Vec<(PathBuf, String)>, Failure> {
 const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
 const MEMORY_BACKING: &str = "/var/lib/libvirt/qemu/ram";
 
-/// What libvirt takes of a domain's name for its directories (conf/domain_conf.c, `VIR_DOMAIN_SHORT_NAME_MAX`).
+/// What libvirt takes of a domain's name for its directories (`conf/domain_conf.c`, `VIR_DOMAIN_SHORT_NAME_MAX`).
 const SHORT_NAME: usize = 20;
 
 /// The name of the file with all of a domain's memory.

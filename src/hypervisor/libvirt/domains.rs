@@ -46,6 +46,7 @@ fn observe(domain: &Domain) -> Result<ObservedDomain, Failure> {
         name,
         uuid,
         power: power_of(domain)?,
+        out_of_space: out_of_space(domain)?,
         persistent,
         mark,
         foreign_mark,
@@ -84,6 +85,13 @@ fn files_of(domain: &Domain) -> Result<FilesOf, Failure> {
         uuid: uuid_of(domain)?,
         files,
     })
+}
+
+/// Whether QEMU has paused a domain for an error of a disk: libvirt's default asks for that where there is no space.
+fn out_of_space(domain: &Domain) -> Result<bool, Failure> {
+    let (state, reason) = domain.get_state()?;
+    let failed = u32::try_from(reason) == Ok(sys::VIR_DOMAIN_PAUSED_IOERROR);
+    Ok(state == sys::VIR_DOMAIN_PAUSED && failed)
 }
 
 pub(super) fn power_of(domain: &Domain) -> Result<Power, Failure> {

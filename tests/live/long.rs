@@ -1,0 +1,270 @@
+//! What takes longer than CI has for it: `make test-full PART=live` runs these, `make test` leaves them out by the module's
+//! name.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{define, qemu_directory, text, tool, wait_for};
+use crate::trust::{PAIR, Pair};
+
+#[test]
+fn a4_one_libvirt_is_one_machine_whatever_the_uri() {
+    let pair = Pair::new();
+    pair.upped(&[]);
+    let uris = [
+        "qemu+unix:///system",
+        "qemu:///system?socket=/run/libvirt/libvirt-sock",
+    ];
+    for uri in uris {
+        let said = pair.upped(&["--connect", uri, "--dry-run"]);
+        assert!(said.contains("0 changes"), "{uri}: {said}");
+        let status = pair.lab.json(&["--connect", uri, "status"]);
+        assert_eq!(status["hosts"].as_array().unwrap().len(), 2, "{uri}");
+    }
+    // One lock a lab: a run under one URI keeps a `down` under another out.
+    let scenario = pair.directory.path().join("long.yaml");
+    std::fs::write(
+        &scenario,
+        "schema: twin/scenario/v1\nname: long\ntitle: A run that takes a while\n\
+         variants: {all: {expect: {gone: never}}}\n\
+         probes: [{id: gone, domain-state: {host: a, is: crashed}}]\n\
+         steps: [{id: wait, pause: 60s}]\nobserve: 2s\n",
+    )
+    .unwrap();
+    let mut run = pair
+        .lab
+        .spawn(&["scenario", &scenario.display().to_string()]);
+    wait_for("the run has the lab", Duration::from_secs(30), || {
+        let output = pair.lab.run(&["--connect", uris[0], "down", "--force"]);
+        let said = text(&output.stderr);
+        (output.status.code() == Some(4) && said.contains("is being changed by `twin scenario`"))
+            .then_some(())
+    });
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(run.id()).unwrap()),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    run.wait().unwrap();
+    assert!(tool("virsh", &["domstate", &pair.domain("a")]).contains("running"));
+}
+
+/// Whoever has taken a QEMU over is QEMU's user: what it puts in the place of the memory file is not written to by root.
+#[test]
+fn b3_a_link_in_the_place_of_a_memory_file_is_not_followed() {
+    let pair = Pair::new();
+    pair.upped(&[]);
+    pair.lab.done(&["snapshot", "base"]);
+    let ram = pair.lab.state.join("pool/ram/libvirt/qemu");
+    let suffix = format!("-{}", pair.domain("a"));
+    // The directory is another one after each start.
+    let memory = || {
+        let all = std::fs::read_dir(&ram).unwrap().flatten();
+        let mut own = all.filter(|entry| entry.file_name().to_string_lossy().ends_with(&suffix));
+        own.next().expect("its directory").path().join("pc.ram")
+    };
+    let length = std::fs::metadata(memory()).unwrap().len();
+    let victim = pair.directory.path().join("victim");
+    std::fs::write(&victim, vec![7; 1 << 20]).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&victim);
+    file.unwrap().set_len(length).unwrap();
+    let before = std::fs::read(&victim).unwrap();
+    // A link to a file of the right length; a file of the right length that is not the one in use; a pipe; a second name.
+    let attacks = [
+        "mv \"$1\" \"$1.real\"; ln -s \"$2\" \"$1\"".to_owned(),
+        format!("mv \"$1\" \"$1.real\"; truncate -s {length} \"$1\""),
+        "mv \"$1\" \"$1.real\"; mkfifo \"$1\"".to_owned(),
+        "ln \"$1\" \"$1.second\"".to_owned(),
+    ];
+    for attack in attacks {
+        let (file, victim_path) = (memory().display().to_string(), victim.display().to_string());
+        let user = [
+            "--reuid=libvirt-qemu",
+            "--regid=libvirt-qemu",
+            "--clear-groups",
+        ];
+        let script = ["sh", "-ec", &attack, "sh", &file, &victim_path];
+        tool("setpriv", &[&user[..], &script].concat());
+        // What is not the file that its process uses is not used: the host is started anew and put back into that.
+        let restored = pair.lab.run(&["restore", "base"]);
+        let said = text(&restored.stderr);
+        assert_eq!(restored.status.code(), Some(0), "{attack}: {said}");
+        assert!(said.contains("a was started anew"), "{attack}: {said}");
+        assert!(
+            before == std::fs::read(&victim).unwrap(),
+            "{attack}: root wrote to the victim"
+        );
+        pair.lab.done(&["exec", "--all", "--", "true"]);
+    }
+    // And one that nothing was done to is put back in place.
+    let restored = pair.lab.run(&["restore", "base"]);
+    assert!(
+        !text(&restored.stderr).contains("anew"),
+        "{}",
+        text(&restored.stderr)
+    );
+}
+
+/// Another build of QEMU than the one that is installed, from the distribution's packages.
+fn other_qemu(directory: &Path) -> PathBuf {
+    let all = tool("apt-cache", &["madison", "qemu-system-x86"]);
+    let installed = tool("dpkg-query", &["-W", "-f=${Version}", "qemu-system-x86"]);
+    let mut versions = all
+        .lines()
+        .filter_map(|line| line.split('|').nth(1))
+        .map(str::trim);
+    let other = versions.rfind(|version| *version != installed);
+    let other = other.unwrap_or_else(|| panic!("there is one version only: {all}"));
+    let packages = ["qemu-system-x86", "qemu-system-common"];
+    let fetched = Command::new("apt-get")
+        .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
+        .args(packages.map(|package| format!("{package}={other}")))
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(fetched.status.success(), "{}", text(&fetched.stderr));
+    let tree = directory.join("tree");
+    let files = std::fs::read_dir(directory).unwrap().flatten();
+    for file in files.map(|entry| entry.path()) {
+        if file.extension().is_some_and(|kind| kind == "deb") {
+            let unpack = [
+                "-x",
+                &file.display().to_string(),
+                &tree.display().to_string(),
+            ];
+            tool("dpkg-deb", &unpack);
+        }
+    }
+    // It finds its modules and firmware by where it is itself.
+    std::fs::create_dir_all(tree.join("usr/share")).unwrap();
+    for name in ["qemu", "seabios", "ovmf"] {
+        let place = tree.join("usr/share").join(name);
+        let _ = std::fs::remove_dir_all(&place);
+        std::os::unix::fs::symlink(Path::new("/usr/share").join(name), place).unwrap();
+    }
+    tree.join("usr/bin/qemu-system-x86_64")
+}
+
+#[test]
+fn d4_baselines_of_an_older_qemu_are_named_and_the_others_restore() {
+    let directory = qemu_directory("qemu");
+    let program = other_qemu(directory.path());
+    let pair = Pair::new();
+    pair.upped(&[]);
+    pair.lab.done(&["down", "--force"]);
+    let domain = pair.domain("a");
+    let xml = tool("virsh", &["dumpxml", "--inactive", &domain]);
+    let own = "<emulator>/usr/bin/qemu-system-x86_64</emulator>";
+    let other = format!("<emulator>{}</emulator>", program.display());
+    assert!(xml.contains(own), "{xml}");
+    define("define", &xml.replace(own, &other));
+    pair.upped(&[]);
+    pair.word("a", "old");
+    pair.lab.done(&["snapshot", "old"]);
+
+    // The upgrade: the program is another, and the process is the old one. What it saved it loads.
+    for part in [
+        "usr/bin/qemu-system-x86_64",
+        "usr/lib/x86_64-linux-gnu/qemu",
+    ] {
+        let place = directory.path().join("tree").join(part);
+        let old = place.with_extension("old");
+        std::fs::rename(&place, &old).unwrap();
+        let new = Path::new("/").join(part).display().to_string();
+        tool("cp", &["-r", &new, &place.display().to_string()]);
+    }
+    assert!(!pair.lab.done(&["snapshots"]).contains("needs another QEMU"));
+    pair.word("a", "later");
+    pair.lab.done(&["restore", "old"]);
+    assert_eq!(pair.kept("a"), "old");
+
+    // A process of the new one.
+    pair.lab.done(&["power", "cycle", "a"]);
+    pair.upped(&[]);
+    pair.lab.done(&["snapshot", "new"]);
+    let listed = pair.lab.json(&["snapshots"]);
+    let needs = |name: &str| {
+        let all = listed["baselines"].as_array().unwrap();
+        let one = all.iter().find(|one| one["name"] == name).unwrap();
+        one["needs_emulator"].clone()
+    };
+    assert!(
+        needs("old").as_str().is_some_and(|why| why.contains("a: ")),
+        "{listed}"
+    );
+    assert!(needs("new").is_null(), "{listed}");
+    let doctor = pair.lab.json(&["doctor"]).to_string();
+    assert!(
+        doctor.contains(&format!("old of {}", pair.lab.name)),
+        "{doctor}"
+    );
+    pair.lab.done(&["restore", "new"]);
+    let refused = pair.lab.run(&["restore", "old"]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("--force") && said.contains("nothing was stopped"),
+        "{said}"
+    );
+    pair.word("a", "newer");
+    pair.lab.done(&["restore", "old", "--force"]);
+    assert_eq!(pair.kept("a"), "old");
+}
+
+#[test]
+fn d3_a_guest_that_qemu_paused_for_want_of_space_goes_on_once_there_is_some() {
+    let pair = Pair::new();
+    // Memory is not in the pool: only the disk is short of space.
+    pair.write(&PAIR.replace("disk: 4GiB}", "disk: 4GiB, ram: anon}"));
+    pair.upped(&["--only", "a"]);
+    let pool = pair.lab.state.join("pool");
+    let filler = tempfile::NamedTempFile::new_in(&pool).unwrap();
+    let free = nix::sys::statvfs::statvfs(&pool).unwrap();
+    let bytes = free.blocks_available() * free.fragment_size() - (6 << 20);
+    let filled = filler.path().display().to_string();
+    tool("fallocate", &["-l", &bytes.to_string(), &filled]);
+    let write = "dd if=/dev/urandom of=/var/big bs=1M count=48 2>/dev/null; sync";
+    let mut writes = pair.lab.spawn(&["exec", "a", "--", "sh", "-c", write]);
+    let domain = pair.domain("a");
+    wait_for("QEMU pauses it", Duration::from_secs(60), || {
+        tool("virsh", &["domstate", "--reason", &domain])
+            .contains("I/O error")
+            .then_some(())
+    });
+    let said = pair.refused(&["--only", "a"], 1);
+    assert!(
+        said.contains("could not be written") && said.contains("twin power resume a"),
+        "{said}"
+    );
+    // What little there still is may let it go on for a moment.
+    wait_for(
+        "it is paused again at once",
+        Duration::from_secs(60),
+        || {
+            let full = pair.lab.run(&["power", "resume", "a"]);
+            let said = text(&full.stderr);
+            (full.status.code() == Some(4) && said.contains("free space")).then_some(())
+        },
+    );
+    drop(filler);
+    pair.lab.done(&["power", "resume", "a"]);
+    wait_for("it writes on", Duration::from_secs(60), || {
+        writes.try_wait().unwrap()
+    });
+    let bytes = pair
+        .lab
+        .done(&["exec", "a", "--", "stat", "-c", "%s", "/var/big"]);
+    assert_eq!(bytes.trim(), (48u64 << 20).to_string());
+    // One that is paused by hand goes on too, and is not taken for one that is off.
+    tool("virsh", &["suspend", &domain]);
+    let on = pair.lab.run(&["power", "on", "a"]);
+    assert_eq!(on.status.code(), Some(1), "{}", text(&on.stderr));
+    assert!(
+        text(&on.stderr).contains("twin power resume a"),
+        "{}",
+        text(&on.stderr)
+    );
+    pair.lab.done(&["power", "resume", "a"]);
+    pair.lab.done(&["exec", "a", "--", "true"]);
+}
