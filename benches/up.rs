@@ -1,6 +1,6 @@
 //! `twin up` of the testcloud beside the same five guests started by plain QEMU, all at once, until the same sign of life:
 //! twin-guest's answer on its channel. Same kernel, initrd, command line, memory, NICs and disks; both are interleaved in
-//! one run, and the ratio of the medians is what counts.
+//! one run, and the ratio of the medians is what counts. `twin status` of each lab is timed before it goes.
 //!
 //! `BENCH_ROUNDS` (5) says how often each is measured.
 
@@ -20,6 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(180);
 
 /// How many times as long as plain QEMU `twin up` may take.
 const MOST: f64 = 1.25;
+
+/// How long `twin status` of the running lab may take, in milliseconds.
+const STATUS_MOST: u128 = 300;
 
 struct Lab {
     name: String,
@@ -284,18 +287,22 @@ fn main() {
     lab.run(&["destroy"]);
     let directory = tempfile::tempdir_in(Path::new(STATE).join("pool")).expect("a directory");
     let mut plain = Plain::prepare(&specs, directory.path());
-    let (mut with_twin, mut without) = (Vec::new(), Vec::new());
+    let (mut with_twin, mut without, mut looks) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
         let started = Instant::now();
         lab.run(&["up", "testcloud", "--scale", "16"]);
         with_twin.push(started.elapsed());
+        let started = Instant::now();
+        lab.run(&["status"]);
+        looks.push(started.elapsed());
         lab.run(&["destroy"]);
         without.push(plain.boot(&specs));
         plain.stop();
         println!(
-            "round {round}: twin up {:.2?}, plain QEMU {:.2?}",
+            "round {round}: twin up {:.2?}, plain QEMU {:.2?}, twin status {:.2?}",
             with_twin[round - 1],
-            without[round - 1]
+            without[round - 1],
+            looks[round - 1]
         );
     }
     let (twin, plain) = (median(with_twin), median(without));
@@ -303,8 +310,14 @@ fn main() {
     println!(
         "median of {rounds}: twin up {twin:.2?}, plain parallel QEMU {plain:.2?}, ratio {ratio:.3}"
     );
+    let look = median(looks);
+    println!("median of {rounds}: twin status {look:.2?}");
     assert!(
         ratio <= MOST,
         "twin up takes over {MOST} times as long as plain QEMU"
+    );
+    assert!(
+        look.as_millis() <= STATUS_MOST,
+        "twin status takes over {STATUS_MOST} ms"
     );
 }

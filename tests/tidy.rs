@@ -287,3 +287,29 @@ fn no_module_has_a_name_that_says_nothing() {
         .collect();
     assert!(named.is_empty(), "{named:?}");
 }
+
+/// Every test that README and docs/testing.md name by its beginning is there.
+#[test]
+fn documents_name_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        for file in rust_files(&root.join(folder)) {
+            code.push_str(&fs::read_to_string(file).expect("text"));
+        }
+    }
+    let mut named = 0;
+    for document in ["README.md", "docs/testing.md"] {
+        let text = fs::read_to_string(root.join(document)).expect("text");
+        for word in text.split('`') {
+            let Some(beginning) = word.strip_suffix("_..") else {
+                continue;
+            };
+            let beginning = beginning.rsplit("::").next().unwrap_or(beginning);
+            let there = code.contains(&format!("fn {beginning}_"));
+            assert!(there, "{document} names {word}, and there is no such test");
+            named += 1;
+        }
+    }
+    assert!(named > 30, "{named}");
+}

@@ -237,6 +237,7 @@ impl<'c> Context<'c> {
             layout: self.layout(),
             journal,
             watch,
+            lock: None,
         }
     }
 }

@@ -11,7 +11,8 @@ use super::bases::check_bases;
 use super::find::known_hosts;
 use super::layout::{HOST_KEY, KNOWN_HOSTS, clear_host};
 use super::{
-    Drivers, Event, HostFailure, LabError, Layout, Prepared, Signs, Watch, Way, leftover, readiness,
+    Drivers, Event, HostFailure, LabError, Layout, Lock, Prepared, Signs, Watch, Way, leftover,
+    readiness,
 };
 use crate::guest;
 use crate::hypervisor::{HypervisorError, PowerAction, Target};
@@ -61,6 +62,7 @@ struct Executor<'e> {
     journal: &'e Journal,
     watch: &'e dyn Watch,
     placed: &'e Placed,
+    lock: Option<&'e Lock>,
     operation: OperationId,
     timeout: Duration,
     jobs: Semaphore,
@@ -85,12 +87,14 @@ pub async fn apply(
         layout.make_lab(lab)?;
     }
     let started = drivers.clock.elapsed();
+    let lock = prepared.lab_lock.take();
     let executor = Executor {
         drivers,
         layout,
         journal,
         watch,
         placed: &prepared.placed,
+        lock: lock.as_ref(),
         operation,
         timeout,
         jobs: Semaphore::new(jobs.max(1)),
@@ -108,12 +112,13 @@ pub async fn apply(
         .done
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
+    prepared.lab_lock = lock;
     journal.end(operation, if outcome.is_ok() { "done" } else { "failed" })?;
     outcome.map(|()| Upped { steps, ready })
 }
 
 impl Executor<'_> {
-    async fn run(&self, plan: Plan, machine_lock: Option<super::Lock>) -> Result<(), LabError> {
+    async fn run(&self, plan: Plan, machine_lock: Option<Lock>) -> Result<(), LabError> {
         let mut hosts: Vec<(String, Vec<Step>)> = Vec::new();
         for step in plan.steps {
             match &step.subject {
@@ -163,8 +168,9 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Does one step: intent, act, outcome.
+    /// Does one step: intent, act, outcome. The lab is still this process's alone.
     async fn step(&self, step: &Step) -> Result<(), LabError> {
+        self.lock.map_or(Ok(()), Lock::check)?;
         let what = step.to_string();
         let host = match &step.subject {
             Subject::Host(name) => Some(name.as_str()),

@@ -176,6 +176,7 @@ async fn attempt(
             host: None,
             what,
         });
+        set.held()?;
         Ok(set.journal.intend(operation, id, what, None)?)
     };
     let stop_here = || -> Result<(), SnapshotError> {

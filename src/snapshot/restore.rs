@@ -130,6 +130,7 @@ pub async fn restore(
             state: "nothing was stopped".into(),
         });
     }
+    set.held()?;
     let text = serde_json::to_string(&journalled).unwrap_or_default();
     let _on_duty = set.stand_by();
     let broken_off = set.journal.unfinished(set.lab())?;

@@ -13,7 +13,7 @@ use crate::guest::Guest;
 use crate::hypervisor::{Anatomy, Power, PowerAction, Target};
 use crate::journal::Journal;
 use crate::lab::{
-    Drivers, Event, Found, FoundHost, LabError, Layout, Standing, Watch, remove_baseline,
+    Drivers, Event, Found, FoundHost, LabError, Layout, Lock, Standing, Watch, remove_baseline,
 };
 
 /// Memory that is written back in less time than this has so little left to write that the pause can begin.
@@ -25,7 +25,7 @@ const ROUNDS: u32 = 8;
 /// Another round is made when the last one took less than this part of the one before.
 const WORTHWHILE: f32 = 0.7;
 
-/// A lab with what it takes to act on it. The lab's lock is the caller's.
+/// A lab with what it takes to act on it.
 #[derive(Clone, Copy)]
 pub struct Set<'s> {
     /// The lab.
@@ -38,6 +38,8 @@ pub struct Set<'s> {
     pub journal: &'s Journal,
     /// Who is told.
     pub watch: &'s dyn Watch,
+    /// The lab's lock, which whoever changes something holds.
+    pub lock: Option<&'s Lock>,
 }
 
 /// What the journal keeps of an operation, for whoever has to finish it.
@@ -96,6 +98,12 @@ impl Set<'_> {
 
     pub(super) fn target(&self, host: &FoundHost) -> Target {
         host.target(self.lab())
+    }
+
+    /// That the lab is still this process's alone.
+    pub(super) fn held(&self) -> Result<(), SnapshotError> {
+        let held = self.lock.map_or(Ok(()), Lock::check);
+        Ok(held.map_err(LabError::from)?)
     }
 
     /// The way into a host's guest.

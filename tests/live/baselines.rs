@@ -183,6 +183,7 @@ fn without_barrier(lab: &TestLab, name: &str) {
             layout: &layout,
             journal: &journal,
             watch: &Silent,
+            lock: None,
         };
         let request = twin::snapshot::Request {
             name: name.into(),

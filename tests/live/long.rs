@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{define, qemu_directory, text, tool, wait_for};
+use crate::support::{define, qemu_directory, root, text, tool, wait_for};
 use crate::trust::{PAIR, Pair};
 
 #[test]
@@ -267,4 +267,79 @@ fn d3_a_guest_that_qemu_paused_for_want_of_space_goes_on_once_there_is_some() {
     );
     pair.lab.done(&["power", "resume", "a"]);
     pair.lab.done(&["exec", "a", "--", "true"]);
+}
+
+/// The tree that the labs of `a_lab_of_the_tree_before_is_kept` are made by.
+const BEFORE: &str = "a0fc3f6";
+
+/// twin as it was at `BEFORE`, built in the target directory once.
+fn twin_before() -> PathBuf {
+    let place = root().join("target/before");
+    let twin = place.join("target/debug/twin");
+    if !twin.exists() {
+        let build = format!(
+            "mkdir -p target/before && git archive {BEFORE} | tar -x -C target/before && cd target/before && \
+             cargo build --locked && make guest-dev"
+        );
+        let built = Command::new("bash")
+            .args(["-o", "pipefail", "-ec", &build])
+            .current_dir(root())
+            .env_remove("CARGO_TARGET_DIR")
+            .status()
+            .unwrap();
+        assert!(built.success(), "{BEFORE} could not be built");
+    }
+    twin
+}
+
+#[test]
+fn a_lab_of_the_tree_before_is_kept() {
+    let twin = twin_before();
+    let pair = Pair::new();
+    let old = |arguments: &[&str]| {
+        let output = Command::new(&twin)
+            .args(["--color", "never", "--lab", &pair.lab.name, "--state-dir"])
+            .arg(&pair.lab.state)
+            .args(arguments)
+            .current_dir(root().join("target/before"))
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    };
+    let topology = pair.directory.path().join("pair.yaml");
+    let topology = topology.display().to_string();
+    old(&["up", &topology, "--scale", "16"]);
+    pair.word("a", "old");
+    old(&["snapshot", "base"]);
+    pair.word("a", "later");
+
+    let status = pair.lab.json(&["status"]);
+    let hosts = status["hosts"].as_array().unwrap();
+    assert!(
+        hosts.iter().all(|host| host["power"] == "running"),
+        "{status}"
+    );
+    assert_eq!(hosts.len(), 2, "{status}");
+    pair.lab.done(&["snapshot", "base", "--verify"]);
+    pair.lab.done(&["restore", "base"]);
+    assert_eq!(pair.kept("a"), "old");
+    pair.lab.done(&["recover"]);
+
+    // What differs says what it takes, and takes no disk.
+    let said = pair.upped(&["--dry-run"]);
+    assert!(
+        !said.contains("make disk") && !said.contains("blank"),
+        "{said}"
+    );
+    pair.upped(&[]);
+    assert_eq!(pair.kept("a"), "old");
+    // What runs goes on; what `up` cannot do to a running host is in force after it was off.
+    pair.lab.done(&["down"]);
+    pair.upped(&[]);
+    assert_eq!(pair.kept("a"), "old");
+    assert!(pair.upped(&["--dry-run"]).contains("0 changes"));
+    pair.lab.done(&["destroy"]);
+    assert_eq!(pair.lab.traces(), Vec::<String>::new());
 }

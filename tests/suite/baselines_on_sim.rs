@@ -56,6 +56,7 @@ impl Bench {
             layout: &self.layout,
             journal: &self.journal,
             watch: &Silent,
+            lock: None,
         }
     }
 

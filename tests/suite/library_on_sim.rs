@@ -150,6 +150,7 @@ async fn a_death_at_any_write_is_recovered_from() {
                     layout: &world.layout,
                     journal: &journal,
                     watch: &Silent,
+                    lock: None,
                 };
                 let finished = snapshot::recover(set).await.unwrap();
                 assert_eq!(finished.left, Vec::<String>::new());

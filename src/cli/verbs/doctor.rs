@@ -75,6 +75,7 @@ async fn emulators(context: &Context<'_>) -> Line {
             layout: &layout,
             journal: &journal,
             watch: &Silent,
+            lock: None,
         };
         let needing = need_another_emulator(&set).await.unwrap_or_default();
         let lab = &found.record.name;

@@ -10,7 +10,7 @@ use crate::cli::failure::Failure;
 use crate::lab::Found;
 use crate::report::{ChangeDocument, RestoreDocument, RestoredHostDocument};
 use crate::scenario;
-use crate::snapshot::{self, Clocks, Manifest, Options};
+use crate::snapshot::{self, Clocks, Manifest, Options, Set};
 use crate::units::Name;
 
 /// What happens to the guests' clocks.
@@ -64,10 +64,13 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     if flags.consent.dry_run {
         return dry_run(context, flags).await;
     }
-    let (found, _lock) = context.locked_lab("restore").await?;
+    let (found, lock) = context.locked_lab("restore").await?;
     let journal = context.journal()?;
     let watch = context.ui.watch();
-    let set = context.set(&found, &journal, watch.as_ref());
+    let set = Set {
+        lock: Some(&lock),
+        ..context.set(&found, &journal, watch.as_ref())
+    };
     super::refuse_unfinished_but_restores(&set)?;
     let manifest = snapshot::show(&set, flags.name.as_str())?;
     ask(context, flags.consent.yes, &goes(&found, &manifest)).await?;

@@ -61,7 +61,7 @@ impl Flags {
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), name = %flags.name))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let name = flags.name.as_str();
-    let (found, _lock) = if flags.changes_something() {
+    let (found, lock) = if flags.changes_something() {
         let (found, lock) = context.locked_lab("snapshot").await?;
         (found, Some(lock))
     } else {
@@ -69,7 +69,10 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     };
     let journal = context.journal()?;
     let watch = context.ui.watch();
-    let set = context.set(&found, &journal, watch.as_ref());
+    let set = Set {
+        lock: lock.as_ref(),
+        ..context.set(&found, &journal, watch.as_ref())
+    };
     if flags.show {
         let manifest = snapshot::show(&set, name)?;
         context.ui.text(&show_text(&manifest));
