@@ -221,6 +221,7 @@ impl<'c> Context<'c> {
             found,
             seed: Seed(0),
             run: String::new(),
+            lock: None,
         }
     }
 

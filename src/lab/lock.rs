@@ -117,12 +117,12 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> LockError {
 impl Lock {
     /// Takes a lab's lock, or tells who has it.
     pub fn lab(lab: Uuid, name: &str, verb: &str) -> Result<Self, LockError> {
-        Self::take(
-            Path::new(DIRECTORY),
-            &lab.to_string(),
-            &format!("lab {name}"),
-            verb,
-        )
+        Self::lab_in(Path::new(DIRECTORY), lab, name, verb)
+    }
+
+    /// Takes a lab's lock in another directory of locks, as tests do.
+    pub fn lab_in(directory: &Path, lab: Uuid, name: &str, verb: &str) -> Result<Self, LockError> {
+        Self::take(directory, &lab.to_string(), &format!("lab {name}"), verb)
     }
 
     /// Takes the lock under which addresses and bridge names are chosen, waiting for it.

@@ -50,7 +50,7 @@ fn set<'s>(world: &'s World, journal: &'s Journal, watch: &'s dyn Watch) -> Set<
         layout: &world.layout,
         journal,
         watch,
-        lock: None,
+        lock: world.lock.as_ref(),
     }
 }
 

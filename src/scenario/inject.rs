@@ -277,6 +277,9 @@ impl Engine<'_> {
             Ok(captured) => captured,
             Err(error) => return Ok(Ended::failed(format!("nothing was done: {error}"))),
         };
+        if let Err(error) = world.held() {
+            return Ok(Ended::failed(format!("nothing was done: {error}")));
+        }
         // Acting may take its time before the fault's own begins.
         let lift_at = lasts.and_then(|lasts| {
             let at = lasts + step.within;

@@ -7,7 +7,7 @@ use super::ActionError;
 use super::variables::Variables;
 use crate::guest::Guest;
 use crate::hypervisor::{Power, Target};
-use crate::lab::{Drivers, Found, FoundHost, Layout};
+use crate::lab::{Drivers, Found, FoundHost, LabError, Layout, Lock};
 use crate::model::Mark;
 use crate::model::spec::{NetworkSpec, NicLink};
 use crate::units::{Mac, Mib, Seed};
@@ -25,9 +25,16 @@ pub struct World {
     pub seed: Seed,
     /// The run's id, which names what the run makes.
     pub run: String,
+    /// The lab's lock, which whoever begins something in it holds.
+    pub lock: Option<Lock>,
 }
 
 impl World {
+    /// That the lab is still this process's alone.
+    pub(super) fn held(&self) -> Result<(), LabError> {
+        Ok(self.lock.as_ref().map_or(Ok(()), Lock::check)?)
+    }
+
     /// Finds a host.
     pub fn host(&self, name: &str) -> Result<&FoundHost, ActionError> {
         Ok(self.found.host(name)?)

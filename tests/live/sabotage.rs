@@ -639,6 +639,7 @@ async fn run(
         found,
         seed: Seed(1),
         run: format!("{}-{run}", lab.name),
+        lock: None,
     };
     let watch = WhileActing { sabotage, deaf };
     let (_keep, interrupt) = tokio::sync::watch::channel(false);

@@ -37,6 +37,7 @@ async fn the_example_of_a_scenario_runs() {
         found,
         seed: Seed(1),
         run: "r1".into(),
+        lock: None,
     };
     let (_keep, interrupt) = tokio::sync::watch::channel(false);
     let choice = Choice::default();

@@ -57,6 +57,7 @@ async fn testcloud(directory: &Path) -> (SimWorld, World, Journal) {
         found,
         seed: Seed(1),
         run: "r1".into(),
+        lock: None,
     };
     (sim, world, journal)
 }

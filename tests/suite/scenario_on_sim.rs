@@ -3,7 +3,7 @@
 use twin::diagnostics::Source;
 use twin::hypervisor::PowerAction;
 use twin::journal::{ActState, Journal};
-use twin::lab::{Event, Layout, Silent, Watch};
+use twin::lab::{Event, Layout, Lock, Silent, Watch};
 use twin::report::{Outcome, ScenarioDocument, Verdict};
 use twin::scenario::{self, Choice, World};
 use twin::sim::{Sabotage, SimWorld};
@@ -96,6 +96,7 @@ async fn run_with(
         found,
         seed: Seed(5),
         run: "r1".into(),
+        lock: None,
     };
     let before = world.state("a").await.unwrap();
     faults.iter().for_each(|fault| sim.sabotage(*fault));
@@ -259,6 +260,7 @@ async fn what_a_dead_run_left_blocks_the_next_until_it_is_recovered() {
         found,
         seed: Seed(5),
         run: "r1".into(),
+        lock: None,
     };
     world
         .guest("a")
@@ -323,6 +325,7 @@ async fn two_faults(directory: &std::path::Path) -> (scenario::Scenario, World, 
         found,
         seed: Seed(5),
         run: "r1".into(),
+        lock: None,
     };
     (scenario::parse(&source).unwrap(), world, journal)
 }
@@ -457,6 +460,7 @@ async fn an_interrupt_puts_back_what_was_to_be_kept() {
             layout: world.layout.clone(),
             found: world.found.clone(),
             seed: Seed(5),
+            lock: None,
         };
         let stops = async {
             tokio::time::sleep(std::time::Duration::from_secs(3)).await;
@@ -548,4 +552,43 @@ async fn nothing_is_lifted_while_baselines_are_at_work() {
     journal.end(restore, "done").unwrap();
     assert_eq!(lifted().await, 1);
     assert_eq!(journal.open_acts(lab).unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b2_a_run_whose_lock_was_taken_away_begins_nothing_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let locks = directory.path().join("locks");
+    let drivers = SimWorld::new(Seed(3)).drivers();
+    let (layout, journal, found) = up(LAB, &drivers, directory.path()).await;
+    let source = Source {
+        name: "sim-fill.yaml".into(),
+        text: SCENARIO.into(),
+    };
+    let scenario = scenario::parse(&source).unwrap();
+    let lab = found.record.uuid;
+    let world = World {
+        drivers,
+        layout,
+        lock: Some(Lock::lab_in(&locks, lab, "simlab", "scenario").unwrap()),
+        found,
+        seed: Seed(5),
+        run: "r1".into(),
+    };
+    let before = world.state("a").await.unwrap();
+    std::fs::remove_file(locks.join(lab.to_string())).unwrap();
+    let choice = Choice {
+        variants: vec!["bug".into()],
+        ..Choice::default()
+    };
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let document = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
+    let document = document.unwrap();
+    assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
+    let why = format!("{:?}", document.worlds[0].variants[0]);
+    assert!(why.contains("was taken away while it was held"), "{why}");
+    assert_eq!(
+        normalised(&before),
+        normalised(&world.state("a").await.unwrap())
+    );
+    assert_eq!(journal.open_acts(lab).unwrap().len(), 0);
 }

@@ -347,6 +347,7 @@ async fn world_of(
         found,
         seed: Seed(5),
         run: "r1".into(),
+        lock: None,
     };
     (scenario, world, journal)
 }

@@ -127,13 +127,12 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         found,
         seed,
         run,
+        lock,
     };
     if flags.dry_run {
         return dry_run(context, &scenario, &choice, &world, &source).await;
     }
-    let done = carry_out(context, &scenario, choice, &world, &source).await;
-    drop(lock);
-    done
+    carry_out(context, &scenario, choice, &world, &source).await
 }
 
 /// Finds the lab, and locks it where it is not only looked at; where none is up, names `twin up`.
