@@ -112,14 +112,17 @@ alive() { [ -S /run/libvirt/libvirt-sock ] && timeout 10 virsh -c qemu:///system
 # running NAME: whether the daemon of that name and of the system's own path runs.
 running() { pgrep -x "$1" >/dev/null 2>&1; }
 
+# daemon NAME: starts it. What it makes is for others too: dnsmasq reads libvirt's files as a user of its own.
+daemon() { (umask 022 && "$1" -d); }
+
 start_daemons() {
     if alive && running virtlogd; then say "libvirtd: answers"; return; fi
     if has_systemd; then
         does "start libvirtd" systemctl enable --now virtlogd.socket libvirtd.socket libvirtd.service
         return
     fi
-    running virtlogd || does "start virtlogd (no systemd runs here)" virtlogd -d
-    running libvirtd || does "start libvirtd (no systemd runs here)" libvirtd -d
+    running virtlogd || does "start virtlogd (no systemd runs here)" daemon virtlogd
+    running libvirtd || does "start libvirtd (no systemd runs here)" daemon libvirtd
     if ! $dry_run; then wait_for_libvirt; fi
 }
 
@@ -156,7 +159,7 @@ restart_by_hand() {
         [ $SECONDS -lt $deadline ] || die "libvirtd (process $pid) did not end within 30 s"
         sleep 0.2
     done
-    libvirtd -d
+    daemon libvirtd
     wait_for_libvirt
 }
 
@@ -170,7 +173,7 @@ keep_copy() { if [ -f "$1" ] && [ ! -e "$1.before-twin" ]; then cp -p -- "$1" "$
 # with_line FILE LINE: appends the line. A last line without its end gets one, or the two would be one line.
 with_line() {
     local file=$1 line=$2 draft=$1.twin-draft
-    mkdir -p -- "$(dirname "$file")"
+    (umask 022 && mkdir -p -- "$(dirname "$file")")
     keep_copy "$file"
     if [ -f "$file" ]; then
         cp -p -- "$file" "$draft"
@@ -375,7 +378,7 @@ take_back() {
         if pgrep -f qemu-system >/dev/null 2>&1; then die "virtual machines run, and each pins the pool's mount; shut them down first"; fi
     fi
     # What is in the pool and not twin's would go with its file.
-    other=$(find "$pool_dir" -mindepth 1 -maxdepth 1 ! -name images ! -name labs ! -name ram 2>/dev/null | head -n 5 | tr '\n' ' ')
+    other=$({ find "$pool_dir" -mindepth 1 -maxdepth 1 ! -name images ! -name labs ! -name ram 2>/dev/null || true; } | sed -n 1,5p | tr '\n' ' ')
     if [ -f "$pool_image" ] && [ -n "$other" ]; then die "these in the pool are not twin's: ${other% }; move them away first"; fi
     if has_line "$qemu_conf" "$qemu_conf_line"; then
         does "take the setting out of $qemu_conf" without_line "$qemu_conf" "$qemu_conf_line"
@@ -410,7 +413,7 @@ remove_state_directory() {
     for name in pool/labs pool; do
         if [ -d "$state_dir/$name" ] && empty "$state_dir/$name"; then does "remove $state_dir/$name" rmdir -- "$state_dir/$name"; fi
     done
-    left=$(find "$state_dir" -mindepth 1 -maxdepth 2 ! -path "$mark_file" 2>/dev/null | head -n 10)
+    left=$({ find "$state_dir" -mindepth 1 -maxdepth 2 ! -path "$mark_file" 2>/dev/null || true; } | sed -n 1,10p)
     if [ -n "$left" ] && ! $dry_run; then
         say "left, since neither this script nor twin made it:"
         printf '  %s\n' "$left"

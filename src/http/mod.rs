@@ -17,7 +17,7 @@ const REDIRECTS: u32 = 5;
 /// A server takes the connection, and begins to answer, within this.
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// Between two pieces of a download.
+/// Until an answer begins.
 const STALL: Duration = Duration::from_secs(60);
 
 /// How often a download that broke off is gone on with, and between two tries.

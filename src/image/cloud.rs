@@ -38,6 +38,15 @@ pub struct Source {
     pub sha256: Option<String>,
 }
 
+/// The files that disks of any lab lie on.
+#[derive(Clone, Debug, Default)]
+pub struct Bases {
+    /// Of disks that stay.
+    pub kept: BTreeSet<PathBuf>,
+    /// Of disks that are about to be discarded, should that be confirmed.
+    pub doomed: BTreeSet<PathBuf>,
+}
+
 /// What a seed tells a guest about itself.
 #[derive(Clone, Debug)]
 pub struct Station {
@@ -57,12 +66,8 @@ impl Source {
     /// Returns the local file and its size as a guest sees it, fetched into `cache` where it is a URL (a broken download goes
     /// on where it stopped). Its hash is that which is asked for, or else the one that it had when it was first used: disks
     /// lie on it, which another file in its place would corrupt.
-    /// `in_use` has the files that disks lie on: one that none lies on any more may have been replaced.
-    pub async fn local(
-        &self,
-        cache: &Path,
-        in_use: &BTreeSet<PathBuf>,
-    ) -> Result<(PathBuf, Mib), ImageError> {
+    /// One that no disk lies on any more, or none that is to be kept, may have been replaced.
+    pub async fn local(&self, cache: &Path, bases: &Bases) -> Result<(PathBuf, Mib), ImageError> {
         let path = if self.place.contains("://") {
             self.fetched(cache).await?
         } else {
@@ -75,11 +80,14 @@ impl Source {
         };
         let size = stands_alone(&path)?;
         let (cache, wanted, pinned) = (cache.to_owned(), self.sha256.clone(), path.clone());
-        let keeps = in_use.contains(&path);
+        let (kept, doomed) = (bases.kept.contains(&path), bases.doomed.contains(&path));
         // Gigabytes may have to be read.
         let pin = tokio::task::spawn_blocking(move || {
             let pins = Pins::of(&cache);
-            if !keeps {
+            if doomed && !kept {
+                return Pins::check_wanted(&pinned, wanted.as_deref());
+            }
+            if !kept {
                 pins.forget(&pinned)?;
             }
             pins.check(&pinned, wanted.as_deref())
@@ -332,11 +340,11 @@ mod tests {
         let path = image(directory.path(), "image.qcow2", None);
         let right = sha256_of(&path).expect("hashed");
         let found = source(&path, Some(&right))
-            .local(directory.path(), &BTreeSet::new())
+            .local(directory.path(), &Bases::default())
             .await;
         assert_eq!(found.expect("right").1, Mib(1));
         let wrong = source(&path, Some(&"0".repeat(64)));
-        let wrong = wrong.local(directory.path(), &BTreeSet::new()).await;
+        let wrong = wrong.local(directory.path(), &Bases::default()).await;
         assert!(matches!(wrong, Err(ImageError::Hash { found, .. }) if found == right));
     }
 
@@ -346,7 +354,7 @@ mod tests {
         for (name, backing) in [("file", "/etc/shadow"), ("server", "nbd://127.0.0.1:9")] {
             let path = image(directory.path(), name, Some(backing));
             let refused = source(&path, None)
-                .local(directory.path(), &BTreeSet::new())
+                .local(directory.path(), &Bases::default())
                 .await;
             let said = refused.expect_err("an overlay").to_string();
             assert!(said.contains(backing), "{said}");
@@ -355,7 +363,7 @@ mod tests {
         std::fs::write(&raw, vec![0; 1 << 20]).expect("written");
         assert!(
             source(&raw, None)
-                .local(directory.path(), &BTreeSet::new())
+                .local(directory.path(), &Bases::default())
                 .await
                 .is_err()
         );
@@ -372,7 +380,7 @@ mod tests {
         assert!(made.success());
         assert!(
             source(&path, None)
-                .local(directory.path(), &BTreeSet::new())
+                .local(directory.path(), &Bases::default())
                 .await
                 .is_err()
         );
@@ -382,7 +390,10 @@ mod tests {
     async fn a5_a_source_that_is_replaced_is_told() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = image(directory.path(), "image.qcow2", None);
-        let used = BTreeSet::from([path.canonicalize().expect("there")]);
+        let used = Bases {
+            kept: BTreeSet::from([path.canonicalize().expect("there")]),
+            ..Bases::default()
+        };
         let unpinned = source(&path, None);
         unpinned
             .local(directory.path(), &used)
@@ -410,8 +421,27 @@ mod tests {
             matches!(known, Err(ImageError::Replaced { .. })),
             "{known:?}"
         );
+        // Where its disks are to be discarded it may be another, and its pin holds until they are.
+        let doomed = Bases {
+            doomed: used.kept.clone(),
+            ..Bases::default()
+        };
+        let pins = Pins::of(directory.path());
+        unpinned
+            .local(directory.path(), &doomed)
+            .await
+            .expect("it is to be replaced");
+        assert!(
+            pins.check_known(&path).is_err(),
+            "the old pin holds: nobody has said yes"
+        );
+        pins.renew(&path).expect("pinned anew");
+        pins.check_known(&path)
+            .expect("it is what it was pinned as");
+        other.resize(other.len() + 512, 1);
+        std::fs::write(&path, &other).expect("written");
         // Once no disk lies on it any more, another one is as good.
-        let anew = unpinned.local(directory.path(), &BTreeSet::new()).await;
+        let anew = unpinned.local(directory.path(), &Bases::default()).await;
         assert!(anew.is_ok(), "{anew:?}");
         assert!(unpinned.local(directory.path(), &used).await.is_ok());
     }

@@ -21,7 +21,7 @@ pub mod qcow2;
 mod recipe;
 mod store;
 
-pub use cloud::{Source, Station, seed_files, write_seed};
+pub use cloud::{Bases, Source, Station, seed_files, write_seed};
 pub use disk::{blank_disk, create_disk, grow_disk, remove_draft};
 pub use error::ImageError;
 pub use measure::{Boot as MeasuredBoot, boot_once};

@@ -1,6 +1,5 @@
 //! The cache of built images.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::cloud::{hex, sha256_of, stands_alone};
 use super::pins::Pins;
-use super::{ImageError, Kind, Recipe, RecipeLookup, Source, debian, measure, micro};
+use super::{Bases, ImageError, Kind, Recipe, RecipeLookup, Source, debian, measure, micro};
 use crate::model::place::{BuiltImage, Overhead};
 use crate::model::spec::Boot;
 use crate::model::{AcceleratorChoice, Host};
@@ -71,6 +70,15 @@ impl Store {
             .try_for_each(|base| pins.check_known(base))
     }
 
+    /// Pins files as they are now whose disks were discarded. Blocks while they are read.
+    pub fn renew_bases<'p>(
+        &self,
+        bases: impl IntoIterator<Item = &'p Path>,
+    ) -> Result<(), ImageError> {
+        let pins = Pins::of(&self.directory);
+        bases.into_iter().try_for_each(|base| pins.renew(base))
+    }
+
     /// Takes images of an older twin's from users other than QEMU's.
     fn close(&self) -> Result<(), ImageError> {
         let open = |path: &Path| {
@@ -102,7 +110,7 @@ impl Store {
         host: &Host,
         lookup: &dyn RecipeLookup,
         accelerator: AcceleratorChoice,
-        in_use: &BTreeSet<PathBuf>,
+        bases: &Bases,
         progress: Progress<'_>,
     ) -> Result<BuiltImage, ImageError> {
         self.close()?;
@@ -120,7 +128,7 @@ impl Store {
             })?;
             progress("fetching the cloud image and checking its hash");
             let (path, size) = Source { place, sha256 }
-                .local(&self.directory, in_use)
+                .local(&self.directory, bases)
                 .await?;
             return Ok(cloud(size, path));
         }

@@ -1,12 +1,11 @@
 //! The files that hosts' disks lie on.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::layout::is_host_file;
 use super::{LabError, Layout};
-use crate::image::Store;
 use crate::image::qcow2::Qcow2;
+use crate::image::{Bases, Store};
 use crate::model::spec::DomainSpec;
 
 /// Checks, before a host's guest is started, that what its disks lie on is what it was when they were made.
@@ -23,16 +22,27 @@ pub(crate) async fn check_bases(layout: &Layout, spec: &DomainSpec) -> Result<()
         .map_err(|error| LabError::io("hashing an image")(std::io::Error::other(error)))??)
 }
 
-/// The files that disks of any lab in a state directory lie on, as the disks' own headers tell; without the disks in the
-/// directories `except`.
-pub(super) fn bases_in_use(layout: &Layout, except: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let mut bases = BTreeSet::new();
+/// Pins what discarded disks lie on as it is now.
+pub(super) async fn renew_bases(layout: &Layout, bases: Vec<PathBuf>) -> Result<(), LabError> {
+    let store = Store::new(layout.images());
+    let renew = move || store.renew_bases(bases.iter().map(PathBuf::as_path));
+    let renewed = tokio::task::spawn_blocking(renew).await;
+    Ok(renewed
+        .map_err(|error| LabError::io("hashing an image")(std::io::Error::other(error)))??)
+}
+
+/// The files that disks of any lab in a state directory lie on, as the disks' own headers tell; those of disks in the
+/// directories `doomed` apart.
+pub(super) fn bases_in_use(layout: &Layout, doomed: &[PathBuf]) -> Bases {
+    let mut bases = Bases::default();
     for lab in entries(&layout.pool().join("labs")) {
-        for host in entries(&lab)
-            .into_iter()
-            .filter(|host| !except.contains(host))
-        {
-            bases.extend(entries(&host).iter().filter_map(|file| base_of(file)));
+        for host in entries(&lab) {
+            let own = if doomed.contains(&host) {
+                &mut bases.doomed
+            } else {
+                &mut bases.kept
+            };
+            own.extend(entries(&host).iter().filter_map(|file| base_of(file)));
         }
     }
     bases

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
-use super::bases::check_bases;
+use super::bases::{check_bases, renew_bases};
 use super::find::known_hosts;
 use super::layout::{HOST_KEY, KNOWN_HOSTS, clear_host};
 use super::{
@@ -133,6 +133,7 @@ impl Executor<'_> {
         }
         // The networks are up: their addresses and bridges are seen as taken by everybody.
         drop(machine_lock);
+        self.discard(&mut hosts).await?;
         let mut pipelines: FuturesUnordered<_> = hosts
             .iter()
             .map(|(host, steps)| self.host(host, steps))
@@ -146,6 +147,30 @@ impl Executor<'_> {
         }
         failures.sort_by(|a: &HostFailure, b| a.thing.cmp(&b.thing));
         Err(LabError::Hosts { failures })
+    }
+
+    /// Discards disks, host after host; then what they lay on may be another file than it was. Before all of them are gone, one
+    /// could be started on what it was not made for.
+    async fn discard(&self, hosts: &mut [(String, Vec<Step>)]) -> Result<(), LabError> {
+        let mut bases = Vec::new();
+        for (host, steps) in hosts {
+            let Some(last) = steps
+                .iter()
+                .rposition(|step| matches!(step.act, Act::BlankDisk(_)))
+            else {
+                continue;
+            };
+            for step in steps.drain(..=last) {
+                let done = self.step(&step).await;
+                done.map_err(|error| LabError::Hosts {
+                    failures: vec![failure_of(host, &error)],
+                })?;
+                if let Act::BlankDisk(disk) = &step.act {
+                    bases.extend(disk.backing.as_ref().map(|(base, _)| base.clone()));
+                }
+            }
+        }
+        renew_bases(self.layout, bases).await
     }
 
     async fn host(&self, host: &str, steps: &[Step]) -> Result<(), HostFailure> {

@@ -254,7 +254,9 @@ pub async fn find_all(drivers: &Drivers, layout: &Layout) -> Result<Vec<Found>, 
         lab.networks.push((network, spec));
     }
     for (uuid, record) in layout.lab_directories() {
-        if let Some(record) = record {
+        if let Some(mut record) = record {
+            // Its files are here, wherever they were when it was made.
+            record.state = Some(layout.state().to_owned());
             labs.entry(uuid).or_insert_with(|| Found::empty(record));
         }
     }

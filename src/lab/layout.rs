@@ -221,16 +221,19 @@ impl Layout {
         let failed = || LabError::io(format!("removing {}", directory.display()));
         self.sweep(lab)?;
         let known = |path: &Path| lab_names(&directory, hosts, path);
-        if self.survey_lab(lab, hosts, users)?.is_empty() {
+        // Where something is aside that is not twin's, this one goes where it is.
+        let aside = directory.with_extension(REMOVING);
+        let whole =
+            aside.symlink_metadata().is_err() && self.survey_lab(lab, hosts, users)?.is_empty();
+        if whole {
             // It is there whole, with its mark, or not at all.
-            match storage::rename(&directory, &directory.with_extension(REMOVING)) {
+            match storage::rename(&directory, &aside) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     return Ok(Removal::default());
                 }
                 Err(error) => return Err(failed()(error)),
             }
-            let aside = directory.with_extension(REMOVING);
             let known = |path: &Path| lab_names(&aside, hosts, path);
             let left = storage::remove_known(&aside, &known, users).map_err(failed())?;
             return Ok(Removal {
@@ -351,7 +354,7 @@ pub(crate) struct Removal {
 }
 
 /// What a path in the lab's directory `root` is. A directory is a host's where the lab has that host, or where one of the
-/// files is in it that twin makes for hosts.
+/// files is in it that twin makes for hosts, or nothing at all.
 fn lab_names(root: &Path, hosts: &[&str], path: &Path) -> Known {
     let mut parts = path.iter().filter_map(|part| part.to_str());
     match (parts.next(), parts.next(), parts.next()) {
@@ -361,7 +364,9 @@ fn lab_names(root: &Path, hosts: &[&str], path: &Path) -> Known {
         (Some(BASELINES), Some(name), None) => baseline_directory(&root.join(BASELINES).join(name)),
         (Some(BASELINES), Some(_), Some(file)) => baseline_file(file),
         (Some(name), None, None) if is_host_file(name) || SELF_TEST.contains(&name) => Known::File,
-        (Some(host), None, None) if hosts.contains(&host) || holds_host_file(&root.join(host)) => {
+        (Some(host), None, None)
+            if hosts.contains(&host) || is_host_directory(&root.join(host)) =>
+        {
             Known::Directory
         }
         (Some(_), Some(file), None) if is_host_file(file) => Known::File,
@@ -372,11 +377,12 @@ fn lab_names(root: &Path, hosts: &[&str], path: &Path) -> Known {
 /// Files of the self-test's throw-away VM, which has no directory of its own below the lab's.
 const SELF_TEST: [&str; 3] = ["disk.qcow2", "golden.ram", "sector.raw"];
 
-fn holds_host_file(directory: &Path) -> bool {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .any(|name| is_host_file(&name))
+fn is_host_directory(directory: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return false;
+    };
+    let mut names = entries.flatten().map(|entry| entry.file_name()).peekable();
+    names.peek().is_none() || names.any(|name| name.to_str().is_some_and(is_host_file))
 }
 
 /// A guest's SSH host key, and the file by which it is believed. They last as long as the guest's disk does.
@@ -497,6 +503,20 @@ mod tests {
         ] {
             assert!(!is_host_file(other), "{other}");
         }
+    }
+
+    #[test]
+    fn a8_a_directory_with_nothing_in_it_is_a_hosts_that_was_being_made() {
+        let root = tempfile::tempdir().expect("a directory");
+        let known = |name: &str| lab_names(root.path(), &[], Path::new(name));
+        for name in ["a", "notes"] {
+            std::fs::create_dir(root.path().join(name)).expect("made");
+            assert!(matches!(known(name), Known::Directory), "{name}");
+        }
+        std::fs::write(root.path().join("notes/today"), "an operator's").expect("written");
+        assert!(matches!(known("notes"), Known::No));
+        std::fs::write(root.path().join("a/serial.log"), "").expect("written");
+        assert!(matches!(known("a"), Known::Directory));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub async fn observe(
         futures::try_join!(drivers.hypervisor.domains(), drivers.hypervisor.networks())?;
     let (links, routes) = futures::try_join!(drivers.hostnet.links(), drivers.hostnet.routes())?;
     let mut files = BTreeSet::new();
-    collect_files(lab_directory, DEPTH, &mut files);
+    collect_files(lab_directory, DEPTH, &mut files)?;
     let disks = files.iter().filter(|file| is_disk(file));
     let disks = disks.map(|file| (file.clone(), read_disk(file))).collect();
     Ok(Observed {
@@ -116,19 +116,28 @@ fn read_disk(file: &Path) -> Result<PresentDisk, String> {
     })
 }
 
-fn collect_files(path: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) {
-    if path.symlink_metadata().is_err() {
-        return;
-    }
-    files.insert(path.to_owned());
-    let entries = if depth == 0 {
-        None
-    } else {
-        std::fs::read_dir(path).ok()
+/// A directory that cannot be read is an error: what is in it would look as if it were gone.
+fn collect_files(path: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) -> Result<(), LabError> {
+    let reading = || LabError::io(format!("reading {}", path.display()));
+    let found = match path.symlink_metadata() {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(reading()(error)),
     };
-    for entry in entries.into_iter().flatten().flatten() {
-        collect_files(&entry.path(), depth - 1, files);
+    files.insert(path.to_owned());
+    if depth == 0 || !found.is_dir() {
+        return Ok(());
     }
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(reading()(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(reading())?;
+        collect_files(&entry.path(), depth - 1, files)?;
+    }
+    Ok(())
 }
 
 /// `MemAvailable` of /proc/meminfo.

@@ -6,10 +6,12 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
 use super::bases::check_bases;
+use super::layout::{HOST_KEY, KNOWN_HOSTS};
 use super::{Drivers, Event, Found, FoundHost, HostFailure, LabError, Layout, Lock, Watch};
 use crate::hypervisor::{Power, PowerAction};
 use crate::image;
 use crate::plan::{disk_in_use_blocks, moved_disk_blocks};
+use crate::storage;
 
 /// How often a host that shuts down is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -185,6 +187,13 @@ pub async fn release(
                 && error.kind() != std::io::ErrorKind::NotFound
             {
                 return Err(LabError::io("removing the serial log")(error));
+            }
+            // A guest whose host key is not of twin's making makes another one on its blank disk.
+            if let Some(directory) = host.spec.serial_log.parent()
+                && !directory.join(HOST_KEY).exists()
+            {
+                storage::remove(&directory.join(KNOWN_HOSTS))
+                    .map_err(LabError::io("removing the guest's host key"))?;
             }
             watch.tell(Event::Done {
                 id: "release",

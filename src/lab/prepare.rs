@@ -158,7 +158,8 @@ pub async fn prepare(
         None
     };
     let mut observed = observe(drivers, layout, &directory).await?;
-    if request.blank {
+    // A disk that another domain uses is neither discarded nor taken up.
+    if !observed.disks.is_empty() {
         observed.users = disk_users(drivers, layout, &name, &observed).await?;
     }
     let record = match existing {
@@ -217,7 +218,7 @@ async fn provide_images(
     watch: &dyn Watch,
 ) -> Result<BTreeMap<Name, BuiltImage>, LabError> {
     let store = Store::new(layout.images());
-    let in_use = bases_in_use(layout, discarded);
+    let bases = bases_in_use(layout, discarded);
     let mut images = BTreeMap::new();
     for host in &request.topology.hosts {
         let image = if request.build {
@@ -226,7 +227,7 @@ async fn provide_images(
             }
             let progress = |what: &str| watch.tell(Event::Note(what));
             store
-                .provide(host, request.recipes, accelerator, &in_use, &progress)
+                .provide(host, request.recipes, accelerator, &bases, &progress)
                 .await?
         } else {
             store

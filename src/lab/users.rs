@@ -20,10 +20,8 @@ pub(crate) async fn users(drivers: &Drivers, found: &Found) -> Result<Users, Lab
         for file in &others.files {
             users.note(file, &user);
             // What is no qcow2, or cannot be read, has nothing below it that could be known. Pipes and devices are not opened.
-            if file.is_file() {
-                for link in qcow2::chain(file).into_iter().flatten() {
-                    users.note(&link.path, &user);
-                }
+            for below in qcow2::files_below(file) {
+                users.note(&below, &user);
             }
         }
     }

@@ -51,10 +51,11 @@ pub(super) fn settle(
                 .push((format!("disk{index}"), Act::MakeDisk(disk.clone())));
             continue;
         }
+        let users = observed.users.get(&disk.path);
+        if let Some(users) = users.filter(|_| blank || host.fresh && !host.replaced) {
+            return Err(in_use(name, &disk.path, users));
+        }
         if blank {
-            if let Some(users) = observed.users.get(&disk.path) {
-                return Err(in_use(name, &disk.path, users));
-            }
             disks
                 .steps
                 .push((format!("blank{index}"), Act::BlankDisk(disk.clone())));
@@ -103,6 +104,9 @@ pub(super) fn settle(
             return Err(too_large(desired, name, &disk.path, there, disk.size));
         }
         if there.size < disk.size {
+            if let Some(users) = users {
+                return Err(in_use(name, &disk.path, users));
+            }
             if there.holds_states {
                 return Err(holds_states(name, &disk.path, there, disk.size));
             }

@@ -105,19 +105,42 @@ pub fn remove(path: &Path) -> io::Result<bool> {
 
 /// Makes a directory with exactly this mode, and those above it that are missing.
 pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
-    let missing = !path.exists();
-    DirBuilder::new().recursive(true).mode(mode).create(path)?;
-    // The umask may have taken bits away that QEMU's user needs to pass through.
-    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
-    if missing {
+    if !path.exists() {
+        if !parent(path).exists() {
+            make_directory(parent(path), mode)?;
+        }
+        match DirBuilder::new().mode(mode).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
         sync_directory(parent(path))?;
     }
-    Ok(())
+    // The umask may have taken bits away that QEMU's user needs to pass through.
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directories_above_get_the_same_mode_whatever_the_umask() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let deep = directory.path().join("a/b/c");
+        // umask is a process's: another test's files would change with it. 0o777 is more than any umask lets through.
+        make_directory(&deep, 0o777).expect("made");
+        for made in ["a", "a/b", "a/b/c"] {
+            let mode = directory
+                .path()
+                .join(made)
+                .metadata()
+                .expect("there")
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o777, "{made}");
+        }
+        make_directory(&deep, 0o711).expect("there already");
+    }
 
     #[test]
     fn a_write_replaces_content_and_mode_and_leaves_no_draft() {

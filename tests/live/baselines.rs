@@ -461,7 +461,7 @@ fn restores_in_a_row_grow_nothing() {
     let (lab, _directory) = five();
     let root = baselines(&lab);
     lab.done(&["snapshot", "cut"]);
-    let restores: usize = if full() { 50 } else { 12 };
+    let restores: usize = if full() { 50 } else { 6 };
     let lab_directory = root.parent().unwrap().to_owned();
     let disk = || lab_directory.join("h0/disk0.qcow2").display().to_string();
     let picture = || {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{define, qemu_directory, root, text, tool, wait_for};
+use crate::support::{TestLab, define, qemu_directory, root, text, tool, wait_for};
 use crate::trust::{PAIR, Pair};
 
 #[test]
@@ -342,4 +342,209 @@ fn a_lab_of_the_tree_before_is_kept() {
     assert!(pair.upped(&["--dry-run"]).contains("0 changes"));
     pair.lab.done(&["destroy"]);
     assert_eq!(pair.lab.traces(), Vec::<String>::new());
+}
+
+#[test]
+fn a3_another_state_directory_follows_the_mark_and_makes_nothing() {
+    let pair = Pair::new();
+    pair.upped(&[]);
+    pair.word("a", "precious");
+    pair.lab.done(&["snapshot", "base"]);
+    let other = qemu_directory("other-state");
+    let elsewhere = TestLab {
+        name: pair.lab.name.clone(),
+        state: other.path().join("state"),
+    };
+    let file = pair.file().display().to_string();
+    let up = ["up", file.as_str(), "--scale", "16"];
+    // While they run, and while they are off.
+    for down in [false, true] {
+        if down {
+            elsewhere.done(&["down"]);
+        }
+        let output = elsewhere.run(&up);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(
+            said.contains(&pair.lab.state.display().to_string()),
+            "{said}"
+        );
+        assert_eq!(pair.kept("a"), "precious");
+    }
+    assert!(elsewhere.done(&["snapshots"]).contains("base"));
+    elsewhere.done(&["restore", "base"]);
+    assert!(
+        !elsewhere.state.exists(),
+        "nothing is made in the other one"
+    );
+
+    // What a run has left is the lab's, wherever it is asked for.
+    let scenario = pair.directory.path().join("down.yaml");
+    std::fs::write(
+        &scenario,
+        "schema: twin/scenario/v1\nname: down\ntitle: An interface that stays down\n\
+         variants: {all: {expect: {gone: never}}}\n\
+         probes: [{id: gone, domain-state: {host: a, is: crashed}}]\n\
+         steps: [{id: off, do: {nic-link: {host: a, network: metal}}}]\nobserve: 1s\n",
+    )
+    .unwrap();
+    let scenario = scenario.display().to_string();
+    let kept = pair
+        .lab
+        .run(&["scenario", &scenario, "--variant", "all", "--keep"]);
+    assert_eq!(kept.status.code(), Some(0), "{}", text(&kept.stderr));
+    let status = elsewhere.json(&["status"]);
+    assert_eq!(status["dirty"], true, "{status}");
+    assert!(elsewhere.done(&["runs"]).contains("down"));
+    assert!(!elsewhere.done(&["report"]).is_empty());
+    let refused = elsewhere.run(&["scenario", &scenario, "--variant", "all"]);
+    assert_eq!(refused.status.code(), Some(5), "{}", text(&refused.stderr));
+    let recovered = elsewhere.done(&["recover"]);
+    assert!(recovered.contains("off"), "{recovered}");
+    assert_eq!(pair.lab.json(&["status"])["dirty"], false);
+
+    // A halt stops the lab's runs, wherever it is said.
+    elsewhere.done(&["halt"]);
+    let halted = pair.lab.run(&["scenario", &scenario, "--variant", "all"]);
+    assert_eq!(halted.status.code(), Some(4), "{}", text(&halted.stderr));
+    elsewhere.done(&["halt", "--lift"]);
+    pair.lab.done(&["scenario", &scenario, "--variant", "all"]);
+    elsewhere.done(&["destroy"]);
+    assert_eq!(pair.lab.traces(), Vec::<String>::new());
+    assert!(!elsewhere.state.exists());
+}
+
+#[test]
+fn a5_a_disk_that_another_tool_has_moved_is_refused_and_a_size_is_carried_out_or_refused() {
+    let pair = Pair::new();
+    pair.upped(&[]);
+    pair.word("a", "precious");
+    pair.lab.done(&["snapshot", "base"]);
+    pair.lab.done(&["down", "--force"]);
+    let files = pair.files();
+    let overlay = files.join("a/disk0.snap1");
+    let domain = pair.domain("a");
+    let spec = format!("vda,file={}", overlay.display());
+    tool(
+        "virsh",
+        &[
+            "snapshot-create-as",
+            &domain,
+            "s1",
+            "--disk-only",
+            "--diskspec",
+            &spec,
+        ],
+    );
+    let disks = || {
+        let qcow2 = files.join("a/disk0.qcow2");
+        (
+            std::fs::read(&qcow2).unwrap().len(),
+            tool("virsh", &["domblklist", &domain]),
+        )
+    };
+    let before = disks();
+    for refused in [&["release", "a"][..], &["restore", "base"]] {
+        let output = pair.lab.run(refused);
+        let said = text(&output.stderr);
+        assert!(
+            matches!(output.status.code(), Some(1 | 4)),
+            "{refused:?}: {said}"
+        );
+        assert!(said.contains("disk0.snap1"), "{refused:?}: {said}");
+    }
+    let said = pair.refused(&["--replace", "a", "--blank", "--yes"], 1);
+    assert!(said.contains("disk0.snap1"), "{said}");
+    assert_eq!(before, disks(), "something was changed");
+    // It starts as it is, and once the snapshot is merged all works again.
+    pair.upped(&[]);
+    assert_eq!(pair.kept("a"), "precious");
+    tool(
+        "virsh",
+        &[
+            "blockcommit",
+            &domain,
+            "vda",
+            "--active",
+            "--pivot",
+            "--wait",
+        ],
+    );
+    tool("virsh", &["snapshot-delete", &domain, "s1", "--metadata"]);
+    pair.lab.done(&["restore", "base"]);
+    assert_eq!(pair.kept("a"), "precious");
+
+    // A larger disk: not while a baseline is in it, then for real, and never smaller again.
+    pair.lab.done(&["down", "--force"]);
+    pair.write(&PAIR.replace("disk: 4GiB", "disk: 8GiB"));
+    let said = pair.refused(&[], 1);
+    assert!(said.contains("baselines are in it"), "{said}");
+    pair.lab.done(&["snapshot", "base", "--remove"]);
+    let said = pair.upped(&[]);
+    assert!(said.contains("grow disk"), "{said}");
+    let bytes = pair
+        .lab
+        .done(&["exec", "a", "--", "cat", "/sys/class/block/vda/size"]);
+    assert_eq!(
+        bytes.trim().parse::<u64>().unwrap() * 512,
+        512 << 20,
+        "8 GiB at scale 16"
+    );
+    assert_eq!(pair.kept("a"), "precious");
+    pair.lab.done(&["down", "--force"]);
+    pair.write(PAIR);
+    let said = pair.refused(&[], 1);
+    assert!(said.contains("never made smaller"), "{said}");
+}
+
+#[test]
+fn d3_verbs_say_that_a_lab_is_dirty_and_refuse_what_makes_it_worse() {
+    let pair = Pair::new();
+    pair.upped(&[]);
+    pair.word("a", "precious");
+    let scenario = pair.directory.path().join("kept.yaml");
+    let keep = |step: &str| {
+        std::fs::write(
+            &scenario,
+            format!(
+                "schema: twin/scenario/v1\nname: kept\ntitle: A fault that stays\nvariants: {{all: {{expect: {{gone: never}}}}}}\n\
+                 probes: [{{id: gone, domain-state: {{host: b, is: crashed}}}}]\nsteps: [{{id: fault, do: {{{step}}}}}]\nobserve: 1s\n"
+            ),
+        )
+        .unwrap();
+        let run = pair.lab.run(&[
+            "scenario",
+            &scenario.display().to_string(),
+            "--variant",
+            "all",
+            "--keep",
+        ]);
+        assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    };
+    keep("nic-link: {host: a, network: metal}");
+    for verb in [&["power", "off", "b"][..], &["power", "on", "b"]] {
+        let output = pair.lab.run(verb);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{verb:?}: {said}");
+        assert!(
+            said.contains("DIRTY: fault of run") && said.contains("DIRTY means here"),
+            "{said}"
+        );
+    }
+    assert!(pair.upped(&[]).contains("DIRTY: fault of run"));
+    pair.lab.done(&["recover"]);
+
+    // The hosts have other disks: what boots would write to them, and what is wiped would be the wrong ones.
+    keep("host-release: {host: a}");
+    for verb in [&["power", "on", "a"][..], &["release", "a"]] {
+        let output = pair.lab.run(verb);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{verb:?}: {said}");
+        assert!(said.contains("twin recover"), "{said}");
+    }
+    let said = pair.refused(&[], 5);
+    assert!(said.contains("twin recover"), "{said}");
+    pair.lab.done(&["recover"]);
+    pair.upped(&[]);
+    assert_eq!(pair.kept("a"), "precious");
 }

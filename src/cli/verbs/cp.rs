@@ -20,7 +20,7 @@ use crate::wire::CHUNK_BYTES;
 /// Writes a file beside its place and renames it once it has all of its bytes, so that a copy that was cut off, which looks
 /// like one that has ended, leaves the old file. An existing file keeps its mode and owner; a device or a pipe is written
 /// into. Its arguments: the path, the mode of a new file, the length.
-const RECEIVE: &str = r#"set -e; p=$1
+const RECEIVE: &str = r#"set -e; umask 077; p=$1
 if [ -d "$p" ]; then echo "$p is a directory" >&2; exit 1; fi
 if [ -e "$p" ] && [ ! -f "$p" ]; then exec cat > "$p"; fi
 if [ -L "$p" ]; then p=$(readlink -f "$p"); fi

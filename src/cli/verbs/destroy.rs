@@ -27,13 +27,14 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         return dry_run(context).await;
     }
     let swept = lab::sweep(context.layout())?;
-    let (found, lock) = match context.locked_lab("destroy").await {
+    let wanted = context.global.lab.as_deref();
+    let is_wanted =
+        |found: &lab::Found| wanted.is_none_or(|name| found.record.name.as_str() == name);
+    if !swept.is_empty() && !context.labs().await?.iter().any(is_wanted) {
         // What a killed `destroy` has left is gone now, and that was all.
-        Err(_) if !swept.is_empty() => {
-            return Ok(told(context, &ChangeDocument::new("", "destroy", swept)));
-        }
-        found => found?,
-    };
+        return Ok(told(context, &ChangeDocument::new("", "destroy", swept)));
+    }
+    let (found, lock) = context.locked_lab("destroy").await?;
     let (goes, _) = doomed(context, &found).await?;
     ask(context, flags.consent.yes, &goes).await?;
     let watch = context.ui.watch();

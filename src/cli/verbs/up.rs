@@ -12,7 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::cli::files;
 use crate::doctor::TimedProbe;
-use crate::lab::{self, LabError, Prepared, Request, Upped};
+use crate::lab::{self, LabError, Lock, Prepared, Request, Upped};
 use crate::model::{AcceleratorChoice, ImageName, Scale};
 use crate::plan::Subject;
 use crate::report::{StepDocument, UpDocument};
@@ -209,7 +209,16 @@ async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Resul
     let Some(journal) = journal else {
         return dry_run(context, &prepared);
     };
-    ask(context, flags.yes, &goes).await?;
+    if !goes.is_empty() {
+        // A lab with disks has its addresses: others need not wait for an answer.
+        prepared.machine_lock = None;
+        ask(context, flags.yes, &goes).await?;
+        prepared.machine_lock = Some(
+            Lock::machine("up", drivers.clock.as_ref())
+                .await
+                .map_err(LabError::from)?,
+        );
+    }
     let (blocked, notes) = (prepared.plan.blocked.clone(), prepared.plan.notes.clone());
     let upped = lab::apply(
         &mut prepared,

@@ -62,9 +62,62 @@ pub fn chain(top: &Path) -> Result<Vec<ChainLink>, Qcow2Error> {
     }
 }
 
+/// The files below `top`, as far down as headers can be read, whatever formats they say: each is used by whoever uses `top`.
+pub fn files_below(top: &Path) -> Vec<PathBuf> {
+    let mut below: Vec<PathBuf> = Vec::new();
+    let mut last = top.to_owned();
+    while below.len() < MAX_DEPTH && last.is_file() {
+        let Ok(image) = Qcow2::open(&last) else {
+            break;
+        };
+        let Some(backing) = &image.header().backing else {
+            break;
+        };
+        let next = match last.parent() {
+            Some(directory) => directory.join(backing),
+            None => backing.clone(),
+        };
+        if below.contains(&next) {
+            break;
+        }
+        below.push(next.clone());
+        last = next;
+    }
+    below
+}
+
 fn canonical(path: &Path) -> Result<PathBuf, Qcow2Error> {
     path.canonicalize().map_err(|source| Qcow2Error::Io {
         what: path.display().to_string(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a1_files_below_are_found_past_what_a_chain_refuses() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        let make = |arguments: &[&str]| {
+            let made = std::process::Command::new("qemu-img")
+                .current_dir(directory.path())
+                .args(["create", "-q", "-f", "qcow2"])
+                .args(arguments)
+                .status();
+            assert!(made.expect("qemu-img runs").success());
+        };
+        make(&["base.qcow2", "1M"]);
+        make(&["-b", "base.qcow2", "-F", "qcow2", "middle.qcow2"]);
+        make(&["-b", "middle.qcow2", "-F", "qcow2", "top.qcow2"]);
+        std::fs::remove_file(at("base.qcow2")).expect("removed");
+        assert!(chain(&at("top.qcow2")).is_err(), "the last file is gone");
+        assert_eq!(
+            files_below(&at("top.qcow2")),
+            [at("middle.qcow2"), at("base.qcow2")]
+        );
+        assert_eq!(files_below(&at("none")), Vec::<PathBuf>::new());
+    }
 }

@@ -9,7 +9,7 @@ mod clusters;
 mod header;
 mod snapshots;
 
-pub use chain::{ChainLink, MAX_DEPTH, chain};
+pub use chain::{ChainLink, MAX_DEPTH, chain, files_below};
 pub use clusters::{StateChecksums, VmState};
 pub use header::{Header, Incompatible};
 pub use snapshots::Snapshot;
