@@ -54,9 +54,9 @@ fn standing_by(lab: &TestLab) -> usize {
         .count()
 }
 
-/// Which points are gone through: one before and one after a write of every eight, and all at full size.
+/// Which points are gone through: one before and one after a write of every six, and all at full size.
 fn chosen(point: u64) -> bool {
-    full() || matches!(point % 16, 1 | 8)
+    full() || matches!(point % 12, 1 | 8)
 }
 
 /// Whether somebody stands by at a point: by turns, and both at full size.
