@@ -16,7 +16,7 @@ const MIB: u64 = 192;
 
 const KINDS: [&str; 2] = ["file", "anon"];
 
-/// One guest that writes to its memory when it is told to.
+/// One guest that writes to its memory at each word on its standard input.
 struct Writer<'l> {
     lab: &'l Lab,
     said: usize,

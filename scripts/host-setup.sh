@@ -287,7 +287,7 @@ make_pool() {
         if [ "$size" -lt 8 ]; then say "pool: less than 16 GiB are free; none is made (--pool-size SIZE makes one all the same)"; return; fi
         size=${size}G
     fi
-    # Closed to others from the first moment: whoever has opened it once keeps it open.
+    # Closed to others from the first moment: a process that has opened it keeps it open.
     does "make a file for an XFS pool (this file system cannot reflink)" install -m 600 /dev/null "$pool_image.draft"
     does "let it grow to $size" truncate -s "$size" "$pool_image.draft"
     does "format it" mkfs.xfs -q -f -m reflink=1,crc=1 "$pool_image.draft"
@@ -368,7 +368,7 @@ take_back() {
         die "$state_dir was not made by this script (there is no $mark_file); if it is twin's all the same, remove it by hand"
     fi
     if [ -f "$pool_image" ] && ! mounted "$pool_dir"; then
-        die "the pool $pool_image is not mounted, so that nobody can tell whether labs are in it: mount -o loop,noatime $pool_image $pool_dir"
+        die "the pool $pool_image is not mounted, and labs may be in it: mount -o loop,noatime $pool_image $pool_dir"
     fi
     domains=$(marked_domains | sort -u | tr '\n' ' ')
     if [ -n "$domains" ]; then die "libvirt has domains with a mark of twin's: ${domains% }; run twin destroy first"; fi

@@ -87,7 +87,7 @@ impl Figures {
         self.notes.push(line);
     }
 
-    /// Holds a figure against its bound; a bound that is not `hard` is told of only.
+    /// Holds a figure against its bound; one that is not `hard` only prints.
     pub(crate) fn hold(&mut self, what: &str, figure: f64, most: f64, hard: bool) {
         let holds = figure <= most;
         let word = if holds { "holds" } else { "DOES NOT HOLD" };

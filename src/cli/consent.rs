@@ -5,7 +5,8 @@ use std::io::{BufRead, IsTerminal};
 use clap::Args;
 
 use super::context::{Context, this_command};
-use super::failure::Failure;
+use super::failure::{Failure, code};
+use crate::report::ChangeDocument;
 
 /// The flag, and the variable, that answer yes beforehand.
 #[derive(Clone, Copy, Debug, Args)]
@@ -26,7 +27,7 @@ pub(crate) struct Consent {
 }
 
 /// Asks before `goes` goes. Where nothing does, nothing is asked. Without a terminal, and without a yes given beforehand,
-/// nothing is changed, and the command that would do it is told.
+/// nothing is changed, and the command that would do it is printed.
 pub(crate) async fn ask(context: &Context<'_>, yes: Yes, goes: &[String]) -> Result<(), Failure> {
     if goes.is_empty() {
         return Ok(());
@@ -65,16 +66,28 @@ pub(crate) async fn ask(context: &Context<'_>, yes: Yes, goes: &[String]) -> Res
     Err(Failure::failed("nothing was changed", Vec::new()))
 }
 
-/// Tells what would go and what would stay.
-pub(crate) fn tell_dry_run(context: &Context<'_>, goes: &[String], stays: &[String]) {
+/// Ends a dry run of `verb`: prints what would go and what would stay.
+pub(crate) fn end_dry_run(
+    context: &Context<'_>,
+    lab: &str,
+    verb: &str,
+    goes: Vec<String>,
+    stays: Vec<String>,
+) -> u8 {
     let ui = context.ui;
     if goes.is_empty() {
         ui.text("nothing would go\n");
     }
-    for one in goes {
+    for one in &goes {
         ui.text(&format!("would go: {one}\n"));
     }
-    for one in stays {
+    for one in &stays {
         ui.text(&format!("would stay: {one}\n"));
     }
+    ui.document(&ChangeDocument {
+        left: stays,
+        dry_run: true,
+        ..ChangeDocument::new(lab, verb, goes)
+    });
+    code::DONE
 }

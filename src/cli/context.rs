@@ -166,13 +166,13 @@ impl<'c> Context<'c> {
     }
 
     /// Finds the lab, takes its lock, and reads it again: what was found before may be old. Waits for a recovery only: one
-    /// who stands by looks at the lab once more after another has put all back.
+    /// the watchdog looks at the lab once more after another process has put all back.
     pub(crate) async fn locked_lab(&self, verb: &str) -> Result<(Found, Lock), Failure> {
         self.locked_lab_after(verb, |held| held.is_by("recover"))
             .await
     }
 
-    /// The same, and waits for whoever is changing it.
+    /// The same, and waits for the process that is changing it.
     pub(crate) async fn locked_lab_in_time(&self, verb: &str) -> Result<(Found, Lock), Failure> {
         self.locked_lab_after(verb, |_| true).await
     }

@@ -108,7 +108,7 @@ fn remark(text: String) {
     }
 }
 
-/// Why a file that nobody has named by its path is not taken: another user could have put it there. Nothing where only root
+/// Why a file that was not named by its path is not taken: another user could have put it there. Nothing where only root
 /// or the caller can.
 fn untrusted(path: &Path) -> Option<String> {
     let own = nix::unistd::geteuid().as_raw();
@@ -139,7 +139,7 @@ fn untrusted(path: &Path) -> Option<String> {
     None
 }
 
-/// Whether a group is a user's own, with nobody else in it, as distributions make them.
+/// Whether a group is a user's own, with no other member, as distributions make them.
 fn private_group(user: u32, group: u32) -> bool {
     let found = nix::unistd::Group::from_gid(group.into()).ok().flatten();
     let owner = nix::unistd::User::from_uid(user.into()).ok().flatten();
@@ -193,7 +193,7 @@ impl Files {
         })
     }
 
-    /// Finds a bare name below the working directory and the configuration directories. Whoever runs twin in a directory of
+    /// Finds a bare name below the working directory and the configuration directories. A user who runs twin in a directory of
     /// another user's has not asked for that user's files.
     fn found_by_name(self, name: &str) -> Option<Source> {
         let file = format!("{name}.yaml");

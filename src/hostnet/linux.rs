@@ -368,7 +368,7 @@ impl HostNet for LinuxNet {
         path: &str,
         within: Duration,
     ) -> Result<Result<Answer, Connection>, HostNetError> {
-        // It tells a refusal from what is out of reach.
+        // A refusal differs from a host that is out of reach.
         match self.connect(address, port, within).await {
             Connection::Open => {}
             other => return Ok(Err(other)),

@@ -30,7 +30,7 @@ const PIECE: usize = 1 << 16;
 /// The answer to a GET.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The status; 0 where what answered was not HTTP, which `body` tells then.
+    /// The status; 0 where the answer was not HTTP; `body` has it then.
     pub status: u16,
     /// The body, or its beginning.
     pub body: Vec<u8>,
@@ -80,7 +80,7 @@ pub enum DownloadError {
     /// It did not end in time.
     #[error("it did not end within {0:?}")]
     TimedOut(Duration),
-    /// It was given up by whoever waited for it.
+    /// The caller gave it up.
     #[error("it was given up")]
     Stopped,
     /// The connection failed, again and again.
@@ -310,7 +310,7 @@ mod tests {
                 let mut request = vec![0; 4096];
                 let length = stream.read(&mut request).expect("read");
                 asked.push(String::from_utf8_lossy(&request[..length]).into_owned());
-                // Whoever asked may have gone.
+                // Ignored: the caller has gone.
                 let _ = stream.write_all(&answer);
             }
             asked

@@ -433,14 +433,14 @@ mod tests {
             .expect("it is to be replaced");
         assert!(
             pins.check_known(&path).is_err(),
-            "the old pin holds: nobody has said yes"
+            "the old pin holds until the disks are discarded"
         );
         pins.renew(&path).expect("pinned anew");
         pins.check_known(&path)
             .expect("it is what it was pinned as");
         other.resize(other.len() + 512, 1);
         std::fs::write(&path, &other).expect("written");
-        // Once no disk lies on it any more, another one is as good.
+        // Once no disk lies on it any more, another one may take its place.
         let anew = unpinned.local(directory.path(), &Bases::default()).await;
         assert!(anew.is_ok(), "{anew:?}");
         assert!(unpinned.local(directory.path(), &used).await.is_ok());

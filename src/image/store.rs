@@ -59,24 +59,14 @@ impl Store {
         }
     }
 
-    /// Checks that the files that disks lie on are what they were when the disks were made. Blocks where one has changed.
-    pub fn check_bases<'p>(
-        &self,
-        bases: impl IntoIterator<Item = &'p Path>,
-    ) -> Result<(), ImageError> {
-        let pins = Pins::of(&self.directory);
-        bases
-            .into_iter()
-            .try_for_each(|base| pins.check_known(base))
+    /// Checks that a file that disks lie on is what it was when they were made. Blocks where it has changed.
+    pub fn check_base(&self, base: &Path) -> Result<(), ImageError> {
+        Pins::of(&self.directory).check_known(base)
     }
 
-    /// Pins files as they are now whose disks were discarded. Blocks while they are read.
-    pub fn renew_bases<'p>(
-        &self,
-        bases: impl IntoIterator<Item = &'p Path>,
-    ) -> Result<(), ImageError> {
-        let pins = Pins::of(&self.directory);
-        bases.into_iter().try_for_each(|base| pins.renew(base))
+    /// Pins a file as it is now: the disks on it were discarded. Blocks while it is read.
+    pub fn renew_base(&self, base: &Path) -> Result<(), ImageError> {
+        Pins::of(&self.directory).renew(base)
     }
 
     /// Takes images of an older twin's from users other than QEMU's.

@@ -5,30 +5,34 @@ use std::path::{Path, PathBuf};
 use super::layout::is_host_file;
 use super::{LabError, Layout};
 use crate::image::qcow2::Qcow2;
-use crate::image::{Bases, Store};
+use crate::image::{Bases, ImageError, Store};
 use crate::model::spec::DomainSpec;
 
 /// Checks, before a host's guest is started, that what its disks lie on is what it was when they were made.
 pub(crate) async fn check_bases(layout: &Layout, spec: &DomainSpec) -> Result<(), LabError> {
     let below = spec.disks.iter().filter_map(|disk| disk.backing.clone());
-    let bases: Vec<PathBuf> = below.map(|(path, _)| path).collect();
-    if bases.is_empty() {
-        return Ok(());
-    }
-    let store = Store::new(layout.images());
-    let check = move || store.check_bases(bases.iter().map(PathBuf::as_path));
-    let checked = tokio::task::spawn_blocking(check).await;
-    Ok(checked
-        .map_err(|error| LabError::io("hashing an image")(std::io::Error::other(error)))??)
+    let bases = below.map(|(path, _)| path).collect();
+    hashing(layout, bases, Store::check_base).await
 }
 
 /// Pins what discarded disks lie on as it is now.
 pub(super) async fn renew_bases(layout: &Layout, bases: Vec<PathBuf>) -> Result<(), LabError> {
+    hashing(layout, bases, Store::renew_base).await
+}
+
+/// Does what may read gigabytes, for each of `bases`.
+async fn hashing(
+    layout: &Layout,
+    bases: Vec<PathBuf>,
+    act: fn(&Store, &Path) -> Result<(), ImageError>,
+) -> Result<(), LabError> {
+    if bases.is_empty() {
+        return Ok(());
+    }
     let store = Store::new(layout.images());
-    let renew = move || store.renew_bases(bases.iter().map(PathBuf::as_path));
-    let renewed = tokio::task::spawn_blocking(renew).await;
-    Ok(renewed
-        .map_err(|error| LabError::io("hashing an image")(std::io::Error::other(error)))??)
+    let work = move || bases.iter().try_for_each(|base| act(&store, base));
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| LabError::io("hashing an image")(std::io::Error::other(error)))??)
 }
 
 /// The files that disks of any lab in a state directory lie on, as the disks' own headers tell; those of disks in the

@@ -369,7 +369,7 @@ impl Executor<'_> {
         let made = async {
             let public = guest::make_key(&file).await?;
             let private = std::fs::read_to_string(&file)?;
-            // Its seed tells the guest, and this file tells ssh.
+            // The guest has it from its seed, ssh from this file.
             let addresses: Vec<_> = host
                 .host
                 .nics

@@ -418,7 +418,7 @@ pub(crate) fn is_host_file(name: &str) -> bool {
     digits(number) && kind
 }
 
-/// The file in a baseline's directory that tells which it is, and the one that makes it a baseline.
+/// The file in a baseline's directory with its id, and the one that makes it a baseline.
 const BASELINE_ID: &str = "id";
 const BASELINE_MANIFEST: &str = "manifest.json";
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::bases::bases_in_use;
 use super::observe::{available_memory, observe};
 use super::space::free_disk;
-use super::{Drivers, Event, LabError, Layout, Lock, Watch};
+use super::{Drivers, Event, Found, LabError, Layout, Lock, Watch};
 use crate::hypervisor::Machine;
 use crate::image::{RecipeLookup, Store};
 use crate::model::place::{self, BuiltImage, Overhead};
@@ -75,15 +75,10 @@ pub struct Prepared {
 /// Finds out which of the lab's disks other domains use.
 async fn disk_users(
     drivers: &Drivers,
-    layout: &Layout,
-    lab: &Name,
+    found: &Found,
     observed: &Observed,
 ) -> Result<BTreeMap<std::path::PathBuf, Vec<String>>, LabError> {
-    let labs = super::find_all(drivers, layout).await?;
-    let Some(found) = labs.into_iter().find(|found| found.record.name == *lab) else {
-        return Ok(BTreeMap::new());
-    };
-    let users = super::users::users(drivers, &found).await?;
+    let users = super::users::users(drivers, found).await?;
     let used = observed
         .disks
         .keys()
@@ -109,8 +104,8 @@ pub async fn prepare(
         .lab
         .clone()
         .unwrap_or_else(|| request.topology.name.clone());
-    let uuid = match existing_record(drivers, layout, &name).await? {
-        Some(record) => record.uuid,
+    let uuid = match existing(drivers, layout, &name).await? {
+        Some(found) => found.record.uuid,
         None => lab_uuid(machine.uuid, &name),
     };
     let lab_lock = if request.build {
@@ -125,7 +120,8 @@ pub async fn prepare(
         }
     }
     // What was found before the lock was taken may be old.
-    let existing = existing_record(drivers, layout, &name).await?;
+    let found = existing(drivers, layout, &name).await?;
+    let existing = found.as_ref().map(|found| found.record.clone());
     if let Some(record) = existing
         .as_ref()
         .filter(|record| record.topology != request.topology.name)
@@ -159,8 +155,8 @@ pub async fn prepare(
     };
     let mut observed = observe(drivers, layout, &directory).await?;
     // A disk that another domain uses is neither discarded nor taken up.
-    if !observed.disks.is_empty() {
-        observed.users = disk_users(drivers, layout, &name, &observed).await?;
+    if let Some(found) = found.filter(|_| !observed.disks.is_empty()) {
+        observed.users = disk_users(drivers, &found, &observed).await?;
     }
     let record = match existing {
         Some(record) => record,
@@ -196,18 +192,15 @@ pub async fn prepare(
     })
 }
 
-/// Returns what was decided when the lab was made, from any of its marks. It is found by its name: its UUID is in its marks,
-/// and another machine-id, or a lab of before that, makes another one of the same name.
-async fn existing_record(
+/// Finds the lab by its name. Its UUID is in its marks: another machine-id, or a lab of before that, makes another one of the
+/// same name.
+async fn existing(
     drivers: &Drivers,
     layout: &Layout,
     lab: &Name,
-) -> Result<Option<LabRecord>, LabError> {
+) -> Result<Option<Found>, LabError> {
     let labs = super::find_all(drivers, layout).await?;
-    Ok(labs
-        .into_iter()
-        .map(|found| found.record)
-        .find(|record| record.name == *lab))
+    Ok(labs.into_iter().find(|found| found.record.name == *lab))
 }
 
 async fn provide_images(

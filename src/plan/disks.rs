@@ -180,18 +180,17 @@ fn too_large(
     there: &PresentDisk,
     wanted: crate::units::Mib,
 ) -> Blocked {
-    Blocked {
-        thing: name.to_string(),
-        why: format!(
-            "its disk {} has {}, and {wanted} is asked for: a disk is never made smaller",
-            path.display(),
-            there.size
-        ),
-        cure: format!(
-            "ask for at least what it has, or discard it: `{} --replace {name} --blank`",
-            desired.again
-        ),
-    }
+    let cure = format!(
+        "ask for at least what it has, or discard it: `{} --replace {name} --blank`",
+        desired.again
+    );
+    not_resized(
+        name,
+        path,
+        there,
+        wanted,
+        ("a disk is never made smaller", cure),
+    )
 }
 
 fn holds_states(
@@ -200,13 +199,22 @@ fn holds_states(
     there: &PresentDisk,
     wanted: crate::units::Mib,
 ) -> Blocked {
+    let why = "baselines are in it, which a disk of another size is not put back to";
+    let cure = "`twin snapshots` lists them, `twin snapshot NAME --remove` removes one; then run the same command again";
+    not_resized(name, path, there, wanted, (why, cure.into()))
+}
+
+fn not_resized(
+    name: &Name,
+    path: &Path,
+    there: &PresentDisk,
+    wanted: crate::units::Mib,
+    (why, cure): (&str, String),
+) -> Blocked {
+    let (path, size) = (path.display(), there.size);
     Blocked {
         thing: name.to_string(),
-        why: format!(
-            "its disk {} has {}, and {wanted} is asked for: baselines are in it, which a disk of another size is not put back to",
-            path.display(),
-            there.size
-        ),
-        cure: "`twin snapshots` lists them, `twin snapshot NAME --remove` removes one; then run the same command again".into(),
+        why: format!("its disk {path} has {size}, and {wanted} is asked for: {why}"),
+        cure,
     }
 }

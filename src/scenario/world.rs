@@ -25,7 +25,7 @@ pub struct World {
     pub seed: Seed,
     /// The run's id, which names what the run makes.
     pub run: String,
-    /// The lab's lock, which whoever begins something in it holds.
+    /// The lab's lock; a run holds it, a dry run and a watchdog do not.
     pub lock: Option<Lock>,
 }
 

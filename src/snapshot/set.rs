@@ -38,7 +38,7 @@ pub struct Set<'s> {
     pub journal: &'s Journal,
     /// Who is told.
     pub watch: &'s dyn Watch,
-    /// The lab's lock, which whoever changes something holds.
+    /// The lab's lock; a verb that changes baselines holds it.
     pub lock: Option<&'s Lock>,
 }
 
@@ -133,7 +133,7 @@ impl Set<'_> {
             match self.drivers.guardian.stand_by(name, self.layout.state()) {
                 Ok(standing) => Some(standing),
                 Err(error) => {
-                    let note = format!("nobody stands by, should this twin die: {error}");
+                    let note = format!("no watchdog runs, should this twin die: {error}");
                     self.watch.tell(Event::Note(&note));
                     None
                 }

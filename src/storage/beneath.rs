@@ -91,7 +91,7 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
-/// Opens a directory that belongs to root, or to whoever runs this, and that no other can write to.
+/// Opens a directory that belongs to root, or to the user who runs this, and that no other can write to.
 pub fn owned_directory(path: &Path) -> io::Result<OwnedFd> {
     let directory = open_directory(path)?;
     let found = fstat(&directory)?;

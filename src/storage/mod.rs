@@ -1,4 +1,4 @@
-//! Files that twin relies on: written so that a power loss cannot halve them, opened so that nobody's link leads out of their
+//! Files that twin relies on: written so that a power loss cannot halve them, opened so that no link leads out of their
 //! directory, and removed by names that twin knows.
 
 mod beneath;

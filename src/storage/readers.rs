@@ -96,7 +96,7 @@ pub fn close_to_others() {
     let _ = CALLERS_UMASK.set(was.bits());
 }
 
-/// The mode of a file that is made for whoever runs this, where `mode` would do: what their umask leaves of it.
+/// The mode of a file that is made for the user who runs this, where `mode` would do: what their umask leaves of it.
 pub fn for_the_caller(mode: u32) -> u32 {
     mode & 0o7777 & !CALLERS_UMASK.get().copied().unwrap_or(0o022)
 }

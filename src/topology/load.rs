@@ -108,7 +108,7 @@ fn tree(
         reader.wrong(TopologyError::ExtendsMissing { name: base, near }.at(span));
         return None;
     };
-    // No line of a file that is something else is shown: whoever wrote `extends` may not be allowed to read it.
+    // No line of a file that is something else is shown: the author of `extends` may not be allowed to read it.
     if !is_topology(&source.text) {
         reader.wrong(TopologyError::ExtendsNoTopology { name: base }.at(span));
         return None;

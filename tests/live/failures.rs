@@ -3,7 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{TestLab, full, qemu_directory, restart_libvirtd, text, tool, wait_for};
+use crate::support::{
+    TestLab, blank_image, full, qemu_directory, restart_libvirtd, text, tool, wait_for,
+};
 
 fn topology(directory: &std::path::Path, host: &str) -> String {
     let path = directory.join("broken.yaml");
@@ -19,17 +21,7 @@ fn a_wrong_hash_is_told_before_anything_is_made() {
     let lab = TestLab::new();
     let directory = qemu_directory("hash");
     let image = directory.path().join("image.qcow2");
-    tool(
-        "qemu-img",
-        &[
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            &image.display().to_string(),
-            "64M",
-        ],
-    );
+    blank_image(&image, "64M");
     let host = format!(
         "{{image: cloud, source: {{path: {}, sha256: {}}}, nics: [{{network: metal, address: 10.78.8.10}}]}}",
         image.display(),
@@ -50,17 +42,7 @@ fn a_guest_that_never_answers_is_told_with_the_last_thing_seen() {
     let lab = TestLab::new();
     let directory = qemu_directory("mute");
     let image = directory.path().join("blank.qcow2");
-    tool(
-        "qemu-img",
-        &[
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            &image.display().to_string(),
-            "64M",
-        ],
-    );
+    blank_image(&image, "64M");
     let host = format!(
         "{{image: cloud, disk: 128MiB, memory: 128MiB, source: {{path: {}}}, nics: [{{network: metal, address: 10.78.8.10}}]}}",
         image.display()

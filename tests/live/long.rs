@@ -50,7 +50,7 @@ fn a4_one_libvirt_is_one_machine_whatever_the_uri() {
     assert!(tool("virsh", &["domstate", &pair.domain("a")]).contains("running"));
 }
 
-/// Whoever has taken a QEMU over is QEMU's user: what it puts in the place of the memory file is not written to by root.
+/// An attacker who has taken a QEMU over is QEMU's user; root does not write to what they put in the place of the memory file.
 #[test]
 fn b3_a_link_in_the_place_of_a_memory_file_is_not_followed() {
     let pair = Pair::new();
@@ -346,10 +346,7 @@ fn a_lab_of_the_tree_before_is_kept() {
 
 #[test]
 fn a3_another_state_directory_follows_the_mark_and_makes_nothing() {
-    let pair = Pair::new();
-    pair.upped(&[]);
-    pair.word("a", "precious");
-    pair.lab.done(&["snapshot", "base"]);
+    let pair = Pair::precious();
     let other = qemu_directory("other-state");
     let elsewhere = TestLab {
         name: pair.lab.name.clone(),
@@ -416,10 +413,7 @@ fn a3_another_state_directory_follows_the_mark_and_makes_nothing() {
 
 #[test]
 fn a5_a_disk_that_another_tool_has_moved_is_refused_and_a_size_is_carried_out_or_refused() {
-    let pair = Pair::new();
-    pair.upped(&[]);
-    pair.word("a", "precious");
-    pair.lab.done(&["snapshot", "base"]);
+    let pair = Pair::precious();
     pair.lab.done(&["down", "--force"]);
     let files = pair.files();
     let overlay = files.join("a/disk0.snap1");

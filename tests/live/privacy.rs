@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::{TestLab, qemu_directory, root, state, text, tool};
 
-/// Runs something as another user; tells whether it succeeded.
+/// Runs something as another user; returns whether it succeeded.
 fn as_user(user: u32, groups: Option<u32>, argv: &[&str]) -> bool {
     let mut command = Command::new("setpriv");
     command.arg(format!("--reuid={user}")).arg("--regid=65534");
@@ -66,6 +66,21 @@ fn open_to_others(directory: &Path) -> Vec<String> {
     open
 }
 
+/// Makes a state directory with a pool in it, and this machine's images: a copy is the same as a build.
+fn own_pool(state_directory: &Path) {
+    let pool = state_directory.join("pool");
+    std::fs::create_dir_all(&pool).unwrap();
+    for path in [state_directory, &pool] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    let images = state().join("pool/images").display().to_string();
+    let place = pool.display().to_string();
+    tool(
+        "cp",
+        &["-r", "--preserve=mode", "--reflink=auto", &images, &place],
+    );
+}
+
 /// A lab in a state directory of its own, made, captured and broken under different umasks.
 #[test]
 fn b1_no_other_user_reads_or_writes_anything_below_the_state_directory_whatever_the_umask() {
@@ -73,21 +88,7 @@ fn b1_no_other_user_reads_or_writes_anything_below_the_state_directory_whatever_
     let directory = qemu_directory("private");
     let mut lab = TestLab::new();
     lab.state = directory.path().to_owned();
-    // Images are the machine's; the copy is the same as a build's.
-    let pool = lab.state.join("pool");
-    std::fs::create_dir(&pool).unwrap();
-    std::fs::set_permissions(&pool, std::fs::Permissions::from_mode(0o711)).unwrap();
-    let images = state().join("pool/images").display().to_string();
-    tool(
-        "cp",
-        &[
-            "-r",
-            "--preserve=mode",
-            "--reflink=auto",
-            &images,
-            &pool.display().to_string(),
-        ],
-    );
+    own_pool(&lab.state);
     let scenario = directory.path().join("change.yaml");
     std::fs::write(
         &scenario,
@@ -194,22 +195,7 @@ fn b1_members_of_the_group_libvirt_can_look_and_no_other_user() {
         name: format!("m{}", std::process::id()),
         state: directory.path().join("state"),
     };
-    let pool = lab.state.join("pool");
-    std::fs::create_dir_all(&pool).unwrap();
-    for path in [&lab.state, &pool] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).unwrap();
-    }
-    let images = state().join("pool/images").display().to_string();
-    tool(
-        "cp",
-        &[
-            "-r",
-            "--preserve=mode",
-            "--reflink=auto",
-            &images,
-            &pool.display().to_string(),
-        ],
-    );
+    own_pool(&lab.state);
     // The binaries are where only root can go on some machines.
     let programs = directory.path().join("bin");
     std::fs::create_dir(&programs).unwrap();

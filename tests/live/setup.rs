@@ -161,7 +161,7 @@ fn a7_remove_takes_only_what_it_knows_from_a_directory_that_it_made() {
     assert_eq!(machine.read("srv/data/f"), "thesis\n");
     assert_eq!(mode(&machine.path("srv/data")), 0o755);
 
-    // The pool is not mounted: nobody can tell what is in it.
+    // The pool is not mounted: labs may be in it.
     machine.says(&format!("{SETUP}; umount /var/lib/twin/pool"), 0);
     let said = machine.says("/repo/scripts/host-setup.sh --remove", 4);
     assert!(said.contains("is not mounted"), "{said}");

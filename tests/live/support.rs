@@ -50,6 +50,12 @@ pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
+/// Makes a blank qcow2 image.
+pub(crate) fn blank_image(path: &Path, size: &str) {
+    let shown = path.display().to_string();
+    tool("qemu-img", &["create", "-q", "-f", "qcow2", &shown, size]);
+}
+
 /// A lab of a test's own; destroyed when dropped.
 pub(crate) struct TestLab {
     pub(crate) name: String,

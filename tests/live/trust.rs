@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{TestLab, define, restart_libvirtd, text, tool, wait_for};
+use crate::support::{TestLab, blank_image, define, restart_libvirtd, text, tool, wait_for};
 
 /// Two small hosts with a disk each.
 pub(crate) const PAIR: &str = "
@@ -35,6 +35,15 @@ impl Pair {
             networks: Vec::new(),
         };
         pair.write(PAIR);
+        pair
+    }
+
+    /// One that is up, with a word on a's disk and a baseline `base` of it.
+    pub(crate) fn precious() -> Self {
+        let pair = Self::new();
+        pair.upped(&[]);
+        pair.word("a", "precious");
+        pair.lab.done(&["snapshot", "base"]);
         pair
     }
 
@@ -152,17 +161,7 @@ fn a1_a_copy_of_a_mark_is_named_and_no_verb_touches_it_or_its_disk() {
     );
     pair.copy_of("a", &sharing, &files.join("a/disk0.qcow2"));
     let beside = files.join("b/disk0-clone.qcow2");
-    tool(
-        "qemu-img",
-        &[
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            &beside.display().to_string(),
-            "4M",
-        ],
-    );
+    blank_image(&beside, "4M");
     pair.copy_of("b", &cloned, &beside);
     // A network's definition, edited.
     let network = format!("{}-metal", pair.lab.name);
@@ -240,10 +239,7 @@ fn a1_a_copy_of_a_mark_is_named_and_no_verb_touches_it_or_its_disk() {
 
 #[test]
 fn a2_a_disk_that_is_there_is_taken_up_again_and_its_baselines_with_it() {
-    let pair = Pair::new();
-    pair.upped(&[]);
-    pair.word("a", "precious");
-    pair.lab.done(&["snapshot", "base"]);
+    let pair = Pair::precious();
 
     // The definition of a host that runs is lost: its process is the lab's all the same.
     tool("virsh", &["undefine", &pair.domain("b")]);
@@ -320,7 +316,7 @@ fn a2_a_file_that_is_no_disk_stands_in_the_way_and_stays() {
         "{said}"
     );
     assert_eq!(std::fs::read(&disk).unwrap(), b"an operator's notes");
-    // The command that is told does what it says.
+    // The command that is printed does what it says.
     pair.upped(&["--replace", "a", "--blank", "--yes"]);
     pair.lab.done(&["exec", "a", "--", "true"]);
 }

@@ -237,7 +237,7 @@ fn b6_a_bare_name_is_not_taken_from_where_another_user_can_write_and_a_hidden_on
         assert!(!taken && said.contains("belongs to user 65534"), "{said}");
         std::os::unix::fs::chown(path, Some(0), None).unwrap();
     }
-    // Whoever names a path has asked for that file.
+    // A path was asked for: it is taken.
     std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
     let output = twin(
         directory.path(),

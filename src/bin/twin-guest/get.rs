@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         None => crate::say("timed-out"),
         Some(answer) => {
             crate::say("answered");
-            // Without a reader there is nobody to tell.
+            // Ignored: the reader has gone.
             let _ = std::io::stdout().write_all(&answer);
         }
     }

@@ -86,7 +86,7 @@ fn touch(memory: &mut [u8]) {
 
 fn tell(word: &str) {
     let mut out = std::io::stdout().lock();
-    // Without a reader there is nobody to tell, and standard input ends too.
+    // Ignored: the reader has gone, and standard input ends too.
     let _ = writeln!(out, "{word}").and_then(|()| out.flush());
 }
 

@@ -58,9 +58,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes one line to whoever reads.
+/// Writes one line to standard output.
 fn say(line: &str) {
     use std::io::Write;
-    // Without a reader there is nobody to tell.
+    // Ignored: the reader has gone.
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -227,7 +227,7 @@ impl Nova {
         let (nova, ended) = (self.clone(), name.to_owned());
         let holder = Holder::start(&holding, move |pid| nova.process_ended(&ended, pid))?;
         if let Err(why) = holder.ready() {
-            // Its end is noticed by nobody: it is not among those that run yet.
+            // No handler sees its end: it is not among the running instances yet.
             holder.kill();
             return Err(format!("instance {name}: {why}"));
         }

@@ -132,7 +132,7 @@ impl Services {
         let one = |service: &ServiceConfig| {
             let holder = state.running.get(&service.name);
             let said = holder.map(Holder::said).unwrap_or_default();
-            // One that was killed is gone before whoever follows it knows.
+            // A killed process is gone before its follower has its end.
             let process = holder.and_then(|holder| procfs::process(holder.pid));
             let goes_on = process
                 .as_ref()

@@ -125,7 +125,7 @@ async fn run_in(
     }
 }
 
-/// What is sent to a host: a file with a length, which tells a copy that was cut off from one that has ended.
+/// What is sent to a host: a file, and its length, by which the guest detects a copy that was cut off.
 struct Outgoing {
     file: std::fs::File,
     bytes: u64,

@@ -6,7 +6,7 @@ use clap::Args;
 use tracing::instrument;
 
 use super::{interruptible, milliseconds};
-use crate::cli::consent::{Consent, ask, tell_dry_run};
+use crate::cli::consent::{Consent, ask, end_dry_run};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::lab;
@@ -92,13 +92,13 @@ async fn doomed(
 async fn dry_run(context: &Context<'_>) -> Result<u8, Failure> {
     let found = context.lab().await?;
     let (goes, left) = doomed(context, &found).await?;
-    tell_dry_run(context, &goes, &left);
-    context.ui.document(&ChangeDocument {
+    Ok(end_dry_run(
+        context,
+        found.record.name.as_str(),
+        "destroy",
+        goes,
         left,
-        dry_run: true,
-        ..ChangeDocument::new(found.record.name.as_str(), "destroy", goes)
-    });
-    Ok(code::DONE)
+    ))
 }
 
 fn told(context: &Context<'_>, document: &ChangeDocument) -> u8 {

@@ -7,7 +7,7 @@ use tracing::instrument;
 
 use super::up::duration;
 use super::{DONE, Does, interruptible, milliseconds, say_dirty};
-use crate::cli::consent::{Consent, ask, tell_dry_run};
+use crate::cli::consent::{Consent, ask, end_dry_run};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::hypervisor::Power;
@@ -51,12 +51,13 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     if flags.consent.dry_run {
         let found = context.lab().await?;
         let goes = goes(&found, flags.force);
-        tell_dry_run(context, &goes, &[]);
-        context.ui.document(&ChangeDocument {
-            dry_run: true,
-            ..ChangeDocument::new(found.record.name.as_str(), "down", goes)
-        });
-        return DONE;
+        return Ok(end_dry_run(
+            context,
+            found.record.name.as_str(),
+            "down",
+            goes,
+            Vec::new(),
+        ));
     }
     let (found, lock) = context.locked_lab("down").await?;
     say_dirty(context, &found, Does::Stops)?;

@@ -4,7 +4,7 @@ use clap::Args;
 use tracing::instrument;
 
 use super::{DONE, Does, interruptible, lost_with_disks, milliseconds, say_dirty};
-use crate::cli::consent::{Consent, ask, tell_dry_run};
+use crate::cli::consent::{Consent, ask, end_dry_run};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::lab::{self, Found};
@@ -38,12 +38,13 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         let goes = goes(context, &found, flags)?;
         let hosts = found.chosen(flags.host.as_deref())?;
         lab::releasable(&found, &hosts, drivers).await?;
-        tell_dry_run(context, &goes, &[]);
-        context.ui.document(&ChangeDocument {
-            dry_run: true,
-            ..ChangeDocument::new(found.record.name.as_str(), "release", goes)
-        });
-        return DONE;
+        return Ok(end_dry_run(
+            context,
+            found.record.name.as_str(),
+            "release",
+            goes,
+            Vec::new(),
+        ));
     }
     let (found, lock) = context.locked_lab("release").await?;
     let hosts = found.chosen(flags.host.as_deref())?;

@@ -4,11 +4,11 @@ use clap::{Args, ValueEnum};
 use tracing::instrument;
 
 use super::{DONE, Interrupt, milliseconds, since_given};
-use crate::cli::consent::{Consent, ask, tell_dry_run};
+use crate::cli::consent::{Consent, ask, end_dry_run};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::lab::Found;
-use crate::report::{ChangeDocument, RestoreDocument, RestoredHostDocument};
+use crate::report::{RestoreDocument, RestoredHostDocument};
 use crate::scenario;
 use crate::snapshot::{self, Clocks, Manifest, Options, Set};
 use crate::units::Name;
@@ -51,12 +51,13 @@ async fn dry_run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let found = context.lab().await?;
     let manifest = snapshot::shown(context.layout(), found.record.uuid, flags.name.as_str())?;
     let goes = goes(&found, &manifest);
-    tell_dry_run(context, &goes, &[]);
-    context.ui.document(&ChangeDocument {
-        dry_run: true,
-        ..ChangeDocument::new(found.record.name.as_str(), "restore", goes)
-    });
-    DONE
+    Ok(end_dry_run(
+        context,
+        found.record.name.as_str(),
+        "restore",
+        goes,
+        Vec::new(),
+    ))
 }
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), name = %flags.name))]

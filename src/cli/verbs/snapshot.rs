@@ -4,7 +4,7 @@ use clap::Args;
 use tracing::instrument;
 
 use super::{DONE, Interrupt, dirty, milliseconds, since_given};
-use crate::cli::consent::{Yes, ask, tell_dry_run};
+use crate::cli::consent::{Yes, ask, end_dry_run};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::lab::Found;
@@ -105,12 +105,7 @@ async fn remove(
     };
     let goes = vec![goes];
     if flags.dry_run {
-        tell_dry_run(context, &goes, &[]);
-        context.ui.document(&ChangeDocument {
-            dry_run: true,
-            ..ChangeDocument::new(lab, VERB, goes)
-        });
-        return DONE;
+        return Ok(end_dry_run(context, lab, VERB, goes, Vec::new()));
     }
     super::refuse_unfinished(&set)?;
     super::refuse_disks_aside(&set)?;

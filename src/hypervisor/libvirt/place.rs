@@ -28,7 +28,7 @@ pub(super) fn of(uri: &str, connection: &Connect, capabilities: Option<&Document
         differs(connection, told)
     };
     let uuid = match elsewhere {
-        // libvirt's own is made up anew at each start where the firmware tells none.
+        // libvirt's own is made up anew at each start where the firmware has none.
         None => machine_id().or(told),
         Some(_) => told,
     };

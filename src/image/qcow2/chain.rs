@@ -62,7 +62,7 @@ pub fn chain(top: &Path) -> Result<Vec<ChainLink>, Qcow2Error> {
     }
 }
 
-/// The files below `top`, as far down as headers can be read, whatever formats they say: each is used by whoever uses `top`.
+/// The files below `top`, as far down as headers can be read, whatever formats they say: a user of `top` uses each.
 pub fn files_below(top: &Path) -> Vec<PathBuf> {
     let mut below: Vec<PathBuf> = Vec::new();
     let mut last = top.to_owned();
