@@ -22,7 +22,9 @@ mod recipe;
 mod store;
 
 pub use cloud::{Bases, Source, Station, seed_files, write_seed};
-pub use disk::{blank_disk, create_disk, grow_disk, remove_draft};
+pub use disk::{
+    CheckedDisk, blank_disk, check_disk, create_disk, free_leaks, grow_disk, remove_draft,
+};
 pub use error::ImageError;
 pub use measure::{Boot as MeasuredBoot, boot_once};
 pub use recipe::{Kind, Recipe, RecipeLookup};

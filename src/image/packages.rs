@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -29,42 +30,47 @@ pub(super) fn distribution() -> (String, String) {
 
 /// Runs a tool; its standard output, or its last words as an error.
 pub(super) async fn run(command: &mut Command, deadline: Duration) -> Result<Vec<u8>, ImageError> {
-    let tool = command
-        .as_std()
-        .get_program()
-        .to_string_lossy()
-        .into_owned();
-    let output = tokio::time::timeout(
-        deadline,
-        command
-            .kill_on_drop(true)
-            .stdin(std::process::Stdio::null())
-            .output(),
-    )
-    .await
-    .map_err(|_| ImageError::Tool {
-        tool: tool.clone(),
-        why: format!("no end within {deadline:?}"),
-    })?;
-    let output = output.map_err(|error| {
-        if error.kind() == std::io::ErrorKind::NotFound {
-            ImageError::ToolMissing { tool: tool.clone() }
-        } else {
-            ImageError::Tool {
-                tool: tool.clone(),
-                why: error.to_string(),
-            }
-        }
-    })?;
+    let tool = name(command);
+    let output = run_to_end(command, deadline).await?;
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let words = String::from_utf8_lossy(&output.stderr);
-    let last: Vec<&str> = words.lines().rev().take(3).collect();
-    Err(ImageError::Tool {
-        tool,
-        why: last.into_iter().rev().collect::<Vec<_>>().join("; "),
+    let why = last_words(&output.stderr);
+    Err(ImageError::Tool { tool, why })
+}
+
+/// Runs a tool whose exit code says more than whether it worked.
+pub(super) async fn run_to_end(
+    command: &mut Command,
+    deadline: Duration,
+) -> Result<Output, ImageError> {
+    let tool = name(command);
+    let end = command
+        .kill_on_drop(true)
+        .stdin(std::process::Stdio::null())
+        .output();
+    let output = tokio::time::timeout(deadline, end).await;
+    let failed = |why: String| ImageError::Tool {
+        tool: tool.clone(),
+        why,
+    };
+    let output = output.map_err(|_| failed(format!("no end within {deadline:?}")))?;
+    output.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => ImageError::ToolMissing { tool: tool.clone() },
+        _ => failed(error.to_string()),
     })
+}
+
+fn name(command: &Command) -> String {
+    let program = command.as_std().get_program();
+    program.to_string_lossy().into_owned()
+}
+
+/// The last lines that a tool wrote.
+pub(super) fn last_words(stderr: &[u8]) -> String {
+    let words = String::from_utf8_lossy(stderr);
+    let last: Vec<&str> = words.lines().rev().take(3).collect();
+    last.into_iter().rev().collect::<Vec<_>>().join("; ")
 }
 
 /// Fetches packages and the libraries that they depend on into `directory`; returns the files.

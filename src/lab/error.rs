@@ -127,6 +127,16 @@ pub enum LabError {
         /// All of them.
         failures: Vec<HostFailure>,
     },
+    /// A disk did not outlive the last end of this machine.
+    #[error("{host}: {why}")]
+    DamagedDisk {
+        /// Its host.
+        host: String,
+        /// Its file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No scale fits.
     #[error(
         "the lab does not fit this machine, even at scale {largest}: {need} are needed and {available} can be had"
@@ -213,6 +223,10 @@ impl LabError {
                 cures.dedup();
                 cures
             }
+            Self::DamagedDisk { host, path, .. } => vec![format!(
+                "`qemu-img check -r all {}` may mend it, after a copy was made; `twin up TOPOLOGY --replace {host} --blank` discards it",
+                path.display()
+            )],
             Self::NoScale { .. } => vec!["free memory, or take hosts out of the topology".into()],
             Self::NoAddresses { .. } => vec!["give the topology other networks".into()],
             Self::NoAccelerator { .. } => vec![

@@ -7,9 +7,10 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
-use super::bases::{check_bases, renew_bases};
+use super::bases::renew_bases;
 use super::find::known_hosts;
 use super::layout::{HOST_KEY, KNOWN_HOSTS, clear_host};
+use super::outage::before_start;
 use super::{
     Drivers, Event, HostFailure, LabError, Layout, Lock, Prepared, Signs, Watch, Way, leftover,
     readiness,
@@ -295,7 +296,7 @@ impl Executor<'_> {
             Act::MakeSeed { path, first } => self.seed(path, *first).await?,
             Act::DefineDomain(domain) => hypervisor.define_domain(domain).await?,
             Act::StartDomain(domain) => {
-                check_bases(self.layout, &domain.spec).await?;
+                before_start(self.layout, &domain.spec, self.watch).await?;
                 hypervisor
                     .power(
                         Target {

@@ -389,6 +389,9 @@ fn is_host_directory(directory: &Path) -> bool {
 pub(crate) const HOST_KEY: &str = "ssh_host_key";
 pub(crate) const KNOWN_HOSTS: &str = "known_hosts";
 
+/// The file with the boot of this machine in which a host was started; there until it is switched off.
+pub(crate) const BOOT: &str = "boot";
+
 /// Whether twin makes, or has made, a file of this name in a host's directory.
 pub(crate) fn is_host_file(name: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -396,7 +399,7 @@ pub(crate) fn is_host_file(name: &str) -> bool {
     let whole = name.strip_suffix(".draft").unwrap_or(name);
     if matches!(
         whole,
-        "seed.iso" | "guest.sock" | "serial.log" | HOST_KEY | KNOWN_HOSTS
+        "seed.iso" | "guest.sock" | "serial.log" | HOST_KEY | KNOWN_HOSTS | BOOT
     ) {
         return true;
     }
@@ -461,7 +464,8 @@ pub(crate) fn remove_baseline(directory: &Path) -> std::io::Result<Vec<Left>> {
 /// Removes what twin made in a host's directory, but for its disks and what is known of the guest on them. Returns what else
 /// is there.
 pub(crate) fn clear_host(directory: &Path) -> std::io::Result<Vec<Left>> {
-    let stays = |name: &str| name.starts_with("disk") || matches!(name, HOST_KEY | KNOWN_HOSTS);
+    let stays =
+        |name: &str| name.starts_with("disk") || matches!(name, HOST_KEY | KNOWN_HOSTS | BOOT);
     let known = |path: &Path| match path.to_str() {
         Some(name) if is_host_file(name) && !stays(name) => Known::File,
         _ => Known::No,

@@ -5,12 +5,14 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::bases::check_bases;
 use super::layout::{HOST_KEY, KNOWN_HOSTS};
+use super::leftover;
+use super::outage::{before_start, switched_off};
 use super::{Drivers, Event, Found, FoundHost, HostFailure, LabError, Layout, Lock, Watch};
-use crate::hypervisor::{Power, PowerAction};
+use crate::hypervisor::{Power, PowerAction, Target};
 use crate::image;
-use crate::plan::{disk_in_use_blocks, moved_disk_blocks};
+use crate::model::spec::NetworkSpec;
+use crate::plan::{bridge_mark, disk_in_use_blocks, moved_disk_blocks};
 use crate::storage;
 
 /// How often a host that shuts down is looked at.
@@ -37,7 +39,7 @@ pub async fn down(
             host: Some(name),
             what: "shut down",
         });
-        let outcome = if force {
+        let mut outcome = if force {
             drivers
                 .hypervisor
                 .power(target, PowerAction::Destroy)
@@ -46,6 +48,10 @@ pub async fn down(
         } else {
             shut_down(&host, found, drivers, timeout).await
         };
+        if outcome.is_ok() {
+            let flushed = switched_off(&host.spec).await;
+            outcome = flushed.map_err(|error| (error.to_string(), error.cures().join("; ")));
+        }
         watch.tell(Event::Done {
             id: "down",
             host: Some(name),
@@ -108,6 +114,23 @@ async fn shut_down(
     }
 }
 
+/// Brings a network of the lab up that is down, and marks its bridge.
+pub(crate) async fn network_up(
+    found: &Found,
+    network: &NetworkSpec,
+    drivers: &Drivers,
+) -> Result<(), LabError> {
+    let lab = found.record.uuid;
+    let target = Target {
+        uuid: network.uuid,
+        lab,
+    };
+    leftover::clear(drivers, target).await?;
+    drivers.hypervisor.start_network(target).await?;
+    let mark = bridge_mark(lab);
+    Ok(drivers.hostnet.set_alias(&network.bridge, &mark).await?)
+}
+
 /// Changes one host's power. Called with the lab's lock.
 pub async fn power(
     found: &Found,
@@ -116,17 +139,22 @@ pub async fn power(
     actions: &[PowerAction],
     drivers: &Drivers,
     layout: &Layout,
+    watch: &dyn Watch,
 ) -> Result<Power, LabError> {
     lock.check()?;
     let host = found.host(host)?;
     let target = host.target(found.record.uuid);
     if actions.contains(&PowerAction::Start) {
-        check_bases(layout, &host.spec).await?;
+        before_start(layout, &host.spec, watch).await?;
     }
     for action in actions {
         drivers.hypervisor.power(target, *action).await?;
     }
-    Ok(drivers.hypervisor.power_state(target).await?)
+    let power = drivers.hypervisor.power_state(target).await?;
+    if power == Power::ShutOff {
+        switched_off(&host.spec).await?;
+    }
+    Ok(power)
 }
 
 /// Refuses to blank disks that are not the hosts' own any more: another tool has made a snapshot of one, or another domain

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
+use super::outage::cut_short;
 use super::{Drivers, Found, FoundHost, LabError, Layout, Space, Stray};
 use crate::hypervisor::Power;
 use crate::model::{LabRecord, NetworkMode};
@@ -43,6 +44,8 @@ pub struct HostStatus {
     pub uuid: uuid::Uuid,
     /// Whether it runs.
     pub power: Power,
+    /// Whether it was on when this machine ended, and is off since then.
+    pub cut_short: bool,
     /// Whether it answered; nothing where its image has no way in, or it does not run.
     pub answers: Option<bool>,
     /// Its addresses.
@@ -150,6 +153,7 @@ async fn host_status(
         domain: host.domain.name.clone(),
         uuid: host.domain.uuid,
         power: host.domain.power,
+        cut_short: host.domain.power == Power::ShutOff && cut_short(&host.spec),
         answers,
         addresses: configured.unwrap_or_else(leased),
         guest,

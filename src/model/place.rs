@@ -118,8 +118,7 @@ pub fn domain_spec(
                 size
             },
             backing,
-            // The micro image has its system in memory.
-            scratch: image.has_twin_guest && image.base.is_none(),
+            scratch: false,
         }
     });
     let nics = host.host.nics.iter().filter_map(|nic| {

@@ -147,8 +147,8 @@ pub struct DiskSpec {
     pub backing: Option<(PathBuf, String)>,
     /// Its size as the guest sees it.
     pub size: Mib,
-    /// Whether only a stand-in's state is on it, which a power failure of this machine may take: the guest's flushes then
-    /// do not reach the disk. twin itself flushes it before a baseline is committed and after a restore.
+    /// Whether the guest's and QEMU's flushes do not reach the disk (`cache=unsafe`). Labs of an older twin have that; a power
+    /// loss of this machine may then damage the disk's tables, and all baselines in it with them.
     #[serde(default)]
     pub scratch: bool,
 }

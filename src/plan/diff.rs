@@ -195,7 +195,7 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
             return;
         }
     };
-    kept.mark.spec = serde_json::to_value(&kept.spec).unwrap_or_default();
+    record(desired, &mut kept, recorded.as_ref(), standing, plan);
     let changed = recorded
         .as_ref()
         .filter(|_| !fresh)
@@ -366,6 +366,31 @@ fn keep_image(
     }
     kept.mark.spec = serde_json::to_value(&kept.spec).unwrap_or_default();
     kept
+}
+
+/// Writes a host's spec into its mark. Where it runs, its disks stay as an older twin made them, without flushes; what that
+/// means is said.
+fn record(
+    desired: &Desired,
+    kept: &mut Marked<DomainSpec>,
+    recorded: Option<&DomainSpec>,
+    standing: Standing,
+    plan: &mut Plan,
+) {
+    let mut keeps = false;
+    let recorded = recorded.filter(|_| standing.running);
+    let recorded = recorded.into_iter().flat_map(|recorded| &recorded.disks);
+    for (disk, old) in kept.spec.disks.iter_mut().zip(recorded) {
+        keeps |= old.scratch && !disk.scratch;
+        disk.scratch = old.scratch;
+    }
+    if keeps {
+        plan.notes.push(format!(
+            "{} does not flush its disk (cache=unsafe): a power loss of this machine may damage it, and the baselines in it; `twin down`, then `{}`, ends that",
+            kept.mark.thing, desired.again
+        ));
+    }
+    kept.mark.spec = serde_json::to_value(&kept.spec).unwrap_or_default();
 }
 
 /// Names what differs between two specs.

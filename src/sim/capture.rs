@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
 use super::hypervisor::{SimHypervisor, our_domain};
-use super::world::{Inside, SimDomain};
+use super::world::{Inside, Sabotage, SimDomain};
 use crate::hypervisor::{
     Anatomy, Capture, DiskState, DomainDisk, HypervisorError, Memory, NicState, Power, Target,
 };
@@ -134,6 +134,9 @@ impl Capture for SimHypervisor {
         name: &str,
         memory: Memory,
     ) -> Result<(), HypervisorError> {
+        if self.0.lock().sabotage.contains(&Sabotage::Capture) {
+            return std::future::pending().await;
+        }
         let mut state = self.0.lock();
         let domain = our_domain(&mut state, target)?;
         stands_still(domain, "capturing a domain", memory)?;

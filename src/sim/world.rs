@@ -38,6 +38,8 @@ pub enum Sabotage {
     Reserve,
     /// Choosing services.
     Services,
+    /// Capturing a domain; it never ends.
+    Capture,
 }
 
 /// A network.

@@ -24,6 +24,12 @@ use crate::storage::Guarded;
 const BALLAST: &str = "ballast";
 const BALLAST_BYTES: u64 = 16 << 20;
 
+/// Hosts that stand still for longer than this go on, and there is no baseline. QEMU waits for a disk that hangs without end.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// MiB of memory that a slow disk takes in a second.
+const SLOWEST_COPY: u64 = 20;
+
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -323,12 +329,24 @@ async fn together(
         .hosts
         .iter()
         .map(|host| one(set, preflight, plan, host));
-    let outcomes: Result<Vec<()>, _> = join_all(captures).await.into_iter().collect();
-    outcomes?;
+    let longest = longest_pause(set, preflight);
+    let outcomes = tokio::select! {
+        outcomes = join_all(captures) => outcomes,
+        () = clock.sleep(longest) => return Err(SnapshotError::StandsTooLong { longest }),
+    };
+    outcomes.into_iter().collect::<Result<Vec<()>, _>>()?;
     set.journal.point();
     set.timed("go on", "", set.power(&hosts, PowerAction::Resume))
         .await?;
     Ok(clock.elapsed().saturating_sub(from))
+}
+
+/// How long the hosts may stand still: longer where their memory is copied meanwhile.
+fn longest_pause(set: &Set<'_>, preflight: &Preflight) -> Duration {
+    let copies = matches!(preflight.choice.rung, Rung::Copy | Rung::Stream);
+    let hosts = set.found.hosts.iter().filter(|_| copies);
+    let memory: u64 = hosts.map(|host| host.spec.memory.0).sum();
+    PAUSE + Duration::from_secs(memory / SLOWEST_COPY)
 }
 
 async fn one_by_one(

@@ -84,6 +84,12 @@ pub enum SnapshotError {
         /// What is left.
         left: Vec<String>,
     },
+    /// The hosts stood still for too long.
+    #[error("the hosts stood still for {} s, and not all was captured", .longest.as_secs())]
+    StandsTooLong {
+        /// How long they may.
+        longest: std::time::Duration,
+    },
     /// The operator ended it before anything was stopped, or all was put back.
     #[error("interrupted; {state}")]
     Interrupted {
@@ -125,6 +131,9 @@ impl SnapshotError {
                 format!(
                     "`twin snapshot {name} --remove`, and take it anew from a lab in that state"
                 ),
+            ],
+            Self::StandsTooLong { .. } => vec![
+                "see that the state disk can be written to, then run the same command again".into(),
             ],
             Self::Dirty { .. } => vec!["run `twin recover`".into()],
             Self::Interrupted { .. } => Vec::new(),

@@ -19,7 +19,7 @@ use crate::guest::{Guest, GuestError};
 use crate::hostnet::HostNetError;
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::journal::OperationId;
-use crate::lab::{Event, FoundHost, LabError, check_bases};
+use crate::lab::{Event, FoundHost, LabError, check_bases, network_up, started_now};
 use crate::model::spec::NetworkSpec;
 use crate::plan::hold_table;
 use crate::storage::Guarded;
@@ -131,6 +131,7 @@ pub async fn restore(
         });
     }
     set.held()?;
+    networks_up(&set).await?;
     let text = serde_json::to_string(&journalled).unwrap_or_default();
     let _on_duty = set.stand_by();
     let broken_off = set.journal.unfinished(set.lab())?;
@@ -176,6 +177,20 @@ pub async fn restore(
             .max_by_key(|lag| lag.abs()),
         hosts,
     })
+}
+
+/// Brings up the lab's networks: after a boot of this machine they are down.
+async fn networks_up(set: &Set<'_>) -> Result<(), SnapshotError> {
+    let down = set.found.networks.iter();
+    for (_, spec) in down.filter(|(network, _)| !network.active) {
+        set.watch.tell(Event::Started {
+            id: "network",
+            host: None,
+            what: &format!("bring network {} up", spec.name),
+        });
+        network_up(set.found, spec, set.drivers).await?;
+    }
+    Ok(())
 }
 
 /// Checks everything and decides what has to be done.
@@ -280,7 +295,6 @@ fn networks(set: &Set<'_>, manifest: &Manifest) -> Vec<String> {
             .find(|(_, spec)| spec.uuid == recorded.uuid);
         match found {
             None => Some(format!("network {name} is gone")),
-            Some((network, _)) if !network.active => Some(format!("network {name} is not up")),
             Some((_, spec)) => {
                 let same = recorded.serves_as(spec);
                 (!same).then(|| format!("network {name} is another one now"))
@@ -404,6 +418,7 @@ async fn put_back(
         .await?;
     }
     if task.wants_process() && task.restart.is_some() {
+        started_now(&task.host.spec)?;
         hypervisor.start_paused(target).await?;
         live = hypervisor.anatomy(target).await?.ram_file;
     }

@@ -7,7 +7,8 @@ use futures::future::join_all;
 use super::manifest::{FileRecord, HostRecord, Manifest};
 use super::set::{Set, blocking};
 use super::{SnapshotError, files};
-use crate::hypervisor::{Anatomy, Memory};
+use crate::hypervisor::{Anatomy, Memory, Power};
+use crate::lab::damage;
 
 /// What can be known without reading everything: files, their sizes, and the saved device states. Returns what is wrong.
 pub async fn check(set: &Set<'_>, manifest: &Manifest) -> Result<Vec<String>, SnapshotError> {
@@ -55,6 +56,11 @@ async fn examine_host(
     // A path of another directory is absolute, and joining leaves it as it is.
     for file in below.chain(&host.read_only).chain(own) {
         findings.extend(examine_file(directory.join(&file.path), file.clone(), all).await?);
+    }
+    // What was in use when this machine ended may be damaged also where the baseline has nothing of it.
+    let is = set.found.host(&host.name).ok();
+    if let Some(is) = is.filter(|is| is.domain.power == Power::ShutOff) {
+        findings.extend(damage(&is.spec).await?);
     }
     let files: Vec<PathBuf> = host
         .disks

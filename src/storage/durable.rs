@@ -65,7 +65,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Gives a finished file its name where nothing has that yet; what has it stays, and that is an error.
 pub fn place(draft: &Path, path: &Path) -> io::Result<()> {
-    finished(draft)?;
+    sync_file(draft)?;
     renameat_with(
         rustix::fs::CWD,
         draft,
@@ -78,12 +78,13 @@ pub fn place(draft: &Path, path: &Path) -> io::Result<()> {
 
 /// Gives a finished file its name, in the place of whatever has that.
 pub fn replace(draft: &Path, path: &Path) -> io::Result<()> {
-    finished(draft)?;
+    sync_file(draft)?;
     rename(draft, path)
 }
 
-fn finished(draft: &Path) -> io::Result<()> {
-    File::open(draft)?.sync_all()
+/// Sees to it that a file's content is on the disk.
+pub fn sync_file(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn sync_both(from: &Path, to: &Path) -> io::Result<()> {

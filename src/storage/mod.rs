@@ -8,7 +8,9 @@ mod removal;
 mod tree;
 
 pub use beneath::{Expected, Guarded, open_beneath, open_directory, owned_directory, text_beneath};
-pub use durable::{make_directory, place, remove, rename, replace, sync_directory, write};
+pub use durable::{
+    make_directory, place, remove, rename, replace, sync_directory, sync_file, write,
+};
 pub use readers::{
     close_to_others, emulator, for_the_caller, make_passage, make_shared, share,
     share_with_emulator, write_shared,

@@ -13,11 +13,13 @@
 mod baselines;
 mod crashes;
 mod deaths;
+mod errors;
 mod failures;
 mod images;
 mod kills;
 mod long;
 mod neighbours;
+mod power;
 mod privacy;
 mod probes;
 mod readme;

@@ -67,7 +67,7 @@ fn open_to_others(directory: &Path) -> Vec<String> {
 }
 
 /// Makes a state directory with a pool in it, and this machine's images: a copy is the same as a build.
-fn own_pool(state_directory: &Path) {
+pub(crate) fn own_pool(state_directory: &Path) {
     let pool = state_directory.join("pool");
     std::fs::create_dir_all(&pool).unwrap();
     for path in [state_directory, &pool] {

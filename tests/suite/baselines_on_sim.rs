@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use twin::hypervisor::{Power, PowerAction};
 use twin::journal::Journal;
 use twin::lab::{Drivers, Found, Layout, Silent, choose, find_all};
-use twin::sim::SimWorld;
+use twin::sim::{Sabotage, SimWorld};
 use twin::snapshot::{self, Request, Rung, Set, SnapshotError};
 use twin::units::Seed;
 
@@ -199,6 +199,23 @@ async fn an_interrupt_leaves_nothing() {
     assert_eq!(entries(&directory), 0);
     assert_eq!(bench.powers().await, [Power::Running; 3]);
     drop(bench.world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d3_a_stand_still_for_a_baseline_has_a_deadline() {
+    let bench = Bench::new().await;
+    bench.world.sabotage(Sabotage::Capture);
+    let from = tokio::time::Instant::now();
+    let refused = bench.create(named("one")).await;
+    let stood = from.elapsed();
+    let Err(SnapshotError::PutBack { why, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(why.contains("stood still"), "{why}");
+    assert!((60..300).contains(&stood.as_secs()), "{stood:?}");
+    let found = bench.found().await;
+    assert_eq!(entries(&bench.layout.baselines(found.record.uuid)), 0);
+    assert_eq!(bench.powers().await, [Power::Running; 3]);
 }
 
 #[tokio::test(start_paused = true)]

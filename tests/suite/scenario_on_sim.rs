@@ -443,6 +443,60 @@ async fn what_another_could_not_put_back_is_tried_once_more() {
     assert_eq!(normalised(&world.state("a").await.unwrap()), before);
 }
 
+/// What was in a guest's memory alone is over once the guest is off; what is on its disk, or in what it was told, is not.
+#[tokio::test(start_paused = true)]
+async fn d3_a_fault_in_memory_has_ended_once_the_guest_is_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, world, journal) = two_faults(directory.path()).await;
+    let lab = world.found.record.uuid;
+    journal.begin_run("dead", (lab, "lab"), "s", 1).unwrap();
+    let acts = [
+        ("clock", "clock-step", r#"{"host":"a","behind_us":0}"#),
+        ("memory", "memory-pressure", r#"{"host":"a","process":"p"}"#),
+        (
+            "reserve",
+            "compute-reserve",
+            r#"{"host":"a","reserved_mib":512}"#,
+        ),
+    ];
+    for (step, action, undo) in acts {
+        let intent = twin::journal::Intent {
+            run: "dead",
+            variant: "bug",
+            step,
+            action,
+            undo,
+            lift_at: None,
+            outside: false,
+        };
+        journal.intend_act(&intent).unwrap();
+    }
+    let target = world.target("a").unwrap();
+    let hypervisor = &world.drivers.hypervisor;
+    hypervisor
+        .power(target, PowerAction::Destroy)
+        .await
+        .unwrap();
+    let recovered = scenario::recover(&world, &journal).await.unwrap();
+    let steps = |all: &[(String, String)]| {
+        let mut steps: Vec<String> = all.iter().map(|(step, _)| step.clone()).collect();
+        steps.sort();
+        steps
+    };
+    assert_eq!(
+        steps(&recovered[0].undone),
+        ["clock", "memory"],
+        "{recovered:?}"
+    );
+    assert_eq!(steps(&recovered[0].left), ["reserve"], "{recovered:?}");
+    assert!(
+        recovered[0]
+            .undone
+            .iter()
+            .all(|(_, done)| done.contains("went off"))
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_interrupt_puts_back_what_was_to_be_kept() {
     let directory = tempfile::tempdir().unwrap();

@@ -328,6 +328,7 @@ impl From<SnapshotError> for Failure {
             | SnapshotError::Refused { .. }
             | SnapshotError::Mode { .. }
             | SnapshotError::Damaged { .. }
+            | SnapshotError::StandsTooLong { .. }
             | SnapshotError::PutBack { .. } => Self::machine(message, cures),
         }
     }

@@ -104,6 +104,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         actions,
         context.drivers(),
         context.layout(),
+        context.ui.watch().as_ref(),
     )
     .await?;
     if flags.switch == Switch::Resume {

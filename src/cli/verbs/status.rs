@@ -102,6 +102,7 @@ fn document(status: &LabStatus, baselines: Vec<String>, dirty: bool) -> StatusDo
         domain: host.domain.clone(),
         uuid: host.uuid,
         power: host.power,
+        cut_short: host.cut_short,
         agent: agent_word(host.answers).to_owned(),
         addresses: host.addresses.clone(),
         services: host
@@ -211,6 +212,15 @@ fn text(context: &Context<'_>, status: &LabStatus, baselines: &[String], dirty: 
         if let Some(cure) = stray.cure() {
             ui.text(&format!("{:>6}{cure}\n", ""));
         }
+    }
+    let cut_short = status.hosts.iter().filter(|host| host.cut_short);
+    let cut_short: Vec<&str> = cut_short.map(|host| host.name.as_str()).collect();
+    if !cut_short.is_empty() {
+        ui.text(&format!(
+            "{}: this machine ended while {} ran; `twin up TOPOLOGY` checks their disks and starts them\n",
+            ui.health("OFF", Some(false)),
+            cut_short.join(", ")
+        ));
     }
     if let Some((what, cure)) = status.space.warning() {
         let word = ui.health("SPACE", Some(false));

@@ -9,7 +9,7 @@ use super::ran::Ran;
 use super::{Action, Verified, clock_step, host_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction};
-use crate::lab::check_bases;
+use crate::lab::{Silent, before_start};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-power";
@@ -99,7 +99,7 @@ pub(super) async fn power(
 ) -> Result<(), ActionError> {
     let target = world.target(host)?;
     if action == PowerAction::Start {
-        check_bases(&world.layout, &world.host(host)?.spec).await?;
+        before_start(&world.layout, &world.host(host)?.spec, &Silent).await?;
     }
     Ok(world.drivers.hypervisor.power(target, action).await?)
 }

@@ -15,6 +15,7 @@ use crate::image;
 use crate::lab::allocated;
 use crate::plan::moved_disk_blocks;
 use crate::scenario::{ActionError, World};
+use crate::storage;
 
 pub(super) const NAME: &str = "host-release";
 
@@ -139,7 +140,7 @@ impl Action for HostRelease {
         }
         let specs = &world.host(&self.host)?.spec.disks;
         for (disk, spec) in captured.disks.iter().zip(specs) {
-            std::fs::rename(&disk.path, &disk.aside)
+            storage::rename(&disk.path, &disk.aside)
                 .map_err(|error| failed("putting aside", &disk.path, &error))?;
             image::create_disk(spec)
                 .await
@@ -186,7 +187,7 @@ pub(super) async fn undo(
         host_power::power(world, host, PowerAction::Destroy).await?;
     }
     for disk in &aside {
-        std::fs::rename(&disk.aside, &disk.path)
+        storage::rename(&disk.aside, &disk.path)
             .map_err(|error| failed("putting back", &disk.path, &error))?;
     }
     for disk in &captured.disks {

@@ -47,6 +47,7 @@ use async_trait::async_trait;
 use super::error::ScenarioProblem;
 use super::{ActionError, World};
 use crate::diagnostics::{Key, Keys, Node, Reader, keys_of, nearest};
+use crate::hypervisor::Power;
 
 /// How an action went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,6 +286,19 @@ const APART: &[&str] = &[
     pressure::MEMORY,
 ];
 
+/// Actions whose effect is in a guest's memory only: it has ended once the guest is off.
+const IN_MEMORY: &[&str] = &[
+    clock_step::NAME,
+    default_route::NAME,
+    net_emulate::NAME,
+    nic_down::NAME,
+    pod::NAME,
+    policy_route::NAME,
+    pressure::CPU,
+    pressure::MEMORY,
+    process_signal::NAME,
+];
+
 /// An act on a host, as [`stands_on`] looks at it.
 pub(super) struct Done<'a> {
     /// The action.
@@ -390,7 +404,14 @@ pub(super) async fn undo(
             "this twin has no action {action}; use the one that made the run"
         )));
     };
-    undo(world, serde_json::from_str(captured)?).await
+    let captured: serde_json::Value = serde_json::from_str(captured)?;
+    if IN_MEMORY.contains(&action)
+        && let Some(host) = captured["host"].as_str()
+        && host_power::power_state(world, host).await? == Power::ShutOff
+    {
+        return Ok(format!("it ended when {host} went off"));
+    }
+    undo(world, captured).await
 }
 
 /// Undoes what an action has done to this machine, and leaves what it did inside a host to a baseline.
@@ -449,7 +470,8 @@ mod tests {
         let listed = SETTERS
             .iter()
             .flat_map(|(actions, _)| *actions)
-            .chain(APART);
+            .chain(APART)
+            .chain(IN_MEMORY);
         let unknown: Vec<_> = listed.filter(|name| !known.contains(name)).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
     }

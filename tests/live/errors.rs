@@ -1,0 +1,262 @@
+//! System calls that fail: each verb is run under `strace`, which has one call on one of twin's files end with an error. What
+//! twin says is true then, and the same verb does its work afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use regex::Regex;
+
+use crate::support::{TestLab, full, qemu_directory, text, tool};
+
+/// The calls that are made to fail, and with what, in turn.
+const CALLS: [&str; 10] = [
+    "fsync",
+    "fdatasync",
+    "rename",
+    "renameat",
+    "renameat2",
+    "ioctl",
+    "copy_file_range",
+    "pwrite64",
+    "unlink",
+    "unlinkat",
+];
+const ERRORS: [&str; 3] = ["EIO", "ENOSPC", "EINTR"];
+
+/// How many calls of a kind are made to fail in a verb.
+fn most() -> usize {
+    if full() { 12 } else { 1 }
+}
+
+/// One call of a run that nothing disturbed: the `nth` of its kind by its thread on a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Call {
+    name: &'static str,
+    path: String,
+    nth: usize,
+}
+
+/// The path that `strace -P` knows a call by: of its descriptor, or the first that it names.
+fn path_of(arguments: &str) -> Option<String> {
+    let named = Regex::new(r#"(?:AT_FDCWD<[^>]*>, )?(?:\d+<(/[^>]*)>|"(/[^"]*)")"#).unwrap();
+    let found = named.captures(arguments)?;
+    let path = found.get(1).or_else(|| found.get(2))?;
+    Some(path.as_str().to_owned())
+}
+
+/// The calls of a log on files below a directory.
+fn calls(log: &str, below: &Path) -> Vec<Call> {
+    let line = Regex::new(r"^(\d+) +([a-z0-9_]+)\((.*)$").unwrap();
+    let mut seen: BTreeMap<(String, &str, String), usize> = BTreeMap::new();
+    let mut all = BTreeSet::new();
+    for found in log.lines().filter_map(|text| line.captures(text)) {
+        let Some(name) = CALLS.into_iter().find(|name| *name == &found[2]) else {
+            continue;
+        };
+        let Some(path) = path_of(&found[3]).filter(|path| Path::new(path).starts_with(below))
+        else {
+            continue;
+        };
+        let nth = seen
+            .entry((found[1].to_owned(), name, path.clone()))
+            .or_default();
+        *nth += 1;
+        all.insert(Call {
+            name,
+            path,
+            nth: *nth,
+        });
+    }
+    all.into_iter().collect()
+}
+
+/// At most so many of each kind, spread evenly.
+fn chosen(all: &[Call]) -> Vec<Call> {
+    let of = |name: &str| {
+        let own: Vec<&Call> = all.iter().filter(|call| call.name == name).collect();
+        let number = own.len().min(most());
+        let spread = (0..number).map(move |index| own[index * own.len() / number].clone());
+        spread.collect::<Vec<_>>()
+    };
+    CALLS.into_iter().flat_map(of).collect()
+}
+
+/// Runs a verb under strace; returns what strace wrote, too.
+fn traced(lab: &TestLab, words: &[&str], options: &[String]) -> (Output, String) {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let twin = lab.command(words);
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-y", "-s", "0", "--signal=none", "-o"])
+        .arg(log.path())
+        .args(options)
+        .arg("--")
+        .arg(twin.get_program())
+        .args(twin.get_args())
+        .current_dir(twin.get_current_dir().unwrap())
+        .env("TWIN_YES", "1")
+        .stdin(Stdio::null());
+    let output = command.output().unwrap();
+    (output, std::fs::read_to_string(log.path()).unwrap())
+}
+
+/// A verb, with how it is told whether it did its work and what it leaves.
+struct Verb<'v> {
+    words: Vec<&'v str>,
+    /// Whether its effect is there.
+    effect: &'v dyn Fn(&TestLab) -> bool,
+    /// Brings back what there was before it.
+    back: &'v dyn Fn(&TestLab),
+}
+
+/// Names of all files in a lab's directory and its reports, without numbers and ids.
+fn files(lab: &TestLab) -> BTreeSet<String> {
+    let ids = Regex::new("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8,}|[0-9]+").unwrap();
+    let places: Vec<PathBuf> = ["pool/labs", "captured", "reports"]
+        .iter()
+        .map(|place| lab.state.join(place))
+        .collect();
+    let mut found = BTreeSet::new();
+    for place in places.iter().filter(|place| place.exists()) {
+        let listed = tool("find", &[&place.display().to_string(), "-type", "f"]);
+        found.extend(
+            listed
+                .lines()
+                .map(|line| ids.replace_all(line, "N").into_owned()),
+        );
+    }
+    found
+}
+
+/// Has each chosen call of a verb fail once. Returns how many calls failed, of how many.
+fn go_through(lab: &TestLab, verb: &Verb<'_>) -> (usize, usize) {
+    let trace = vec!["-e".to_owned(), format!("trace={}", CALLS.join(","))];
+    let (output, log) = traced(lab, &verb.words, &trace);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{:?}: {}",
+        verb.words,
+        text(&output.stderr)
+    );
+    assert!((verb.effect)(lab));
+    let leaves = files(lab);
+    (verb.back)(lab);
+    let calls = chosen(&calls(&log, &lab.state));
+    let mut failed = 0;
+    for (index, call) in calls.iter().enumerate() {
+        let error = ERRORS[index % ERRORS.len()];
+        let what = format!("{:?}: {call:?} ends with {error}", verb.words);
+        let inject = [
+            "-P".to_owned(),
+            call.path.clone(),
+            "-e".to_owned(),
+            format!("trace={}", call.name),
+            "-e".to_owned(),
+            format!("inject={}:error={error}:when={}", call.name, call.nth),
+        ];
+        let (output, log) = traced(lab, &verb.words, &inject);
+        failed += usize::from(log.contains("(INJECTED)"));
+        let said = text(&output.stdout) + &text(&output.stderr);
+        println!("{what}: {:?}", output.status.code());
+        match output.status.code() {
+            Some(0) => assert!((verb.effect)(lab), "{what}: {said}"),
+            Some(1 | 4) => assert!(said.contains("cure"), "{what}: {said}"),
+            Some(5) => {
+                assert!(said.contains("twin recover"), "{what}: {said}");
+                lab.done(&["recover"]);
+            }
+            other => panic!("{what}: {other:?}: {said}"),
+        }
+        if output.status.code() == Some(0) {
+            (verb.back)(lab);
+        }
+        lab.done(&verb.words);
+        assert!((verb.effect)(lab), "{what}");
+        assert_eq!(files(lab), leaves, "{what}: {said}");
+        (verb.back)(lab);
+    }
+    (failed, calls.len())
+}
+
+/// One host, which boots soon.
+const SMALL: &str = "schema: twin/topology/v1\nname: small\n\
+    networks: {metal: {cidr: 10.77.16.0/24, gateway: 10.77.16.1, mode: nat, dhcp: static}}\n\
+    defaults: {image: micro, vcpus: 1, memory: 1GiB, disk: 1GiB}\n\
+    hosts: {a: {nics: [{network: metal, address: 10.77.16.10}], services: [{name: apache2, memory: 32MiB, ports: [80]}]}}\n";
+
+const CHANGE: &str = "schema: twin/scenario/v1\nname: change\ntitle: A file is changed and a service stopped\nabout: a\n\
+    variants: {all: {expect: {gone: never}}}\n\
+    probes: [{id: gone, domain-state: {host: a, is: crashed}}]\n\
+    steps:\n  - {id: file, do: {file-change: {host: a, path: /root/f, content: other}}}\n  \
+    - {id: stop, do: {service-stop: {host: a, service: apache2}}}\n\
+    observe: 1s\nrecover: {services: healthy, within: 1m}\n";
+
+#[test]
+fn d2_no_verb_says_that_it_did_what_a_failed_call_kept_it_from() {
+    // A state directory of its own: others' calls would be counted, too.
+    let directory = qemu_directory("errors");
+    let mut lab = TestLab::new();
+    lab.state = directory.path().to_owned();
+    crate::privacy::own_pool(&lab.state);
+    let write = |name: &str, content: &str| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, content).unwrap();
+        file.display().to_string()
+    };
+    let (small, change) = (write("small.yaml", SMALL), write("change.yaml", CHANGE));
+    let answers = |lab: &TestLab| {
+        let status = lab.json(&["status"]);
+        status["hosts"][0]["agent"] == "answers" && status["dirty"] == false
+    };
+    let up = Verb {
+        words: vec!["up", &small, "--scale", "8"],
+        effect: &answers,
+        back: &|lab| drop(lab.done(&["destroy"])),
+    };
+    let mut all = vec![("up", go_through(&lab, &up))];
+    lab.done(&up.words);
+    let exists = |lab: &TestLab| lab.run(&["snapshot", "x", "--verify"]).status.success();
+    let snapshot = Verb {
+        words: vec!["snapshot", "x"],
+        effect: &exists,
+        back: &|lab| drop(lab.done(&["snapshot", "x", "--remove"])),
+    };
+    all.push(("snapshot", go_through(&lab, &snapshot)));
+    lab.done(&["exec", "a", "--", "sh", "-c", "echo cut > /run/word"]);
+    lab.done(&["snapshot", "x"]);
+    let later = |lab: &TestLab| {
+        lab.done(&[
+            "exec",
+            "a",
+            "--",
+            "sh",
+            "-c",
+            "echo later > /run/word; echo later > /var/word",
+        ]);
+    };
+    later(&lab);
+    let restore = Verb {
+        words: vec!["restore", "x"],
+        effect: &|lab| {
+            lab.done(&["exec", "a", "--", "cat", "/run/word"])
+                .contains("cut")
+        },
+        back: &later,
+    };
+    all.push(("restore", go_through(&lab, &restore)));
+    let scenario = Verb {
+        words: vec!["scenario", &change],
+        effect: &|lab| answers(lab) && lab.done(&["recover"]).contains("nothing is open"),
+        back: &|_| {},
+    };
+    all.push(("scenario", go_through(&lab, &scenario)));
+    println!("errors: {all:?}");
+    for (verb, (failed, chosen)) in all {
+        assert!(
+            chosen > 0 && failed * 10 >= chosen * 8,
+            "{verb}: {failed} of {chosen} calls failed"
+        );
+    }
+}

@@ -1,0 +1,558 @@
+//! The power goes: every write to the machine's disk is written down, in its order, and what there is after some of them is what a
+//! machine finds that boots then.
+//!
+//! ```text
+//!  twin, libvirtd, QEMU ── XFS ── loop ── FUSE ── qemu-storage-daemon ──┬── the disk
+//!  (namespaces of their own)                     (blklogwrites)         └── the log of its writes
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::support::{full, root, state, text, tool, wait_for};
+
+/// Sectors of the log, and of the disk.
+const SECTOR: u64 = 512;
+
+/// Flags of an entry.
+const FLUSH: u64 = 1;
+const DISCARD: u64 = 4;
+
+/// Of one kind, and how many of them are restored.
+fn cuts_of_a_kind() -> usize {
+    if full() { 20 } else { 3 }
+}
+
+/// One write of the log.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Where it is in the log.
+    at: u64,
+    sector: u64,
+    sectors: u64,
+    flags: u64,
+}
+
+impl Entry {
+    fn has_data(&self) -> bool {
+        self.flags & DISCARD == 0
+    }
+}
+
+/// Reads the log's entries, in their order.
+fn entries(log: &Path) -> Vec<Entry> {
+    let mut file = File::open(log).unwrap();
+    let end = file.metadata().unwrap().len();
+    let mut found = Vec::new();
+    let mut at = SECTOR;
+    while at + SECTOR <= end {
+        let mut head = [0; 32];
+        file.seek(SeekFrom::Start(at)).unwrap();
+        file.read_exact(&mut head).unwrap();
+        let word = |index: usize| u64::from_le_bytes(head[index * 8..][..8].try_into().unwrap());
+        let entry = Entry {
+            at,
+            sector: word(0),
+            sectors: word(1),
+            flags: word(2),
+        };
+        at += SECTOR;
+        if entry.has_data() {
+            at += entry.sectors * SECTOR;
+        }
+        found.push(entry);
+    }
+    found
+}
+
+/// Carries a write out on a disk.
+fn carry_out(entry: &Entry, log: &File, disk: &File) {
+    if entry.flags & DISCARD != 0 || entry.sectors == 0 {
+        return;
+    }
+    let mut data = vec![0; usize::try_from(entry.sectors * SECTOR).unwrap()];
+    log.read_exact_at(&mut data, entry.at + SECTOR).unwrap();
+    disk.write_all_at(&data, entry.sector * SECTOR).unwrap();
+}
+
+/// A loop device; detached when dropped.
+struct Loop(String);
+
+impl Loop {
+    fn on(file: &Path) -> Self {
+        let shown = file.display().to_string();
+        Self(
+            tool("losetup", &["--find", "--show", &shown])
+                .trim()
+                .to_owned(),
+        )
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).output();
+    }
+}
+
+/// A disk whose writes are written down.
+struct LoggedDisk {
+    device: Option<Loop>,
+    daemon: Child,
+    log: PathBuf,
+}
+
+impl LoggedDisk {
+    fn new(directory: &Path, disk: &Path) -> Self {
+        let (log, export) = (directory.join("log"), directory.join("export"));
+        for file in [&log, &export] {
+            File::create(file).unwrap();
+        }
+        let option = |kind: &str, rest: &str| [kind.to_owned(), rest.to_owned()];
+        let (file, export_file) = (disk.display(), export.display());
+        let daemon = Command::new("qemu-storage-daemon")
+            .args(option(
+                "--blockdev",
+                &format!("driver=file,node-name=disk,filename={file}"),
+            ))
+            .args(option(
+                "--blockdev",
+                &format!("driver=file,node-name=log,filename={}", log.display()),
+            ))
+            .args(option(
+                "--blockdev",
+                "driver=blklogwrites,node-name=logged,file=disk,log=log",
+            ))
+            .args(option(
+                "--export",
+                &format!("type=fuse,id=out,node-name=logged,mountpoint={export_file},writable=on"),
+            ))
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let size = disk.metadata().unwrap().len();
+        wait_for("the disk is exported", Duration::from_secs(20), || {
+            (export.metadata().ok()?.len() == size).then_some(())
+        });
+        Self {
+            device: Some(Loop::on(&export)),
+            daemon,
+            log,
+        }
+    }
+
+    fn device(&self) -> &str {
+        &self.device.as_ref().unwrap().0
+    }
+
+    /// Bytes of the log so far.
+    fn written(&self) -> u64 {
+        self.log.metadata().unwrap().len()
+    }
+
+    /// Flushes so far. The last entry may be half written.
+    fn flushes(&self) -> usize {
+        let entries = entries(&self.log);
+        entries
+            .iter()
+            .filter(|entry| entry.flags & FLUSH != 0)
+            .count()
+    }
+}
+
+impl Drop for LoggedDisk {
+    fn drop(&mut self) {
+        self.device.take();
+        let _ = Command::new("kill")
+            .arg(self.daemon.id().to_string())
+            .output();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// A machine with that disk. Its power goes when it is dropped.
+struct Machine {
+    process: Child,
+    first: String,
+}
+
+impl Machine {
+    fn boot(device: &str, boot: usize) -> Self {
+        let mut process = Command::new("unshare")
+            .args([
+                "--mount",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "bash",
+            ])
+            .arg(root().join("tests/live/machine.sh"))
+            .arg(device)
+            .arg(state())
+            .arg(format!("00000000-0000-4000-8000-{boot:012}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "ready\n");
+        let children = format!("/proc/{0}/task/{0}/children", process.id());
+        let first = std::fs::read_to_string(children).unwrap().trim().to_owned();
+        Self { process, first }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &self.first, "--mount", "--net", "--pid", "--"])
+            .args(words)
+            .current_dir(root())
+            .env("TWIN_YES", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let mut all = vec![env!("CARGO_BIN_EXE_twin"), "--color", "never"];
+        all.extend(words);
+        self.command(&all).output().unwrap()
+    }
+
+    /// Runs a verb that has to succeed.
+    fn done(&self, what: &str, words: &[&str]) -> String {
+        let output = self.run(words);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{what}: {words:?}: {said}");
+        said
+    }
+
+    fn json(&self, words: &[&str]) -> serde_json::Value {
+        let mut all = vec!["--json"];
+        all.extend(words);
+        let output = self.run(&all);
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{words:?}: {error}: {}", text(&output.stderr)))
+    }
+
+    fn baselines(&self) -> BTreeSet<String> {
+        let listed = self.json(&["--lab", LAB, "snapshots"]);
+        let baselines = listed["baselines"].as_array().unwrap().iter();
+        baselines
+            .map(|baseline| baseline["name"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let first = PathBuf::from("/proc").join(&self.first);
+        wait_for("the machine is off", Duration::from_secs(30), || {
+            (!first.exists()).then_some(())
+        });
+    }
+}
+
+const LAB: &str = "power";
+
+/// What was asked for, and where the log was then.
+struct Asked {
+    verb: &'static [&'static str],
+    /// Baselines before it, and after it.
+    before: BTreeSet<String>,
+    after: BTreeSet<String>,
+    from: u64,
+    /// Where the log was when twin said that it was done.
+    told: u64,
+    to: u64,
+}
+
+/// The disk after part of the log.
+struct Cut {
+    /// The last write that may have reached it.
+    last: usize,
+    /// The flush from which on a disk may lose any write, where this one does.
+    lossy_from: Option<usize>,
+}
+
+/// A row of numbers that looks random and is the same every time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % below
+    }
+}
+
+/// Chooses the moments of a verb at which the power goes, in their order: after flushes, spread evenly, and after random writes.
+/// After half of those the disk has lost half of what came since its last flush.
+fn cuts(entries: &[Entry], asked: &Asked, numbers: &mut Numbers) -> Vec<Cut> {
+    let within: Vec<usize> = (0..entries.len())
+        .filter(|index| (asked.from..asked.to).contains(&entries[*index].at))
+        .collect();
+    let is_flush = |index: &usize| entries[*index].flags & FLUSH != 0;
+    let flushes: Vec<usize> = within.iter().copied().filter(is_flush).collect();
+    assert!(!flushes.is_empty() && within.len() > flushes.len());
+    let number = cuts_of_a_kind();
+    let mut cuts: Vec<Cut> = (0..number.min(flushes.len()))
+        .map(|index| Cut {
+            last: flushes[index * flushes.len() / number.min(flushes.len())],
+            lossy_from: None,
+        })
+        .collect();
+    for index in 0..number {
+        let last = within[numbers.next(within.len())];
+        let flush = (0..last).rev().find(|index| is_flush(index));
+        cuts.push(Cut {
+            last,
+            lossy_from: flush.filter(|_| index % 2 == 1),
+        });
+    }
+    cuts.sort_by_key(|cut| cut.last);
+    cuts
+}
+
+/// The disk as it was at moments one after the other.
+struct Replay<'r> {
+    entries: &'r [Entry],
+    log: File,
+    disk: PathBuf,
+    done: usize,
+}
+
+impl Replay<'_> {
+    /// Writes up to `last`, which comes after what was written before.
+    fn to(&mut self, last: usize) {
+        let disk = File::options().write(true).open(&self.disk).unwrap();
+        for entry in &self.entries[self.done..=last.max(self.done)] {
+            carry_out(entry, &self.log, &disk);
+        }
+        self.done = self.done.max(last + 1);
+    }
+
+    /// Makes a disk of its own of what a machine finds after a cut.
+    fn cut(&mut self, cut: &Cut, file: &Path, numbers: &mut Numbers) {
+        self.to(cut.lossy_from.unwrap_or(cut.last));
+        let (from, to) = (self.disk.display().to_string(), file.display().to_string());
+        tool("cp", &["--reflink=always", &from, &to]);
+        if cut.lossy_from.is_some() {
+            let disk = File::options().write(true).open(file).unwrap();
+            for entry in &self.entries[self.done..=cut.last] {
+                if numbers.next(2) == 0 {
+                    carry_out(entry, &self.log, &disk);
+                }
+            }
+        }
+    }
+}
+
+/// A disk with an empty XFS, this machine's images and what twin has found out about it.
+fn blank_disk(directory: &Path) -> PathBuf {
+    let disk = directory.join("disk");
+    File::create(&disk).unwrap().set_len(16 << 30).unwrap();
+    tool(
+        "mkfs.xfs",
+        &["-q", "-m", "reflink=1", &disk.display().to_string()],
+    );
+    let device = Loop::on(&disk);
+    let script = "mount -t xfs \"$1\" /mnt && install -d -m 711 /mnt/state /mnt/state/pool && install -d -m 755 /mnt/etc /mnt/libvirt &&
+        install -d -m 700 -o libvirt-qemu /mnt/state/pool/ram && cp -r --preserve=mode \"$2/pool/images\" /mnt/state/pool/ &&
+        cp --preserve=mode \"$2\"/*.json /mnt/state/ && umount /mnt";
+    let here = state().display().to_string();
+    tool(
+        "unshare",
+        &["--mount", "bash", "-ec", script, "bash", &device.0, &here],
+    );
+    disk
+}
+
+/// Where twin keeps the lab of a machine.
+fn states_in(machine: &Machine, file: &str) -> usize {
+    let listed = machine
+        .command(&["qemu-img", "snapshot", "-U", "-l", file])
+        .output()
+        .unwrap();
+    let listed = text(&listed.stdout);
+    listed
+        .split_whitespace()
+        .filter(|word| word.starts_with("twin-"))
+        .count()
+}
+
+/// What has to hold after a power loss.
+fn holds(machine: &Machine, asked: &Asked, has_effect: bool, restores: bool, what: &str) {
+    let there = machine.baselines();
+    let lab = |words: &[&str]| {
+        let mut all = vec!["--lab", LAB];
+        all.extend(words);
+        machine.done(what, &all)
+    };
+    let kept: BTreeSet<_> = asked.before.intersection(&asked.after).cloned().collect();
+    assert!(there.is_superset(&kept), "{what}: {there:?} of {kept:?}");
+    lab(&["recover"]);
+    let there = machine.baselines();
+    if has_effect {
+        assert_eq!(there, asked.after, "{what}");
+    } else {
+        assert!(
+            there == asked.before || there == asked.after,
+            "{what}: {there:?}"
+        );
+    }
+    for name in &there {
+        lab(&["snapshot", name, "--verify"]);
+    }
+    if asked.verb[0] == "up" && has_effect {
+        let other = machine.json(&["--lab", "other", "status"]);
+        assert_eq!(
+            other["hosts"].as_array().unwrap().len(),
+            2,
+            "{what}: {other}"
+        );
+        let plan = machine.done(
+            what,
+            &["--lab", "other", "up", "tiny", "--scale", "8", "--dry-run"],
+        );
+        assert!(!plan.contains("make disk"), "{what}: {plan}");
+    }
+    // Nothing else is left.
+    let uuid = machine.json(&["--lab", LAB, "status"])["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let directory = state().join("pool/labs").join(&uuid);
+    let script = format!(
+        "ls {0}/baselines; find {1} -name '*.draft' -o -name '*.before'",
+        directory.display(),
+        state().display()
+    );
+    let listed = machine.command(&["sh", "-c", &script]).output().unwrap();
+    let listed: BTreeSet<String> = text(&listed.stdout)
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(listed, there, "{what}");
+    for host in ["a", "b"] {
+        let file = directory
+            .join(host)
+            .join("disk0.qcow2")
+            .display()
+            .to_string();
+        assert_eq!(states_in(machine, &file), there.len(), "{what}: {file}");
+    }
+    if restores {
+        let said = lab(&["restore", "one"]);
+        let words = lab(&["exec", "--all", "--", "cat", "/var/word"]);
+        assert_eq!(words.matches("one").count(), 2, "{what}: {said}{words}");
+    }
+}
+
+#[test]
+fn d1_baselines_outlive_a_power_loss_at_any_write() {
+    // Where files can be shared: each cut is a disk of its own.
+    let directory = tempfile::Builder::new()
+        .prefix("test-power-")
+        .tempdir_in(state().join("pool"))
+        .unwrap();
+    let disk = blank_disk(directory.path());
+    let begin = directory.path().join("begin");
+    let file = |path: &Path| path.display().to_string();
+    tool("cp", &["--reflink=always", &file(&disk), &file(&begin)]);
+    let logged = LoggedDisk::new(directory.path(), &disk);
+    let machine = Machine::boot(logged.device(), 0);
+    let lab = |words: &[&str]| {
+        let mut all = vec!["--lab", LAB];
+        all.extend(words);
+        machine.done("before", &all)
+    };
+    lab(&["up", "tiny", "--scale", "8"]);
+    let load = "echo one > /var/word; sync; (while :; do dd if=/dev/urandom of=/var/load bs=16k count=64 conv=fsync; done) >/dev/null 2>&1 </dev/null &";
+    lab(&["exec", "--all", "--", "sh", "-c", load]);
+    lab(&["snapshot", "one"]);
+    lab(&["snapshot", "two"]);
+    let mut all = Vec::new();
+    for verb in [
+        &["snapshot", "three"] as &'static [&str],
+        &["restore", "one"],
+        &["snapshot", "two", "--remove"],
+        &["up", "tiny", "--scale", "8"],
+    ] {
+        let (before, from) = (machine.baselines(), logged.written());
+        let of = if verb[0] == "up" { "other" } else { LAB };
+        let mut words = vec!["--lab", of];
+        words.extend(verb);
+        machine.done("with power", &words);
+        let (told, flushes) = (logged.written(), logged.flushes());
+        wait_for("the load goes on", Duration::from_secs(60), || {
+            (logged.flushes() > flushes && logged.written() > told).then_some(())
+        });
+        let to = logged.written();
+        println!(
+            "{verb:?}: {} KiB until it was done, {} KiB after that",
+            (told - from) >> 10,
+            (to - told) >> 10
+        );
+        all.push(Asked {
+            verb,
+            before,
+            after: machine.baselines(),
+            from,
+            told,
+            to,
+        });
+    }
+    drop(machine);
+    let log = logged.log.clone();
+    drop(logged);
+    let entries = entries(&log);
+    let mut numbers = Numbers(20_261_129);
+    let mut replay = Replay {
+        entries: &entries,
+        log: File::open(&log).unwrap(),
+        disk: begin,
+        done: 0,
+    };
+    let started = std::time::Instant::now();
+    let mut boots = 0;
+    for asked in &all {
+        let cuts = cuts(&entries, asked, &mut numbers);
+        let number = cuts.len();
+        for (index, cut) in cuts.iter().enumerate() {
+            let file = directory.path().join("cut");
+            replay.cut(cut, &file, &mut numbers);
+            let device = Loop::on(&file);
+            boots += 1;
+            let machine = Machine::boot(&device.0, boots);
+            let has_effect = entries[cut.last].at >= asked.told;
+            let restores = index % (number / 8).max(1) == 0;
+            let what = format!(
+                "{:?}, cut {index} after write {} of {}, lossy {:?}, told {has_effect}",
+                asked.verb,
+                cut.last,
+                entries.len(),
+                cut.lossy_from
+            );
+            println!("{:.1} s: {what}", started.elapsed().as_secs_f64());
+            holds(&machine, asked, has_effect, restores, &what);
+            drop(machine);
+            drop(device);
+            std::fs::remove_file(&file).unwrap();
+        }
+    }
+    println!("power: {boots} cuts");
+}
