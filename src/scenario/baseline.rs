@@ -251,8 +251,13 @@ impl Engine<'_> {
         whole
     }
 
-    /// Removes the run's baseline where nobody needs it; returns its name where it is kept.
-    pub(super) async fn end_with(&self, reference: Option<String>, whole: bool) -> Option<String> {
+    /// Removes the run's baseline where nobody needs it; returns its name where it is kept. What is left of it is told in `left`.
+    pub(super) async fn end_with(
+        &self,
+        reference: Option<String>,
+        whole: bool,
+        left: &mut Vec<String>,
+    ) -> Option<String> {
         let name = reference?;
         if !whole {
             return Some(name);
@@ -260,9 +265,16 @@ impl Engine<'_> {
         let set = set(self.world, self.journal, self.watch);
         match snapshot::remove(set, &name).await {
             Ok(()) => None,
-            Err(error) => {
+            Err(error) if snapshot::show(&set, &name).is_ok() => {
                 self.note(&format!("baseline {name} is still there: {error}"));
                 Some(name)
+            }
+            Err(error) => {
+                self.note(&format!(
+                    "baseline {name} is gone, and not all of its files are: {error}"
+                ));
+                left.extend(self.unfinished());
+                None
             }
         }
     }

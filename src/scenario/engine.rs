@@ -107,7 +107,7 @@ pub async fn run(
         }
     }
     let whole = left.is_empty() && variants.iter().all(|variant| variant.recovered);
-    let baseline = engine.end_with(reference, whole).await;
+    let baseline = engine.end_with(reference, whole, &mut left).await;
     let document = ScenarioDocument {
         schema: "twin/scenario-result/v1".into(),
         run: world.run.clone(),

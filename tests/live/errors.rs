@@ -29,12 +29,31 @@ fn most() -> usize {
     if full() { 12 } else { 1 }
 }
 
-/// One call of a run that nothing disturbed: the `nth` of its kind by its thread on a file.
+/// One call of a run that nothing disturbed: the `nth` of its kind by its thread on a file, and of all files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Call {
     name: &'static str,
     path: String,
     nth: usize,
+    of_all: usize,
+}
+
+impl Call {
+    /// What has `strace` let it fail. A file whose name is another one in each run is not looked for by that.
+    fn inject(&self, error: &str, stable: bool) -> Vec<String> {
+        let option = |kind: &str, rest: String| [kind.to_owned(), rest];
+        let mut options = Vec::new();
+        if stable {
+            options.extend(option("-P", self.path.clone()));
+        }
+        let when = if stable { self.nth } else { self.of_all };
+        options.extend(option("-e", format!("trace={}", self.name)));
+        options.extend(option(
+            "-e",
+            format!("inject={}:error={error}:when={when}", self.name),
+        ));
+        options
+    }
 }
 
 /// The path that `strace -P` knows a call by: of its descriptor, or the first that it names.
@@ -50,23 +69,26 @@ fn calls(log: &str, below: &Path) -> Vec<Call> {
     let line = Regex::new(r"^(\d+) +([a-z0-9_]+)\((.*)$").unwrap();
     let mut seen: BTreeMap<(String, &str, String), usize> = BTreeMap::new();
     let mut all = BTreeSet::new();
+    let mut count = |thread: &str, name, path: &str| {
+        let seen = seen.entry((thread.to_owned(), name, path.to_owned()));
+        let seen = seen.or_default();
+        *seen += 1;
+        *seen
+    };
     for found in log.lines().filter_map(|text| line.captures(text)) {
         let Some(name) = CALLS.into_iter().find(|name| *name == &found[2]) else {
             continue;
         };
-        let Some(path) = path_of(&found[3]).filter(|path| Path::new(path).starts_with(below))
-        else {
-            continue;
-        };
-        let nth = seen
-            .entry((found[1].to_owned(), name, path.clone()))
-            .or_default();
-        *nth += 1;
-        all.insert(Call {
-            name,
-            path,
-            nth: *nth,
-        });
+        let of_all = count(&found[1], name, "");
+        if let Some(path) = path_of(&found[3]).filter(|path| Path::new(path).starts_with(below)) {
+            let nth = count(&found[1], name, &path);
+            all.insert(Call {
+                name,
+                path,
+                nth,
+                of_all,
+            });
+        }
     }
     all.into_iter().collect()
 }
@@ -131,31 +153,28 @@ fn files(lab: &TestLab) -> BTreeSet<String> {
 
 /// Has each chosen call of a verb fail once. Returns how many calls failed, of how many.
 fn go_through(lab: &TestLab, verb: &Verb<'_>) -> (usize, usize) {
-    let trace = vec!["-e".to_owned(), format!("trace={}", CALLS.join(","))];
-    let (output, log) = traced(lab, &verb.words, &trace);
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{:?}: {}",
-        verb.words,
-        text(&output.stderr)
-    );
-    assert!((verb.effect)(lab));
-    let leaves = files(lab);
+    // What is made once, and asked only then, is there from here on.
+    lab.done(&verb.words);
     (verb.back)(lab);
-    let calls = chosen(&calls(&log, &lab.state));
+    let undisturbed = || {
+        let trace = ["-e".to_owned(), format!("trace={}", CALLS.join(","))];
+        let (output, log) = traced(lab, &verb.words, &trace);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{:?}: {said}", verb.words);
+        assert!((verb.effect)(lab));
+        let leaves = files(lab);
+        (verb.back)(lab);
+        (calls(&log, &lab.state), leaves)
+    };
+    let ((once, leaves), (again, leaves_again)) = (undisturbed(), undisturbed());
+    assert_eq!(leaves, leaves_again);
+    let paths: BTreeSet<&String> = again.iter().map(|call| &call.path).collect();
+    let calls = chosen(&once);
     let mut failed = 0;
     for (index, call) in calls.iter().enumerate() {
         let error = ERRORS[index % ERRORS.len()];
         let what = format!("{:?}: {call:?} ends with {error}", verb.words);
-        let inject = [
-            "-P".to_owned(),
-            call.path.clone(),
-            "-e".to_owned(),
-            format!("trace={}", call.name),
-            "-e".to_owned(),
-            format!("inject={}:error={error}:when={}", call.name, call.nth),
-        ];
+        let inject = call.inject(error, paths.contains(&call.path));
         let (output, log) = traced(lab, &verb.words, &inject);
         failed += usize::from(log.contains("(INJECTED)"));
         let said = text(&output.stdout) + &text(&output.stderr);
