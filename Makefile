@@ -47,6 +47,7 @@ bench: setup build
 
 lint: cargo-deny
 	shellcheck scripts/*.sh tests/live/*.sh .ci/run
+	scripts/check-units.sh
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTFLAGS="-C target-feature=+crt-static" cargo clippy --locked --profile guest --bin twin-guest \
@@ -58,10 +59,17 @@ lint: cargo-deny
 cargo-deny:
 	command -v cargo-deny >/dev/null || cargo install --locked --debug --no-default-features cargo-deny
 
-# The binaries, for all users of this machine: DESTDIR and prefix as usual.
+# The binaries, for all users of this machine, and the units that put back what is open when this machine boots: DESTDIR and
+# prefix as usual. `systemctl enable twin-before-libvirt twin-after-boot` has them run.
 prefix ?= /usr/local
+units := twin-before-libvirt.service twin-after-boot.service
 .PHONY: install
 install:
+	for unit in $(units); do \
+	  install -d $(DESTDIR)$(prefix)/lib/systemd/system && \
+	  sed 's|@bindir@|$(prefix)/bin|' systemd/$$unit.in >$(DESTDIR)$(prefix)/lib/systemd/system/$$unit && \
+	  chmod 644 $(DESTDIR)$(prefix)/lib/systemd/system/$$unit || exit 1; \
+	done
 	install -D -m 755 target/release/twin $(DESTDIR)$(prefix)/bin/twin
 	install -D -m 755 target/release/twin-host $(DESTDIR)$(prefix)/lib/twin/twin-host
 	install -D -m 755 target/release/twin-guest $(DESTDIR)$(prefix)/lib/twin/twin-guest

@@ -76,7 +76,7 @@ old_apparmor_rule="  $pool_dir/ram/** rwk, # twin"
 # --- packages -------------------------------------------------------------------------------------------------------
 packages=(libvirt-daemon-system libvirt-daemon libvirt-clients qemu-system-x86 qemu-utils dnsmasq-base iptables nftables
     iproute2 conntrack tcpdump xfsprogs e2fsprogs kmod mmdebstrap openssh-client ca-certificates xz-utils zstd)
-if $build; then packages+=(libvirt-dev pkg-config gcc libc6-dev make git util-linux ovmf libxml2-utils shellcheck apparmor python3-minimal dbus polkitd); fi
+if $build; then packages+=(libvirt-dev pkg-config gcc libc6-dev make git util-linux ovmf libxml2-utils shellcheck apparmor python3-minimal dbus polkitd systemd strace); fi
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 

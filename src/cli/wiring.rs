@@ -35,3 +35,8 @@ pub fn lab(uri: &str) -> Drivers {
         guardian: guard::guardian(uri),
     }
 }
+
+/// The domains that this machine's libvirtd starts at boot, each with the link by which it does; also while it does not run.
+pub(crate) fn autostarted() -> std::io::Result<Vec<(uuid::Uuid, std::path::PathBuf)>> {
+    crate::hypervisor::libvirt::autostarted()
+}

@@ -7,13 +7,17 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::process::Command;
 
+use super::ImageError;
 use super::packages::{last_words, run, run_to_end};
-use super::{ImageError, qcow2};
+use super::qcow2::{self, StateChecksums};
 use crate::model::spec::DiskSpec;
 use crate::storage;
 use crate::tools::{self, Limits};
 
 const LOCAL: Duration = Duration::from_secs(120);
+
+/// Copying a disk, where the file system cannot share its blocks.
+const COPY: Duration = Duration::from_secs(1800);
 
 /// What a disk is while it is made.
 fn draft_of(disk: &Path) -> PathBuf {
@@ -86,12 +90,62 @@ pub async fn check_disk(path: &Path) -> Result<CheckedDisk, ImageError> {
     }
 }
 
-/// Frees what nothing uses in a disk that no process has open and that has no errors.
-pub async fn free_leaks(path: &Path) -> Result<(), ImageError> {
+/// Has qemu-img mend the tables of a disk that no process has open: in a copy, which takes the disk's place where it is without
+/// errors then and all states in it are what they were. Otherwise the disk stays as it is, and that is an error.
+pub async fn mend_disk(path: &Path) -> Result<(), ImageError> {
+    readable(path)?;
+    remove_draft(path)?;
+    let draft = draft_of(path);
+    let mended = mended(path, &draft).await;
+    let kept = mended.and_then(|()| {
+        storage::replace(&draft, path)
+            .map_err(ImageError::io(format!("mending {}", path.display())))
+    });
+    if kept.is_err() {
+        // It may not be there; the error that matters is the first.
+        let _ = remove_draft(path);
+    }
+    kept
+}
+
+async fn mended(path: &Path, draft: &Path) -> Result<(), ImageError> {
+    let mut copy = Command::new("cp");
+    copy.args(["--reflink=auto", "--sparse=always", "--"]);
+    run(copy.args([path, draft]).process_group(0), COPY).await?;
+    let failed = |why: &str| ImageError::Tool {
+        tool: format!("mending {}", path.display()),
+        why: why.to_owned(),
+    };
     let mut mend = qemu_img(None);
-    mend.args(["check", "-q", "-r", "leaks", "-f", "qcow2", "--"]);
-    run(mend.arg(path), LOCAL).await?;
-    storage::sync_file(path).map_err(ImageError::io(format!("flushing {}", path.display())))
+    mend.args(["check", "-q", "-r", "all", "-f", "qcow2", "--"]);
+    // It ends with what it found at first; what counts is what is there afterwards.
+    run_to_end(mend.arg(draft), LOCAL).await?;
+    if check_disk(draft).await?.errors > 0 {
+        return Err(failed("qemu-img check -r all leaves errors in it"));
+    }
+    if states(path).await? != states(draft).await? {
+        return Err(failed("the states in it would not be what they were"));
+    }
+    Ok(())
+}
+
+/// The states in a disk, with the checksums of all that each holds.
+async fn states(path: &Path) -> Result<Vec<(String, StateChecksums)>, ImageError> {
+    let file = path.to_owned();
+    let read = move || -> Result<_, qcow2::Qcow2Error> {
+        let image = qcow2::Qcow2::open(&file)?;
+        let states = image.snapshots()?.into_iter();
+        states
+            .map(|state| Ok((state.name.clone(), image.checksums(&state)?)))
+            .collect()
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    let unread = |why: String| ImageError::Tool {
+        tool: format!("reading {}", path.display()),
+        why,
+    };
+    read.map_err(|error| unread(error.to_string()))?
+        .map_err(|error| unread(error.to_string()))
 }
 
 /// Refuses what twin's own reader does not take for an image: QEMU opens no other.

@@ -251,6 +251,21 @@ impl Journal {
         self.acts(Some(lab), "")
     }
 
+    /// The labs that have acts which are not put back.
+    pub fn labs_with_open_acts(&self) -> Result<Vec<Uuid>, JournalError> {
+        let connection = self.connection();
+        let list = || -> rusqlite::Result<Vec<String>> {
+            let mut statement = connection.prepare(
+                "SELECT DISTINCT runs.lab FROM acts JOIN runs ON runs.id = acts.run
+                 WHERE state IN ('intended', 'acted', 'left') ORDER BY runs.lab",
+            )?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect()
+        };
+        let labs = list().map_err(|error| self.fail(error))?;
+        Ok(labs.iter().filter_map(|lab| lab.parse().ok()).collect())
+    }
+
     /// Returns open acts, of a lab or of all, whose time was over before `now` and that nobody is putting back; also those that
     /// could not be put back.
     pub fn overdue_acts(

@@ -128,13 +128,18 @@ pub enum LabError {
         failures: Vec<HostFailure>,
     },
     /// A disk did not outlive the last end of this machine.
-    #[error("{host}: {why}")]
+    #[error(
+        "{host}: {} was in use when this machine ended, and qemu-img check finds {errors} errors in it; {why}",
+        path.display()
+    )]
     DamagedDisk {
         /// Its host.
         host: String,
         /// Its file.
         path: std::path::PathBuf,
-        /// What is wrong with it.
+        /// How many errors it has.
+        errors: u64,
+        /// Why they could not be mended.
         why: String,
     },
     /// No scale fits.
@@ -224,7 +229,7 @@ impl LabError {
                 cures
             }
             Self::DamagedDisk { host, path, .. } => vec![format!(
-                "`qemu-img check -r all {}` may mend it, after a copy was made; `twin up TOPOLOGY --replace {host} --blank` discards it",
+                "copy {} away if something on it matters; `twin up TOPOLOGY --replace {host} --blank` discards it, with the baselines that need it",
                 path.display()
             )],
             Self::NoScale { .. } => vec!["free memory, or take hosts out of the topology".into()],

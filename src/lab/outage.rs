@@ -43,30 +43,53 @@ async fn checked(spec: &DomainSpec) -> Result<Vec<(PathBuf, CheckedDisk)>, LabEr
     Ok(all)
 }
 
-fn damaged(path: &Path, found: CheckedDisk) -> Option<String> {
-    (found.errors > 0).then(|| {
-        format!(
-            "{} was in use when this machine ended, and qemu-img check finds {} errors in it",
-            path.display(),
-            found.errors
-        )
-    })
-}
-
 /// What is wrong with the disks of a host that is off, where they were in use when this machine ended.
 pub(crate) async fn damage(spec: &DomainSpec) -> Result<Vec<String>, LabError> {
     if !cut_short(spec) {
         return Ok(Vec::new());
     }
     let found = checked(spec).await?;
-    let damage = found.iter().filter_map(|(path, found)| {
-        let why = damaged(path, *found)?;
-        let path = path.display();
-        Some(format!(
-            "{why}; after a copy was made, `qemu-img check -r all {path}` may mend it"
-        ))
+    let damage = found.iter().filter(|(_, found)| found.errors > 0);
+    let damage = damage.map(|(path, found)| {
+        format!(
+            "{} was in use when this machine ended, and qemu-img check finds {} errors in it; `twin recover` mends what can be mended",
+            path.display(),
+            found.errors
+        )
     });
     Ok(damage.collect())
+}
+
+/// Mends the disks of a host that is off, where they were in use when this machine ended; returns what was done.
+pub(crate) async fn mend(spec: &DomainSpec) -> Result<Vec<String>, LabError> {
+    if !cut_short(spec) {
+        return Ok(Vec::new());
+    }
+    let host = directory(spec).file_name().unwrap_or_default();
+    let host = host.to_string_lossy().into_owned();
+    let mut done = Vec::new();
+    for (path, found) in checked(spec).await? {
+        if found.errors == 0 && found.leaks == 0 {
+            continue;
+        }
+        if let Err(error) = image::mend_disk(&path).await {
+            // What leaks takes space, and nothing else.
+            if found.errors == 0 {
+                continue;
+            }
+            return Err(LabError::DamagedDisk {
+                host,
+                path,
+                errors: found.errors,
+                why: error.to_string(),
+            });
+        }
+        done.push(format!(
+            "{host} was on when this machine ended: mended its disk ({} errors, {} clusters that nothing used)",
+            found.errors, found.leaks
+        ));
+    }
+    Ok(done)
 }
 
 /// Sees to a host's disks before its guest is started: what they lie on is what it was, and they have outlived the last end of
@@ -77,24 +100,8 @@ pub(crate) async fn before_start(
     watch: &dyn Watch,
 ) -> Result<(), LabError> {
     check_bases(layout, spec).await?;
-    if cut_short(spec) {
-        let host = directory(spec).file_name().unwrap_or_default();
-        let host = host.to_string_lossy().into_owned();
-        for (path, found) in checked(spec).await? {
-            if let Some(why) = damaged(&path, found) {
-                return Err(LabError::DamagedDisk { host, path, why });
-            }
-            let mut outcome = "its disk is whole".to_owned();
-            if found.leaks > 0 {
-                image::free_leaks(&path).await?;
-                outcome = format!(
-                    "its disk is whole, and {} clusters that nothing used are free again",
-                    found.leaks
-                );
-            }
-            let note = format!("{host} was not switched off before this machine ended; {outcome}");
-            watch.tell(Event::Note(&note));
-        }
+    for done in mend(spec).await? {
+        watch.tell(Event::Note(&done));
     }
     started(spec)
 }

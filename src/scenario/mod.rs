@@ -11,6 +11,7 @@
 //! `action/` and a line in its list; a new probe the same in `probe/`.
 
 pub mod action;
+mod at_boot;
 mod baseline;
 mod continuous;
 mod engine;
@@ -30,6 +31,7 @@ mod variables;
 mod watching;
 mod world;
 
+pub use at_boot::{BeforeLibvirt, before_libvirt, put_off};
 pub use baseline::{Cleared, Policy, clear};
 pub use engine::{Choice, chosen, may_begin, run};
 pub use error::{ActionError, ScenarioError, ScenarioProblem};

@@ -183,6 +183,15 @@ struct Machine {
 
 impl Machine {
     fn boot(device: &str, boot: usize) -> Self {
+        Self::boot_with(device, boot, &[])
+    }
+
+    /// Boots one on which twin's units are installed.
+    fn boot_with_units(device: &str, boot: usize) -> Self {
+        Self::boot_with(device, boot, &[env!("CARGO_BIN_EXE_twin")])
+    }
+
+    fn boot_with(device: &str, boot: usize, units: &[&str]) -> Self {
         let mut process = Command::new("unshare")
             .args([
                 "--mount",
@@ -197,6 +206,7 @@ impl Machine {
             .arg(device)
             .arg(state())
             .arg(format!("00000000-0000-4000-8000-{boot:012}"))
+            .args(units)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -462,13 +472,203 @@ fn holds(machine: &Machine, asked: &Asked, has_effect: bool, restores: bool, wha
     }
 }
 
-#[test]
-fn d1_baselines_outlive_a_power_loss_at_any_write() {
-    // Where files can be shared: each cut is a disk of its own.
-    let directory = tempfile::Builder::new()
+/// A machine's disk, on which nothing is written down.
+fn plain_machine() -> (tempfile::TempDir, Loop) {
+    let directory = on_the_pool();
+    let device = Loop::on(&blank_disk(directory.path()));
+    (directory, device)
+}
+
+/// A directory where files can be shared: each cut is a disk of its own.
+fn on_the_pool() -> tempfile::TempDir {
+    tempfile::Builder::new()
         .prefix("test-power-")
         .tempdir_in(state().join("pool"))
+        .unwrap()
+}
+
+/// Makes zeros of a part of a host's disk. Where it is, is in the disk's header, behind `field`.
+fn zero(machine: &Machine, file: &str, field: u64, follow: bool) {
+    let word = |at: u64| {
+        let (skip, read) = (format!("skip={at}"), format!("if={file}"));
+        let arguments = ["dd", &read, "bs=1", &skip, "count=8", "status=none"];
+        let output = machine.command(&arguments).output().unwrap();
+        u64::from_be_bytes(output.stdout.try_into().unwrap())
+    };
+    let mut at = word(field);
+    if follow {
+        at = word(at);
+    }
+    assert!(at > 0);
+    let (seek, write) = (format!("seek={at}"), format!("of={file}"));
+    let arguments = [
+        "dd",
+        "if=/dev/zero",
+        &write,
+        "bs=1",
+        &seek,
+        "count=64",
+        "conv=notrunc",
+    ];
+    assert!(
+        machine
+            .command(&arguments)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+}
+
+/// Fields of a qcow2 header.
+const REFCOUNT_TABLE: u64 = 48;
+const SNAPSHOTS: u64 = 64;
+
+#[test]
+fn d1_a_disk_that_a_power_loss_has_damaged_is_mended_or_reported_and_not_used() {
+    let (_directory, device) = plain_machine();
+    let machine = Machine::boot(&device.0, 0);
+    let up = ["--lab", LAB, "up", "tiny", "--scale", "8"];
+    machine.done("before", &up);
+    machine.done(
+        "before",
+        &[
+            "--lab",
+            LAB,
+            "exec",
+            "--all",
+            "--",
+            "sh",
+            "-c",
+            "echo one > /var/word",
+        ],
+    );
+    machine.done("before", &["--lab", LAB, "snapshot", "one"]);
+    let uuid = machine.json(&["--lab", LAB, "status"])["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let disk = |host: &str| {
+        state()
+            .join("pool/labs")
+            .join(&uuid)
+            .join(host)
+            .join("disk0.qcow2")
+            .display()
+            .to_string()
+    };
+    drop(machine);
+
+    // Counts that are wrong are counted anew, and the baseline is what it was.
+    let machine = Machine::boot(&device.0, 1);
+    let status = machine.json(&["--lab", LAB, "status"]);
+    assert_eq!(status["hosts"][0]["cut_short"], true, "{status}");
+    zero(&machine, &disk("a"), REFCOUNT_TABLE, true);
+    let said = text(&machine.run(&["--lab", LAB, "restore", "one"]).stderr);
+    assert!(
+        said.contains("qemu-img check finds") && said.contains("twin recover"),
+        "{said}"
+    );
+    let said = machine.done("mended", &["--lab", LAB, "recover"]);
+    assert!(said.contains("mended its disk"), "{said}");
+    machine.done("mended", &["--lab", LAB, "restore", "one"]);
+    let words = machine.done(
+        "mended",
+        &["--lab", LAB, "exec", "--all", "--", "cat", "/var/word"],
+    );
+    assert_eq!(words.matches("one").count(), 2, "{words}");
+    drop(machine);
+
+    // What cannot be mended is reported; the other host is started, and the baseline is not restored.
+    let machine = Machine::boot(&device.0, 2);
+    zero(&machine, &disk("a"), SNAPSHOTS, false);
+    let output = machine.run(&["--lab", LAB, "restore", "one"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("baseline one is damaged"), "{said}");
+    let output = machine.run(&up);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("a: ") && said.contains("--blank"), "{said}");
+    let status = machine.json(&["--lab", LAB, "status"]);
+    assert_eq!(status["hosts"][0]["power"], "shut-off", "{status}");
+    assert_eq!(status["hosts"][1]["power"], "running", "{status}");
+    let mut blank = up.to_vec();
+    blank.extend(["--replace", "a", "--blank"]);
+    machine.done("blank", &blank);
+}
+
+const AUTOSTART: &str = "schema: twin/topology/v1\nname: auto\n\
+    networks: {metal: {cidr: 10.77.16.0/24, gateway: 10.77.16.1, mode: nat, dhcp: static}}\n\
+    defaults: {image: micro, vcpus: 1, memory: 1GiB, disk: 1GiB}\npolicy: {autostart: true}\n\
+    hosts:\n  a: {nics: [{network: metal, address: 10.77.16.10}]}\n  b: {nics: [{network: metal, address: 10.77.16.11}]}\n";
+
+const FAULTS: &str = "schema: twin/scenario/v1\nname: faults\ntitle: t\nabout: a\n\
+    variants: {all: {expect: {}}}\nsafety: {baseline: none}\nprobes: []\n\
+    steps:\n  - {id: release, do: {host-release: {host: a}}}\n  - {id: load, do: {cpu-pressure: {host: b, cpus: 1}}}\nobserve: 1s\n";
+
+/// Faults that are open when the machine ends: disks are back before libvirtd runs, hosts wait until all is, and then start.
+#[test]
+fn d3_what_is_open_when_this_machine_ends_is_put_back_when_it_boots() {
+    let (_directory, device) = plain_machine();
+    // The machine has another state directory in the place of this one.
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, content).unwrap();
+        file.display().to_string()
+    };
+    let (topology, faults) = (write("auto.yaml", AUTOSTART), write("faults.yaml", FAULTS));
+    let machine = Machine::boot(&device.0, 0);
+    machine.done("before", &["up", &topology, "--scale", "8"]);
+    machine.done(
+        "before",
+        &["exec", "a", "--", "sh", "-c", "echo own > /var/word; sync"],
+    );
+    let kept = machine.json(&["scenario", &faults, "--keep"]);
+    assert_eq!(kept["kept"].as_array().unwrap().len(), 2, "{kept}");
+    drop(machine);
+    let machine = Machine::boot_with_units(&device.0, 1);
+    let said = text(
+        &machine
+            .command(&["cat", "/run/twin/said"])
+            .output()
+            .unwrap()
+            .stdout,
+    );
+    for told in [
+        "release: a has its own disks",
+        "a is not started until",
+        "b is not started until",
+        "load: it ended when b went off",
+        "b is started",
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    assert!(!said.contains("ended with"), "{said}");
+    let status = wait_for("both answer", Duration::from_secs(120), || {
+        let status = machine.json(&["status"]);
+        let hosts = status["hosts"].as_array()?.clone();
+        hosts
+            .iter()
+            .all(|host| host["agent"] == "answers")
+            .then_some(status)
+    });
+    assert_eq!(status["dirty"], false, "{status}");
+    let word = machine.done("after", &["exec", "a", "--", "cat", "/var/word"]);
+    assert!(word.contains("own"), "{word}");
+    let links = machine
+        .command(&["ls", "/etc/libvirt/qemu/autostart"])
+        .output()
         .unwrap();
+    assert_eq!(text(&links.stdout), "auto-a.xml\nauto-b.xml\n");
+    let nothing = machine.done("after", &["recover"]);
+    assert!(nothing.contains("nothing is open"), "{nothing}");
+}
+
+#[test]
+fn d1_baselines_outlive_a_power_loss_at_any_write() {
+    let directory = on_the_pool();
     let disk = blank_disk(directory.path());
     let begin = directory.path().join("begin");
     let file = |path: &Path| path.display().to_string();

@@ -1,6 +1,6 @@
 //! `twin recover`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,8 +11,10 @@ use super::DONE;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
 use crate::cli::guard::{other_died, to_work};
+use crate::cli::wiring;
+use crate::hypervisor::{Power, PowerAction};
 use crate::journal::{ActState, OpenAct};
-use crate::lab::{LabError, Silent, choose};
+use crate::lab::{self, Found, LabError, Lock, Silent, choose};
 use crate::report::{RecoverDocument, RecoveredRun};
 use crate::scenario::{self, Recovered};
 use crate::snapshot;
@@ -32,6 +34,12 @@ pub(crate) struct Flags {
     /// Waits for the twin that started this one, and finishes what it began with baselines should it die.
     #[arg(long, hide = true)]
     pub(crate) stand_by: bool,
+    /// Before libvirtd runs, at boot: puts back what needs no libvirt, and keeps hosts with open faults from being started.
+    #[arg(long, hide = true, conflicts_with = "stand_by")]
+    pub(crate) before_libvirt: bool,
+    /// Once libvirtd runs, at boot: puts back what is open in all labs, and starts the hosts that were kept from it.
+    #[arg(long, hide = true, conflicts_with_all = ["stand_by", "before_libvirt"])]
+    pub(crate) after_boot: bool,
 }
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
@@ -39,7 +47,95 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     if flags.stand_by {
         return stand_by(context).await;
     }
+    if flags.before_libvirt {
+        return before_libvirt(context);
+    }
+    if flags.after_boot {
+        return after_boot(context).await;
+    }
     let (found, _lock) = context.locked_lab_in_time("recover").await?;
+    put_right(context, found).await
+}
+
+/// At boot, before libvirtd runs.
+fn before_libvirt(context: &Context<'_>) -> Result<u8, Failure> {
+    super::no_document(context.ui, "recover --before-libvirt")?;
+    let Some(journal) = context.journal_if_there()? else {
+        return DONE;
+    };
+    let autostarted =
+        wiring::autostarted().map_err(LabError::io("reading what libvirtd starts at boot"))?;
+    let told = scenario::before_libvirt(&journal, &autostarted).map_err(LabError::from)?;
+    for done in &told.done {
+        context.ui.text(&format!("{done}\n"));
+    }
+    for left in &told.left {
+        context.ui.text(&format!("LEFT {left}\n"));
+    }
+    Ok(if told.left.is_empty() {
+        code::DONE
+    } else {
+        code::DIRTY
+    })
+}
+
+/// At boot, once libvirtd runs. A lab that cannot be put right does not keep the others from it.
+async fn after_boot(context: &Context<'_>) -> Result<u8, Failure> {
+    super::no_document(context.ui, "recover --after-boot")?;
+    let mut worst = code::DONE;
+    for found in context.labs().await? {
+        let journal = context.journal()?;
+        let (name, lab) = (found.record.name.clone(), found.record.uuid);
+        let open = !journal.open_acts(lab).map_err(LabError::from)?.is_empty();
+        if !open && journal.unfinished(lab).map_err(LabError::from)?.is_empty() {
+            continue;
+        }
+        context.ui.text(&format!("lab {name}\n"));
+        let lock = context.lock(&found, "recover")?;
+        let hosts = scenario::put_off(&journal, lab).map_err(LabError::from)?;
+        let outcome = match put_right(context, found.clone()).await {
+            Ok(code::DONE) => start(context, &found, &lock, &hosts).await,
+            outcome => outcome,
+        };
+        match outcome {
+            Ok(code) => worst = worst.max(code),
+            Err(failure) => worst = worst.max(context.ui.failure(&failure)),
+        }
+    }
+    Ok(worst)
+}
+
+/// Starts hosts that libvirtd would have started.
+async fn start(
+    context: &Context<'_>,
+    found: &Found,
+    lock: &Lock,
+    hosts: &BTreeSet<String>,
+) -> Result<u8, Failure> {
+    let drivers = context.drivers();
+    for host in hosts {
+        let target = found.host(host)?.target(found.record.uuid);
+        let power = drivers.hypervisor.power_state(target).await;
+        if power.map_err(LabError::from)? == Power::ShutOff {
+            let (start, watch) = ([PowerAction::Start], context.ui.watch());
+            lab::power(
+                found,
+                lock,
+                host,
+                &start,
+                drivers,
+                context.layout(),
+                watch.as_ref(),
+            )
+            .await?;
+            context.ui.text(&format!("{host} is started\n"));
+        }
+    }
+    DONE
+}
+
+/// Puts back all that is open in a lab. Called with its lock held.
+async fn put_right(context: &Context<'_>, found: Found) -> Result<u8, Failure> {
     let journal = context.journal()?;
     let world = context.world(found);
     let watch = context.ui.watch();

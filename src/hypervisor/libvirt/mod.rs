@@ -4,6 +4,7 @@
 //! define). Handles stay in those threads. Each call has a deadline; a call that passes it goes on in its thread, and the
 //! caller is told that the outcome is unknown.
 
+mod at_boot;
 mod capture;
 mod domains;
 mod emulator;
@@ -16,6 +17,8 @@ mod place;
 mod tsc;
 mod worker;
 mod xml;
+
+pub use at_boot::autostarted;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -9,7 +9,7 @@ use super::{Action, Verified, host_of};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::{ActionError, World};
 
-pub(super) const NAME: &str = "host-autostart";
+pub(in super::super) const NAME: &str = "host-autostart";
 
 #[derive(Debug)]
 struct HostAutostart {

@@ -178,18 +178,10 @@ pub(super) async fn undo(
 ) -> Result<String, ActionError> {
     let captured: Captured = serde_json::from_value(captured)?;
     let host = &captured.before.host;
-    let aside: Vec<&Disk> = captured
-        .disks
-        .iter()
-        .filter(|disk| disk.aside.exists())
-        .collect();
-    if !aside.is_empty() {
+    if captured.disks.iter().any(|disk| disk.aside.exists()) {
         host_power::power(world, host, PowerAction::Destroy).await?;
     }
-    for disk in &aside {
-        storage::rename(&disk.aside, &disk.path)
-            .map_err(|error| failed("putting back", &disk.path, &error))?;
-    }
+    rename_back(&captured)?;
     for disk in &captured.disks {
         if inode(&disk.path)? != disk.inode {
             let why = format!("{} is another disk than before", disk.path.display());
@@ -202,4 +194,23 @@ pub(super) async fn undo(
         image::remove_draft(&disk.path).map_err(|error| ActionError::Target(error.to_string()))?;
     }
     Ok(format!("{host} has its own disks; {power}"))
+}
+
+/// Gives the host its own disks back; tells whether there were any aside. Called where it has no process.
+fn rename_back(captured: &Captured) -> Result<bool, ActionError> {
+    let aside = captured.disks.iter().filter(|disk| disk.aside.exists());
+    let mut some = false;
+    for disk in aside {
+        storage::rename(&disk.aside, &disk.path)
+            .map_err(|error| failed("putting back", &disk.path, &error))?;
+        some = true;
+    }
+    Ok(some)
+}
+
+/// The same before libvirtd runs; returns what was done.
+pub(super) fn disks_back(captured: serde_json::Value) -> Result<Option<String>, ActionError> {
+    let captured: Captured = serde_json::from_value(captured)?;
+    let some = rename_back(&captured)?;
+    Ok(some.then(|| format!("{} has its own disks", captured.before.host)))
 }

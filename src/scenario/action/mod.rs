@@ -34,6 +34,7 @@ mod service_run;
 mod service_stop;
 
 pub(super) use clock_step::{NAME as CLOCK_STEP, before_a_pause};
+pub(super) use host_autostart::NAME as HOST_AUTOSTART;
 pub(super) use instance_fill::{allocated, flavor, inventory};
 pub(super) use instance_kill::instance;
 pub(super) use pod::TABLE as POD_TABLE;
@@ -424,6 +425,15 @@ pub(super) async fn undo_outside(
         return nic_detach::undo_outside(world, serde_json::from_str(captured)?).await;
     }
     undo(world, action, captured).await
+}
+
+/// Puts back what an action did to files of this machine, where nothing that libvirt knows runs; returns what was done. The
+/// rest of it is still open.
+pub(super) fn files_back(action: &str, captured: &str) -> Result<Option<String>, ActionError> {
+    if action != host_release::NAME {
+        return Ok(None);
+    }
+    host_release::disks_back(serde_json::from_str(captured)?)
 }
 
 /// Reads a key that names a network.
