@@ -24,14 +24,15 @@ demo:
 	scripts/demo.sh
 
 # Everything that CI runs but for the lints: under 25 minutes on two cores. What takes longer than that has room for is in
-# `make test-full`: PART=deaths has crashes.rs, deaths.rs and kills.rs, PART=live has long.rs, states.rs, failures.rs and all of undo.rs.
+# `make test-full`: PART=deaths has crashes.rs, deaths.rs and kills.rs, PART=power and PART=errors what they say, PART=live has
+# long.rs, states.rs, failures.rs and all of undo.rs.
 test: setup guest-dev
 	cargo test --locked --lib --test tidy --test suite --test fuzz
 	cargo test --locked --test live -- --test-threads=1 --skip long:: --skip states:: --skip failures:: \
-	  --skip crashes:: --skip deaths:: --skip kills:: --skip undo::what_can_be_put_back
+	  --skip crashes:: --skip deaths:: --skip kills:: --skip power:: --skip errors:: --skip undo::what_can_be_put_back
 
-# Every 'Done when' of the issues at full size, or one part of it: suite, live, library, deaths, benches, fuzz. Figures go to
-# target/full.txt.
+# Every 'Done when' of the issues at full size, or one part of it: suite, live, library, deaths, benches, fuzz, power,
+# errors. Figures go to target/full.txt.
 test-full: setup build guest-dev
 	scripts/test-full.sh target/full.txt $(PART)
 

@@ -2,15 +2,15 @@
 # Every 'Done when' of the issues at full size, or one part of it. Figures go to the file named; a line that fails makes the
 # whole fail.
 #
-#   scripts/test-full.sh [FILE] [suite|live|library|deaths|benches|fuzz]
+#   scripts/test-full.sh [FILE] [suite|live|library|deaths|benches|fuzz|power|errors]
 set -euo pipefail
 umask 077
 cd "$(dirname "$0")/.."
 out=${1:-target/full.txt}
 part=${2:-all}
 case $part in
-all | suite | live | library | deaths | benches | fuzz) ;;
-*) echo "test-full: there is no part $part: suite, live, library, deaths, benches, fuzz" >&2; exit 2 ;;
+all | suite | live | library | deaths | benches | fuzz | power | errors) ;;
+*) echo "test-full: there is no part $part: suite, live, library, deaths, benches, fuzz, power, errors" >&2; exit 2 ;;
 esac
 mkdir -p "$(dirname "$out")"
 : >"$out"
@@ -25,7 +25,7 @@ line() { # PART WHAT COMMAND...
     printf '\n== %s\n' "$what"
     if ! "$@" 2>&1 | tee target/line.txt; then result=FAILED; failed=1; fi
     printf '%-7s %5d s  %s\n' "$result" $((SECONDS - from)) "$what" >>"$out"
-    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:|[0-9]+x[0-9]+M)' target/line.txt | sed 's/^/               /' >>"$out" || true
+    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:|power:|errors:|[0-9]+x[0-9]+M)' target/line.txt | sed 's/^/               /' >>"$out" || true
 }
 
 # shellcheck disable=SC2317 # called by name
@@ -45,8 +45,10 @@ live() { env TWIN_LIVE=full cargo test --locked --test live -- --test-threads=1 
 line suite "the suite and the shape" cargo test --locked --lib --test tidy --test suite
 line suite "every scenario killed at every write, simulated" env TWIN_LIVE=full cargo test --locked --test suite library
 line suite "twin --help in 20 ms" help_time
-line live "live, at full size" live --skip deaths:: --skip crashes:: --skip kills::
+line live "live, at full size" live --skip deaths:: --skip crashes:: --skip kills:: --skip power:: --skip errors::
 line deaths "twin killed everywhere" live deaths:: crashes:: kills::
+line power "the power goes" live power::
+line errors "system calls that fail" live errors::
 line library "the incident library, three times" scripts/library.sh 3
 line fuzz "the parsers, 10 minutes each" env FUZZ_SECONDS=600 cargo test --locked --release --test fuzz -- --nocapture
 line benches "twin up beside plain QEMU" cargo bench --locked --bench up
