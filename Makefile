@@ -75,6 +75,9 @@ install:
 	install -D -m 755 target/release/twin-host $(DESTDIR)$(prefix)/lib/twin/twin-host
 	install -D -m 755 target/release/twin-guest $(DESTDIR)$(prefix)/lib/twin/twin-guest
 
-# The topology and scenario parsers on mutated input, for FUZZ_SECONDS.
+# The parsers and readers on hostile input, FUZZ_SECONDS each: of people's files by mutation, of what others wrote (guests, libvirt,
+# nft, the journal) guided by coverage.
+FUZZ_SECONDS ?= 60
 fuzz:
-	cargo test --locked --release --test fuzz -- --nocapture
+	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --locked --release --test fuzz -- --nocapture
+	scripts/fuzz.sh $(FUZZ_SECONDS)

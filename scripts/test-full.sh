@@ -25,7 +25,7 @@ line() { # PART WHAT COMMAND...
     printf '\n== %s\n' "$what"
     if ! "$@" 2>&1 | tee target/line.txt; then result=FAILED; failed=1; fi
     printf '%-7s %5d s  %s\n' "$result" $((SECONDS - from)) "$what" >>"$out"
-    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:|power:|errors:|[0-9]+x[0-9]+M)' target/line.txt | sed 's/^/               /' >>"$out" || true
+    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:|power:|errors:|fuzz:|[0-9]+x[0-9]+M)' target/line.txt | sed 's/^/               /' >>"$out" || true
 }
 
 # shellcheck disable=SC2317 # called by name
@@ -50,7 +50,8 @@ line deaths "twin killed everywhere" live deaths:: crashes:: kills::
 line power "the power goes" live power::
 line errors "system calls that fail" live errors::
 line library "the incident library, three times" scripts/library.sh 3
-line fuzz "the parsers, 10 minutes each" env FUZZ_SECONDS=600 cargo test --locked --release --test fuzz -- --nocapture
+line suite "the parsers of people's files, 10 minutes each" env FUZZ_SECONDS=600 cargo test --locked --release --test fuzz -- --nocapture
+line fuzz "the readers of what others wrote, 10 minutes each" scripts/fuzz.sh 600
 line benches "twin up beside plain QEMU" cargo bench --locked --bench up
 line benches "snapshots beside virsh" cargo bench --locked --bench snapshot
 line benches "restores beside virsh" cargo bench --locked --bench restore

@@ -101,6 +101,14 @@ fn nftables(document: &serde_json::Value, bridge: &str) -> Vec<Rejection> {
     items.filter_map(one).collect()
 }
 
+#[cfg(fuzzing)]
+pub(super) fn read(text: &str, bridge: &str) {
+    drop(iptables(text, bridge));
+    if let Ok(document) = serde_json::from_str(text) {
+        drop(nftables(&document, bridge));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::support::{root, text, twin};
+use crate::binary::twin;
+use crate::support::{root, text};
 
 #[test]
 fn help_names_every_exit_code_and_version_names_the_commit() {

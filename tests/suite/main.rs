@@ -7,6 +7,7 @@
 )]
 
 mod baselines_on_sim;
+mod binary;
 mod command_line;
 mod conformance;
 mod contributing;

@@ -3,7 +3,8 @@
 use serde_json::{Value as Json, json};
 use twin::diagnostics::{Node, Value, parse};
 
-use crate::support::{root, text, twin};
+use crate::binary::twin;
+use crate::support::{root, text};
 
 pub(crate) fn valid(directory: &std::path::Path, schema: &str, document: &[u8]) {
     let schema_text = twin(directory, &["schema", schema]).stdout;

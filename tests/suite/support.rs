@@ -1,7 +1,6 @@
 //! What tests of several subjects share.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use twin::diagnostics::Source;
 use twin::topology::Lookup;
@@ -9,19 +8,6 @@ use twin::topology::Lookup;
 /// The repository.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Runs twin in `directory` with a state directory of its own there.
-pub(crate) fn twin(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_twin"))
-        .args(["--color", "never", "--state-dir"])
-        .arg(directory.join("state"))
-        .args(arguments)
-        .current_dir(directory)
-        .env_remove("TWIN_LAB")
-        .stdin(std::process::Stdio::null())
-        .output()
-        .expect("twin runs")
 }
 
 /// What comes of `work`; nothing where its journal had it die.

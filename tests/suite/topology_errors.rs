@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use twin::diagnostics::{FormatError, render};
 use twin::topology::{LoadError, TopologyError, load};
 
+use crate::binary::twin;
 use crate::golden::{cover, folder, pictures};
-use crate::support::{Folder, root, text, twin};
+use crate::support::{Folder, root, text};
 
 const KIND: &str = "topology";
 

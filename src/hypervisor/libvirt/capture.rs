@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid as RustixPid, PidfdFlags, pidfd_open};
-use serde_json::json;
+use serde_json::{Value, json};
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::sys;
@@ -50,8 +50,11 @@ const PANIC_DEADLINE: Duration = Duration::from_secs(10);
 /// The nodes of the disks that take snapshots, by file. The monitor is a process that a guest may have taken over: it names
 /// the nodes, and libvirt's definition names the files.
 fn nodes(domain: &Domain) -> Result<Vec<(PathBuf, String)>, Failure> {
-    let blocks = writable(domain)?;
-    let files = xml::disk_files(&domain.get_xml_desc(0)?);
+    Ok(nodes_in(&writable(domain)?, &domain.get_xml_desc(0)?))
+}
+
+pub(super) fn nodes_in(blocks: &[Value], definition: &str) -> Vec<(PathBuf, String)> {
+    let files = xml::disk_files(definition);
     let nodes = blocks.iter().filter_map(|block| {
         // `/machine/peripheral/virtio-disk0/virtio-backend`
         let mut device = block["qdev"].as_str()?.split('/');
@@ -59,7 +62,7 @@ fn nodes(domain: &Domain) -> Result<Vec<(PathBuf, String)>, Failure> {
         let node = block["inserted"]["node-name"].as_str()?;
         Some((file.clone(), node.to_owned()))
     });
-    Ok(nodes.collect())
+    nodes.collect()
 }
 
 /// libvirt's settings for QEMU, and where it makes memory files when they do not say.
@@ -179,7 +182,7 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
 }
 
 /// Reads what QEMU answers to `query-version`.
-fn version_of(answer: &serde_json::Value) -> Option<String> {
+pub(super) fn version_of(answer: &Value) -> Option<String> {
     let part = |name: &str| answer["qemu"][name].as_u64();
     let (major, minor, micro) = (part("major")?, part("minor")?, part("micro")?);
     Some(format!("QEMU {major}.{minor}.{micro}"))

@@ -33,6 +33,45 @@ use crate::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
 use crate::units::{Mac, Mib};
 use worker::Workers;
 
+/// The readers of what libvirt and QEMU say, for `fuzz/`.
+#[cfg(fuzzing)]
+pub mod readers {
+    use super::{monitor, xml};
+
+    /// Reads an answer of QEMU's monitor, beside the domain's definition.
+    pub fn answer(text: &str, definition: &str) {
+        monitor::read(text, definition);
+    }
+
+    /// Reads a definition in each way that there is.
+    pub fn definition(text: &str) {
+        drop((
+            xml::mark(text),
+            xml::mark_in_element(text),
+            xml::identity(text),
+        ));
+        drop((xml::paths(text), xml::emulator(text), xml::disk_files(text)));
+        drop((
+            xml::writable_disks(text),
+            xml::bridge_and_subnet(text),
+            xml::console(text),
+        ));
+        drop((
+            xml::parts(text),
+            xml::interface(text, "52:54:00:00:00:01".parse().expect("a MAC")),
+        ));
+        let once = xml::devices(text);
+        assert_eq!(
+            once,
+            xml::devices(text),
+            "the same text has the same devices"
+        );
+        if let Some(written) = xml::with_link(text, false) {
+            assert!(roxmltree::Document::parse(&written).is_ok(), "{written}");
+        }
+    }
+}
+
 /// A call that only reads returns within this.
 const QUICK: Duration = Duration::from_secs(20);
 

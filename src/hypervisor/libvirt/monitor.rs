@@ -21,17 +21,37 @@ pub(super) fn refused(what: &str, why: impl Into<String>) -> Failure {
 pub(super) fn monitor(domain: &Domain, command: &Value) -> Result<Value, Failure> {
     let what = command["execute"].as_str().unwrap_or("a monitor command");
     let text = domain.qemu_monitor_command(&command.to_string(), 0)?;
+    answer(what, &text)
+}
+
+fn answer(what: &str, text: &str) -> Result<Value, Failure> {
     let mut answer: Value =
-        serde_json::from_str(&text).map_err(|error| refused(what, error.to_string()))?;
+        serde_json::from_str(text).map_err(|error| refused(what, error.to_string()))?;
     match answer["error"]["desc"].as_str() {
         Some(why) => Err(refused(what, why)),
         None => Ok(answer["return"].take()),
     }
 }
 
+/// Reads an answer in each way that there is.
+#[cfg(fuzzing)]
+pub(super) fn read(text: &str, definition: &str) {
+    let Ok(answer) = answer("an answer", text) else {
+        return;
+    };
+    drop(super::capture::version_of(&answer));
+    if let Ok(blocks) = written(answer) {
+        drop(limits_of(&blocks));
+        drop(super::capture::nodes_in(&blocks, definition));
+    }
+}
+
 /// The disks that the guest writes to, as `query-block` tells them.
 pub(super) fn writable(domain: &Domain) -> Result<Vec<Value>, Failure> {
-    let mut blocks = monitor(domain, &json!({"execute": "query-block"}))?;
+    written(monitor(domain, &json!({"execute": "query-block"}))?)
+}
+
+fn written(mut blocks: Value) -> Result<Vec<Value>, Failure> {
     let blocks = blocks
         .as_array_mut()
         .map(std::mem::take)
