@@ -40,3 +40,8 @@ pub fn lab(uri: &str) -> Drivers {
 pub(crate) fn autostarted() -> std::io::Result<Vec<(uuid::Uuid, std::path::PathBuf)>> {
     crate::hypervisor::libvirt::autostarted()
 }
+
+/// A process of libvirt's or of a guest's that runs on this machine.
+pub(crate) fn hypervisor_runs() -> Option<String> {
+    crate::hypervisor::libvirt::running()
+}

@@ -51,6 +51,8 @@ pub struct Anatomy {
     pub power: Power,
     /// Whether there is a process that holds its memory and devices.
     pub process: bool,
+    /// Whether the hypervisor holds its memory in a file, with which it would go on.
+    pub saved: bool,
     /// Its definition, as it would be started from.
     pub definition: String,
     /// Its devices as they are in the process, without what changes from start to start.

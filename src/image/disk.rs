@@ -70,82 +70,133 @@ pub struct CheckedDisk {
     unread: u64,
 }
 
+impl CheckedDisk {
+    /// Of a disk that cannot even be opened.
+    const fn unreadable() -> Self {
+        Self {
+            errors: 1,
+            leaks: 0,
+            unread: 0,
+        }
+    }
+}
+
 /// Has qemu-img check the tables of a disk that no process has open. Nothing is written.
 pub async fn check_disk(path: &Path) -> Result<CheckedDisk, ImageError> {
-    readable(path)?;
+    // Mending that was broken off is done again.
+    if original_of(path).exists() {
+        return Ok(CheckedDisk::unreadable());
+    }
+    check_tables(path).await
+}
+
+async fn check_tables(path: &Path) -> Result<CheckedDisk, ImageError> {
+    // QEMU opens no image that twin's own reader does not take for one.
+    if qcow2::chain(path).is_err() {
+        return Ok(CheckedDisk::unreadable());
+    }
     let mut check = qemu_img(None);
     check.args(["check", "--output=json", "-f", "qcow2", "--"]);
     let output = run_to_end(check.arg(path), LOCAL).await?;
     // It ends with 2 or 3 where it found something, and says what all the same.
-    let found: Result<CheckedDisk, _> = serde_json::from_slice(&output.stdout);
+    let found: Option<CheckedDisk> = serde_json::from_slice(&output.stdout).ok();
+    let said = last_words(&output.stderr);
     match found {
-        Ok(found) => Ok(CheckedDisk {
+        Some(found) => Ok(CheckedDisk {
             errors: found.errors + found.unread,
             ..found
         }),
-        Err(_) => Err(ImageError::Tool {
+        None if said.contains("lock") => Err(ImageError::Tool {
             tool: format!("qemu-img check {}", path.display()),
-            why: last_words(&output.stderr),
+            why: said,
         }),
+        None => Ok(CheckedDisk::unreadable()),
     }
 }
 
-/// Has qemu-img mend the tables of a disk that no process has open: in a copy, which takes the disk's place where it is without
-/// errors then and all states in it are what they were. Otherwise the disk stays as it is, and that is an error.
-pub async fn mend_disk(path: &Path) -> Result<(), ImageError> {
-    readable(path)?;
-    remove_draft(path)?;
-    let draft = draft_of(path);
-    let mended = mended(path, &draft).await;
-    let kept = mended.and_then(|()| {
-        storage::replace(&draft, path)
-            .map_err(ImageError::io(format!("mending {}", path.display())))
-    });
-    if kept.is_err() {
-        // It may not be there; the error that matters is the first.
-        let _ = remove_draft(path);
-    }
-    kept
+/// What a disk was before it is mended, beside it: it is there only while that is under way, and takes the disk's place again
+/// where it is broken off.
+fn original_of(disk: &Path) -> PathBuf {
+    disk.with_extension("unmended")
 }
 
-async fn mended(path: &Path, draft: &Path) -> Result<(), ImageError> {
-    let mut copy = Command::new("cp");
-    copy.args(["--reflink=auto", "--sparse=always", "--"]);
-    run(copy.args([path, draft]).process_group(0), COPY).await?;
-    let failed = |why: &str| ImageError::Tool {
-        tool: format!("mending {}", path.display()),
-        why: why.to_owned(),
+/// What came of mending a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mended {
+    /// Its tables are without errors; what it holds, and all states in it, are what they were.
+    Whole,
+    /// It stays as it was, and why.
+    No(String),
+}
+
+/// Has qemu-img mend the tables of a disk that no process has open. A copy is kept until it is known that nothing in it has
+/// changed but its tables.
+pub async fn mend_disk(path: &Path) -> Result<Mended, ImageError> {
+    let original = original_of(path);
+    let mending = || ImageError::io(format!("mending {}", path.display()));
+    if original.exists() {
+        storage::rename(&original, path).map_err(mending())?;
+    }
+    let before = match contents(path).await? {
+        Ok(before) => before,
+        Err(why) => return Ok(Mended::No(why)),
     };
+    let draft = draft_of(path);
+    remove_draft(path)?;
+    let mut copy = Command::new("cp");
+    copy.args(["--reflink=auto", "--sparse=always", "--preserve=mode", "--"]);
+    run(copy.arg(path).arg(&draft).process_group(0), COPY).await?;
+    storage::place(&draft, &original).map_err(mending())?;
+    let mended = mended(path, &before).await;
+    match mended {
+        Ok(Mended::Whole) => {
+            storage::sync_file(path).map_err(mending())?;
+            storage::remove(&original).map_err(mending())?;
+        }
+        _ => storage::rename(&original, path).map_err(mending())?,
+    }
+    mended
+}
+
+async fn mended(path: &Path, before: &Contents) -> Result<Mended, ImageError> {
     let mut mend = qemu_img(None);
     mend.args(["check", "-q", "-r", "all", "-f", "qcow2", "--"]);
     // It ends with what it found at first; what counts is what is there afterwards.
-    run_to_end(mend.arg(draft), LOCAL).await?;
-    if check_disk(draft).await?.errors > 0 {
-        return Err(failed("qemu-img check -r all leaves errors in it"));
+    run_to_end(mend.arg(path), LOCAL).await?;
+    if check_tables(path).await?.errors > 0 {
+        return Ok(Mended::No(
+            "qemu-img check -r all leaves errors in it".into(),
+        ));
     }
-    if states(path).await? != states(draft).await? {
-        return Err(failed("the states in it would not be what they were"));
-    }
-    Ok(())
+    Ok(match contents(path).await? {
+        Ok(after) if after == *before => Mended::Whole,
+        Ok(_) => Mended::No("mended, it would not hold what it does".into()),
+        Err(why) => Mended::No(why),
+    })
 }
 
-/// The states in a disk, with the checksums of all that each holds.
-async fn states(path: &Path) -> Result<Vec<(String, StateChecksums)>, ImageError> {
+/// What a disk holds: its name for each state with the checksums of it, and those of the disk as it is now.
+type Contents = Vec<(String, StateChecksums)>;
+
+/// Reads all that a disk holds; or tells why that cannot be read.
+async fn contents(path: &Path) -> Result<Result<Contents, String>, ImageError> {
     let file = path.to_owned();
-    let read = move || -> Result<_, qcow2::Qcow2Error> {
+    let read = move || -> Result<Contents, qcow2::Qcow2Error> {
         let image = qcow2::Qcow2::open(&file)?;
-        let states = image.snapshots()?.into_iter();
-        states
-            .map(|state| Ok((state.name.clone(), image.checksums(&state)?)))
-            .collect()
+        let mut all = vec![(String::new(), image.active_checksums()?)];
+        for state in image.snapshots()? {
+            all.push((state.name.clone(), image.checksums(&state)?));
+        }
+        Ok(all)
     };
     let read = tokio::task::spawn_blocking(read).await;
-    let unread = |why: String| ImageError::Tool {
-        tool: format!("reading {}", path.display()),
-        why,
-    };
-    read.map_err(|error| unread(error.to_string()))?
-        .map_err(|error| unread(error.to_string()))
+    let read = read.map_err(|error| {
+        ImageError::io(format!("reading {}", path.display()))(std::io::Error::other(error))
+    })?;
+    match read {
+        Err(qcow2::Qcow2Error::Io { what, source }) => Err(ImageError::Io { what, source }),
+        read => Ok(read.map_err(|error| error.to_string())),
+    }
 }
 
 /// Refuses what twin's own reader does not take for an image: QEMU opens no other.
@@ -212,4 +263,83 @@ fn qemu_img(user: Option<(u32, u32)>) -> Command {
     let mut command = Command::new(start);
     command.args(words).process_group(0);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    use super::*;
+
+    fn run(program: &str, arguments: &[&str]) {
+        let output = std::process::Command::new(program).args(arguments).output();
+        let output = output.expect("it runs");
+        assert!(output.status.success(), "{program} {arguments:?}");
+    }
+
+    /// A disk with something on it and a state; and where its first reference counts are.
+    fn disk(directory: &Path) -> (PathBuf, u64) {
+        let path = directory.join("disk0.qcow2");
+        let shown = path.to_str().expect("a path");
+        run("qemu-img", &["create", "-q", "-f", "qcow2", shown, "8M"]);
+        run("qemu-io", &["-c", "write -P 3 0 64k", shown]);
+        run("qemu-img", &["snapshot", "-c", "twin-one", shown]);
+        run("qemu-io", &["-c", "write -P 4 0 256k", shown]);
+        let file = std::fs::File::open(&path).expect("opened");
+        let number = |at: u64| {
+            let mut bytes = [0; 8];
+            file.read_exact_at(&mut bytes, at).expect("read");
+            u64::from_be_bytes(bytes)
+        };
+        (path, number(number(48)))
+    }
+
+    fn write(path: &Path, at: u64, bytes: &[u8]) {
+        let file = std::fs::File::options().write(true).open(path);
+        file.expect("opened")
+            .write_all_at(bytes, at)
+            .expect("written");
+    }
+
+    #[tokio::test]
+    async fn d1_tables_are_mended_and_what_the_disk_holds_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, counts) = disk(directory.path());
+        let held = contents(&path).await.expect("read").expect("whole");
+        let inode = path.metadata().expect("there").ino();
+        write(&path, counts, &[0; 16]);
+        assert!(check_disk(&path).await.expect("checked").errors > 0);
+        assert_eq!(mend_disk(&path).await.expect("mended"), Mended::Whole);
+        assert_eq!(check_disk(&path).await.expect("checked").errors, 0);
+        assert_eq!(contents(&path).await.expect("read"), Ok(held.clone()));
+        assert_eq!(path.metadata().expect("there").ino(), inode);
+
+        // Broken off in the middle: what it was is beside it, and is what counts.
+        std::fs::copy(&path, original_of(&path)).expect("copied");
+        write(&path, 0, &[0; 4096]);
+        assert!(check_disk(&path).await.expect("checked").errors > 0);
+        assert_eq!(mend_disk(&path).await.expect("mended"), Mended::Whole);
+        assert_eq!(contents(&path).await.expect("read"), Ok(held));
+        assert!(!original_of(&path).exists() && !draft_of(&path).exists());
+    }
+
+    #[tokio::test]
+    async fn d1_a_disk_that_would_not_hold_the_same_stays_as_it_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, _) = disk(directory.path());
+        // The active L1 table leads behind the end of the file: mended, the disk would have a hole there.
+        let l1 = {
+            let mut bytes = [0; 8];
+            let file = std::fs::File::open(&path).expect("opened");
+            file.read_exact_at(&mut bytes, 40).expect("read");
+            u64::from_be_bytes(bytes)
+        };
+        write(&path, l1, &0x8000_00ff_ffff_0000_u64.to_be_bytes());
+        let was = std::fs::read(&path).expect("read");
+        assert!(check_disk(&path).await.expect("checked").errors > 0);
+        let outcome = mend_disk(&path).await.expect("tried");
+        assert!(matches!(outcome, Mended::No(_)), "{outcome:?}");
+        assert_eq!(std::fs::read(&path).expect("read"), was);
+        assert!(!original_of(&path).exists());
+    }
 }

@@ -23,7 +23,7 @@ mod store;
 
 pub use cloud::{Bases, Source, Station, seed_files, write_seed};
 pub use disk::{
-    CheckedDisk, blank_disk, check_disk, create_disk, grow_disk, mend_disk, remove_draft,
+    CheckedDisk, Mended, blank_disk, check_disk, create_disk, grow_disk, mend_disk, remove_draft,
 };
 pub use error::ImageError;
 pub use measure::{Boot as MeasuredBoot, boot_once};

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::bases::renew_bases;
 use super::find::known_hosts;
 use super::layout::{HOST_KEY, KNOWN_HOSTS, clear_host};
-use super::outage::before_start;
+use super::outage::{before_start, mend_disk, runs};
 use super::{
     Drivers, Event, HostFailure, LabError, Layout, Lock, Prepared, Signs, Watch, Way, leftover,
     readiness,
@@ -288,7 +288,13 @@ impl Executor<'_> {
             }
             Act::MakeDisk(disk) => image::create_disk(disk).await?,
             Act::BlankDisk(disk) => image::blank_disk(disk).await?,
-            Act::GrowDisk(disk) => image::grow_disk(disk).await?,
+            Act::GrowDisk(disk) => {
+                // Before its tables are written to.
+                if let Some(done) = mend_disk(&disk.path).await? {
+                    self.watch.tell(Event::Note(&done));
+                }
+                image::grow_disk(disk).await?;
+            }
             Act::RemoveDisk(path) => {
                 storage::remove(path)
                     .map_err(LabError::io(format!("removing {}", path.display())))?;
@@ -308,7 +314,10 @@ impl Executor<'_> {
                     .await?;
             }
             Act::Configure(domain) => self.configure(domain).await?,
-            Act::Await(domain) => self.wait(domain).await?,
+            Act::Await(domain) => {
+                runs(&domain.spec)?;
+                self.wait(domain).await?;
+            }
         }
         Ok(())
     }

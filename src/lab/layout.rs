@@ -414,7 +414,7 @@ pub(crate) fn is_host_file(name: &str) -> bool {
         return false;
     };
     let kind = rest.strip_prefix("qcow2.released-").map_or_else(
-        || matches!(rest, "qcow2" | "draft"),
+        || matches!(rest, "qcow2" | "draft" | "unmended"),
         // A scenario's `host-release` puts disks aside.
         hex,
     );

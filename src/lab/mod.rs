@@ -41,7 +41,7 @@ pub(crate) use layout::remove_baseline;
 pub use lock::{Lock, LockError};
 pub(crate) use observe::available_memory;
 pub use observe::observe;
-pub(crate) use outage::{before_start, damage, mend, started as started_now};
+pub(crate) use outage::{before_start, damage, mend, started as started_now, switched_off};
 pub(crate) use power::network_up;
 pub use power::{down, power, releasable, release};
 pub use prepare::{AcceleratorProbe, Prepared, Request, prepare};

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::bases::check_bases;
 use super::layout::BOOT;
 use super::{Event, LabError, Layout, Watch};
-use crate::image::{self, CheckedDisk};
+use crate::image::{self, CheckedDisk, Mended};
 use crate::model::spec::DomainSpec;
 use crate::storage;
 
@@ -29,18 +29,20 @@ fn this_boot() -> io::Result<String> {
 
 /// Whether a host's guest was started in an earlier boot of this machine, and nobody has switched it off since then.
 pub(super) fn cut_short(spec: &DomainSpec) -> bool {
-    let started = std::fs::read_to_string(directory(spec).join(BOOT));
+    cut_short_in(directory(spec))
+}
+
+fn cut_short_in(directory: &Path) -> bool {
+    let started = std::fs::read_to_string(directory.join(BOOT));
     matches!((started, this_boot()), (Ok(started), Ok(now)) if started.trim() != now)
 }
 
-/// The disks of a host that were in use when this machine ended, with what qemu-img says of each. Called where no process has
-/// them.
-async fn checked(spec: &DomainSpec) -> Result<Vec<(PathBuf, CheckedDisk)>, LabError> {
-    let mut all = Vec::new();
-    for disk in spec.disks.iter().filter(|disk| disk.path.exists()) {
-        all.push((disk.path.clone(), image::check_disk(&disk.path).await?));
+/// What qemu-img says of a disk; nothing where there is none. Called where no process has it.
+async fn checked(disk: &Path) -> Result<Option<CheckedDisk>, LabError> {
+    if !disk.exists() {
+        return Ok(None);
     }
-    Ok(all)
+    Ok(Some(image::check_disk(disk).await?))
 }
 
 /// What is wrong with the disks of a host that is off, where they were in use when this machine ended.
@@ -48,48 +50,55 @@ pub(crate) async fn damage(spec: &DomainSpec) -> Result<Vec<String>, LabError> {
     if !cut_short(spec) {
         return Ok(Vec::new());
     }
-    let found = checked(spec).await?;
-    let damage = found.iter().filter(|(_, found)| found.errors > 0);
-    let damage = damage.map(|(path, found)| {
-        format!(
-            "{} was in use when this machine ended, and qemu-img check finds {} errors in it; `twin recover` mends what can be mended",
-            path.display(),
-            found.errors
-        )
-    });
-    Ok(damage.collect())
+    let mut damage = Vec::new();
+    for disk in &spec.disks {
+        let found = checked(&disk.path).await?.unwrap_or_default();
+        if found.errors > 0 {
+            damage.push(format!(
+                "{} was in use when this machine ended, and qemu-img check finds {} errors in it; `twin recover` mends what can be mended",
+                disk.path.display(),
+                found.errors
+            ));
+        }
+    }
+    Ok(damage)
 }
 
 /// Mends the disks of a host that is off, where they were in use when this machine ended; returns what was done.
 pub(crate) async fn mend(spec: &DomainSpec) -> Result<Vec<String>, LabError> {
-    if !cut_short(spec) {
-        return Ok(Vec::new());
-    }
-    let host = directory(spec).file_name().unwrap_or_default();
-    let host = host.to_string_lossy().into_owned();
     let mut done = Vec::new();
-    for (path, found) in checked(spec).await? {
-        if found.errors == 0 && found.leaks == 0 {
-            continue;
-        }
-        if let Err(error) = image::mend_disk(&path).await {
-            // What leaks takes space, and nothing else.
-            if found.errors == 0 {
-                continue;
-            }
-            return Err(LabError::DamagedDisk {
-                host,
-                path,
-                errors: found.errors,
-                why: error.to_string(),
-            });
-        }
-        done.push(format!(
-            "{host} was on when this machine ended: mended its disk ({} errors, {} clusters that nothing used)",
-            found.errors, found.leaks
-        ));
+    for disk in &spec.disks {
+        done.extend(mend_disk(&disk.path).await?);
     }
     Ok(done)
+}
+
+/// The same for one of its disks.
+pub(super) async fn mend_disk(disk: &Path) -> Result<Option<String>, LabError> {
+    let directory = disk.parent().unwrap_or(disk);
+    if !cut_short_in(directory) {
+        return Ok(None);
+    }
+    let host = directory.file_name().unwrap_or_default();
+    let host = host.to_string_lossy().into_owned();
+    let found = checked(disk).await?.unwrap_or_default();
+    if found.errors == 0 && found.leaks == 0 {
+        return Ok(None);
+    }
+    match image::mend_disk(disk).await? {
+        Mended::Whole => Ok(Some(format!(
+            "{host} was not switched off before this machine ended: mended its disk ({} errors, {} clusters that nothing used)",
+            found.errors, found.leaks
+        ))),
+        // What leaks takes space, and nothing else.
+        Mended::No(_) if found.errors == 0 => Ok(None),
+        Mended::No(why) => Err(LabError::DamagedDisk {
+            host,
+            path: disk.to_owned(),
+            errors: found.errors,
+            why,
+        }),
+    }
 }
 
 /// Sees to a host's disks before its guest is started: what they lie on is what it was, and they have outlived the last end of
@@ -113,8 +122,20 @@ pub(crate) fn started(spec: &DomainSpec) -> Result<(), LabError> {
     write().map_err(LabError::io(format!("writing {}", file.display())))
 }
 
-/// Sees to it that the disks of a host that was switched off are on the disk of this machine.
-pub(super) async fn switched_off(spec: &DomainSpec) -> Result<(), LabError> {
+/// Writes down that a host runs that another tool has started; one whose disks were not checked before stays known as that.
+pub(super) fn runs(spec: &DomainSpec) -> Result<(), LabError> {
+    if directory(spec).join(BOOT).exists() {
+        return Ok(());
+    }
+    started(spec)
+}
+
+/// Sees to it that the disks of a host that was switched off are on the disk of this machine. Where they were not checked since
+/// this machine last ended, that is still to be done.
+pub(crate) async fn switched_off(spec: &DomainSpec) -> Result<(), LabError> {
+    if cut_short(spec) {
+        return Ok(());
+    }
     let (file, paths): (_, Vec<PathBuf>) = (
         directory(spec).join(BOOT),
         spec.disks.iter().map(|disk| disk.path.clone()).collect(),
@@ -128,4 +149,11 @@ pub(super) async fn switched_off(spec: &DomainSpec) -> Result<(), LabError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(io::Error::other(error)))
         .map_err(LabError::io("flushing a disk"))
+}
+
+/// Forgets how a host's disks were used: they are blank.
+pub(super) fn blanked(spec: &DomainSpec) -> Result<(), LabError> {
+    let file = directory(spec).join(BOOT);
+    let removed = storage::remove(&file).map(drop);
+    removed.map_err(LabError::io(format!("removing {}", file.display())))
 }

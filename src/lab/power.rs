@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 
 use super::layout::{HOST_KEY, KNOWN_HOSTS};
 use super::leftover;
-use super::outage::{before_start, switched_off};
+use super::outage::{before_start, blanked, switched_off};
 use super::{Drivers, Event, Found, FoundHost, HostFailure, LabError, Layout, Lock, Watch};
 use crate::hypervisor::{Power, PowerAction, Target};
 use crate::image;
@@ -48,7 +48,8 @@ pub async fn down(
         } else {
             shut_down(&host, found, drivers, timeout).await
         };
-        if outcome.is_ok() {
+        let off = drivers.hypervisor.power_state(target).await;
+        if outcome.is_ok() && matches!(off, Ok(Power::ShutOff)) {
             let flushed = switched_off(&host.spec).await;
             outcome = flushed.map_err(|error| (error.to_string(), error.cures().join("; ")));
         }
@@ -144,10 +145,10 @@ pub async fn power(
     lock.check()?;
     let host = found.host(host)?;
     let target = host.target(found.record.uuid);
-    if actions.contains(&PowerAction::Start) {
-        before_start(layout, &host.spec, watch).await?;
-    }
     for action in actions {
+        if *action == PowerAction::Start {
+            before_start(layout, &host.spec, watch).await?;
+        }
         drivers.hypervisor.power(target, *action).await?;
     }
     let power = drivers.hypervisor.power_state(target).await?;
@@ -211,6 +212,7 @@ pub async fn release(
             for disk in &host.spec.disks {
                 image::blank_disk(disk).await?;
             }
+            blanked(&host.spec)?;
             if let Err(error) = std::fs::remove_file(&host.spec.serial_log)
                 && error.kind() != std::io::ErrorKind::NotFound
             {

@@ -44,7 +44,7 @@ pub struct HostStatus {
     pub uuid: uuid::Uuid,
     /// Whether it runs.
     pub power: Power,
-    /// Whether it was on when this machine ended, and is off since then.
+    /// Whether it is off, and was not switched off before this machine ended.
     pub cut_short: bool,
     /// Whether it answered; nothing where its image has no way in, or it does not run.
     pub answers: Option<bool>,

@@ -386,7 +386,7 @@ fn record(
     }
     if keeps {
         plan.notes.push(format!(
-            "{} does not flush its disk (cache=unsafe): a power loss of this machine may damage it, and the baselines in it; `twin down`, then `{}`, ends that",
+            "{} does not flush its disk (cache=unsafe): a power loss of this machine may damage it, and the baselines in it; `twin down`, then `{}`, ends that, and restoring a baseline from before brings it back",
             kept.mark.thing, desired.again
         ));
     }

@@ -58,7 +58,7 @@ pub struct HostDocument {
     pub uuid: Uuid,
     /// Whether it runs.
     pub power: crate::hypervisor::Power,
-    /// Whether it was on when this machine ended, and is off since then.
+    /// Whether it is off, and was not switched off before this machine ended.
     pub cut_short: bool,
     /// `answers`, `silent`, or `none` where there is no way in or it does not run.
     pub agent: String,

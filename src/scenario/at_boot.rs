@@ -11,8 +11,8 @@ use crate::journal::{Intent, Journal, JournalError, OpenAct};
 use crate::model::domain_uuid;
 use crate::storage;
 
-/// The step under which a run has that a host's start was put off, and the variant.
-const STEP: &str = "autostart";
+/// The step under which a run has that a host's start was put off, and the variant. No step of a file has such a name.
+const STEP: &str = "start at boot";
 const VARIANT: &str = "at boot";
 
 /// What was done, and what could not be, a line each.

@@ -78,6 +78,7 @@ impl Capture for SimHypervisor {
         Ok(Anatomy {
             power: domain.power,
             process,
+            saved: false,
             devices: process.then(|| definition.clone()),
             definition,
             machine: "simulated".into(),

@@ -160,6 +160,7 @@ pub async fn remove(set: Set<'_>, name: &str) -> Result<(), SnapshotError> {
         running: Vec::new(),
     };
     set.held()?;
+    set.mend().await?;
     let text = serde_json::to_string(&plan).unwrap_or_default();
     let _on_duty = set.stand_by();
     let operation = set.journal.begin_planned(set.lab(), REMOVE, &text)?;

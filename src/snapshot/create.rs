@@ -24,7 +24,8 @@ use crate::storage::Guarded;
 const BALLAST: &str = "ballast";
 const BALLAST_BYTES: u64 = 16 << 20;
 
-/// Hosts that stand still for longer than this go on, and there is no baseline. QEMU waits for a disk that hangs without end.
+/// Hosts that stand still for longer than this are let go on, and there is no baseline. One whose QEMU does not answer, since it
+/// waits for a disk, stays as it is, and the lab is DIRTY.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// MiB of memory that a slow disk takes in a second.
@@ -71,6 +72,8 @@ pub async fn create(
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Created, SnapshotError> {
     let started = set.drivers.clock.elapsed();
+    set.held()?;
+    set.mend().await?;
     let preflight = preflight(&set, request, self_test).await?;
     let id = Uuid::new_v4();
     let running = preflight

@@ -56,6 +56,10 @@ fn plan(operation: &UnfinishedOperation) -> Option<Plan> {
 /// Finishes every baseline and restore that was broken off. Called with the lab's lock held. Doing it again does nothing.
 pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
     let mut finished = mended(&set).await;
+    if !finished.left.is_empty() {
+        // What is to be finished would write to a disk whose tables are wrong.
+        return Ok(finished);
+    }
     let mut restored = false;
     // The last one comes first.
     for operation in set.journal.unfinished(set.lab())? {

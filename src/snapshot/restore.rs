@@ -19,7 +19,7 @@ use crate::guest::{Guest, GuestError};
 use crate::hostnet::HostNetError;
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::journal::OperationId;
-use crate::lab::{Event, FoundHost, LabError, check_bases, network_up, started_now};
+use crate::lab::{Event, FoundHost, LabError, check_bases, network_up, started_now, switched_off};
 use crate::model::spec::NetworkSpec;
 use crate::plan::hold_table;
 use crate::storage::Guarded;
@@ -113,6 +113,7 @@ pub async fn restore(
 ) -> Result<Restored, SnapshotError> {
     let started = set.drivers.clock.elapsed();
     let manifest = super::show(&set, name)?;
+    set.mend().await?;
     let tasks = set.timed("check", "", plan(&set, &manifest, force)).await?;
     let running: Vec<String> = manifest
         .hosts
@@ -403,6 +404,9 @@ async fn put_back(
     let directory = set.baselines().join(&manifest.name);
     if task.now.process && (task.restart.is_some() || !task.wants_process()) {
         hypervisor.power(target, PowerAction::Destroy).await?;
+        if !task.wants_process() {
+            switched_off(&task.host.spec).await?;
+        }
     }
     if task.now.definition != task.record.definition {
         hypervisor.redefine(target, &task.record.definition).await?;

@@ -13,7 +13,8 @@ use crate::guest::Guest;
 use crate::hypervisor::{Anatomy, Power, PowerAction, Target};
 use crate::journal::Journal;
 use crate::lab::{
-    Drivers, Event, Found, FoundHost, LabError, Layout, Lock, Standing, Watch, remove_baseline,
+    Drivers, Event, Found, FoundHost, LabError, Layout, Lock, Standing, Watch, mend,
+    remove_baseline,
 };
 
 /// Memory that is written back in less time than this has so little left to write that the pause can begin.
@@ -139,6 +140,17 @@ impl Set<'_> {
                 }
             },
         )
+    }
+
+    /// Mends the disks of hosts that were not switched off before this machine ended.
+    pub(super) async fn mend(&self) -> Result<(), SnapshotError> {
+        let hosts = self.found.hosts.iter();
+        for host in hosts.filter(|host| host.domain.power == Power::ShutOff) {
+            for done in mend(&host.spec).await? {
+                self.watch.tell(Event::Note(&done));
+            }
+        }
+        Ok(())
     }
 
     /// Reads what all hosts consist of.

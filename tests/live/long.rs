@@ -333,13 +333,19 @@ fn a_lab_of_the_tree_before_is_kept() {
         !said.contains("make disk") && !said.contains("blank"),
         "{said}"
     );
+    // Disks that are not flushed are named, with what changes them.
+    let unflushed = |said: &str| said.contains("cache=unsafe") && said.contains("`twin down`");
+    assert!(unflushed(&said), "{said}");
     pair.upped(&[]);
     assert_eq!(pair.kept("a"), "old");
     // What runs goes on; what `up` cannot do to a running host is in force after it was off.
     pair.lab.done(&["down"]);
     pair.upped(&[]);
     assert_eq!(pair.kept("a"), "old");
-    assert!(pair.upped(&["--dry-run"]).contains("0 changes"));
+    let said = pair.upped(&["--dry-run"]);
+    assert!(said.contains("0 changes") && !unflushed(&said), "{said}");
+    let definition = tool("virsh", &["dumpxml", &format!("{}-a", pair.lab.name)]);
+    assert!(definition.contains("cache='writeback'"), "{definition}");
     pair.lab.done(&["destroy"]);
     assert_eq!(pair.lab.traces(), Vec::<String>::new());
 }

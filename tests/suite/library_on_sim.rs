@@ -133,7 +133,7 @@ async fn a_death_at_any_write_is_recovered_from() {
                 let (_keep, interrupt) = tokio::sync::watch::channel(false);
                 let running =
                     scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt);
-                if let Some(ended) = unless_it_dies(running).await {
+                if let Some(ended) = unless_it_dies(Box::pin(running)).await {
                     let document = ended.unwrap();
                     let steps = &document.worlds[0].variants[0].steps;
                     let not = ["failed", "no-effect", "left"];

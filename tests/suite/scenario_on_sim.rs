@@ -437,7 +437,9 @@ async fn what_another_could_not_put_back_is_tried_once_more() {
     };
     let (_keep, interrupt) = tokio::sync::watch::channel(false);
     let choice = Choice::default();
-    let run = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt);
+    let run = Box::pin(scenario::run(
+        &scenario, &choice, &world, &journal, &Silent, interrupt,
+    ));
     let document = beside(run, gives_up).await;
     assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
     assert_eq!(normalised(&world.state("a").await.unwrap()), before);
@@ -521,7 +523,9 @@ async fn an_interrupt_puts_back_what_was_to_be_kept() {
             stop.send(stopped).unwrap();
             std::future::pending().await
         };
-        let run = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt);
+        let run = Box::pin(scenario::run(
+            &scenario, &choice, &world, &journal, &Silent, interrupt,
+        ));
         let document = beside(run, stops).await;
         assert_eq!(document.kept.len(), open, "{document:#?}");
         assert_eq!(journal.open_acts(lab).unwrap().len(), open);
@@ -567,7 +571,9 @@ async fn what_another_has_put_back_meanwhile_is_not_left() {
     };
     let (_keep, interrupt) = tokio::sync::watch::channel(false);
     let choice = Choice::default();
-    let run = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt);
+    let run = Box::pin(scenario::run(
+        &scenario, &choice, &world, &journal, &Silent, interrupt,
+    ));
     let document = beside(run, mends).await;
     assert_eq!(document.left, Vec::<String>::new(), "{document:#?}");
     assert_ne!(document.verdict, Verdict::Dirty, "{document:#?}");

@@ -1,6 +1,6 @@
 //! `twin recover`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -25,6 +25,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between two tries of the one who stands by, and how long it goes on trying once the other is dead.
 const AGAIN: Duration = Duration::from_secs(5);
 const PERSISTS: Duration = Duration::from_secs(3600);
+
+/// How long a host that is started at boot may take to answer.
+const BOOT: Duration = Duration::from_secs(300);
 
 /// What a living twin has to put a fault back itself, once its time is over.
 const GRACE: Duration = Duration::from_secs(2);
@@ -60,6 +63,12 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
 /// At boot, before libvirtd runs.
 fn before_libvirt(context: &Context<'_>) -> Result<u8, Failure> {
     super::no_document(context.ui, "recover --before-libvirt")?;
+    if let Some(process) = wiring::hypervisor_runs() {
+        return Err(Failure::machine(
+            format!("{process} runs, and this is for the time before it: nothing was done"),
+            vec!["`twin recover` puts back what is open".into()],
+        ));
+    }
     let Some(journal) = context.journal_if_there()? else {
         return DONE;
     };
@@ -84,54 +93,79 @@ async fn after_boot(context: &Context<'_>) -> Result<u8, Failure> {
     super::no_document(context.ui, "recover --after-boot")?;
     let mut worst = code::DONE;
     for found in context.labs().await? {
-        let journal = context.journal()?;
-        let (name, lab) = (found.record.name.clone(), found.record.uuid);
-        let open = !journal.open_acts(lab).map_err(LabError::from)?.is_empty();
-        if !open && journal.unfinished(lab).map_err(LabError::from)?.is_empty() {
-            continue;
-        }
-        context.ui.text(&format!("lab {name}\n"));
-        let lock = context.lock(&found, "recover")?;
-        let hosts = scenario::put_off(&journal, lab).map_err(LabError::from)?;
-        let outcome = match put_right(context, found.clone()).await {
-            Ok(code::DONE) => start(context, &found, &lock, &hosts).await,
-            outcome => outcome,
-        };
-        match outcome {
-            Ok(code) => worst = worst.max(code),
-            Err(failure) => worst = worst.max(context.ui.failure(&failure)),
-        }
+        let outcome = lab_after_boot(context, &found).await;
+        let code = outcome.unwrap_or_else(|failure| context.ui.failure(&failure));
+        worst = worst.max(code);
     }
     Ok(worst)
 }
 
-/// Starts hosts that libvirtd would have started.
+/// What was done to this machine is put back first; then the hosts that were kept from it are started, and what was done inside
+/// them is put back there.
+async fn lab_after_boot(context: &Context<'_>, found: &Found) -> Result<u8, Failure> {
+    let (name, lab) = (&found.record.name, found.record.uuid);
+    let own = found.state();
+    if let Some(state) = own.filter(|state| state != context.layout().state()) {
+        let state = state.display();
+        context.ui.remark(&format!(
+            "lab {name} has its files in {state}: `twin --state-dir {state} recover --after-boot`"
+        ));
+        return DONE;
+    }
+    let lock = context.lock(found, "recover")?;
+    // Read again: the lock is held now.
+    let labs = context.labs().await?;
+    let Some(found) = labs.into_iter().find(|now| now.record.uuid == lab) else {
+        return DONE;
+    };
+    let journal = context.journal()?;
+    let open = journal.open_acts(lab).map_err(LabError::from)?;
+    if open.is_empty() && journal.unfinished(lab).map_err(LabError::from)?.is_empty() {
+        return DONE;
+    }
+    context.ui.text(&format!("lab {name}\n"));
+    let hosts = scenario::put_off(&journal, lab).map_err(LabError::from)?;
+    let world = context.world(found.clone());
+    for run in scenario::recover_outside(&world, &journal).await? {
+        for (step, done) in &run.undone {
+            context
+                .ui
+                .text(&format!("run {}: {step}: {done}\n", run.run));
+        }
+    }
+    let mut failed = code::DONE;
+    for host in &hosts {
+        if let Err(failure) = start(context, &found, &lock, host).await {
+            failed = failed.max(context.ui.failure(&failure));
+            let cure = format!("{host} is off; `twin --lab {name} power on {host}` starts it");
+            context.ui.remark(&cure);
+        }
+    }
+    Ok(put_right(context, found).await?.max(failed))
+}
+
+/// Starts a host that libvirtd would have started, and waits until its guest answers.
 async fn start(
     context: &Context<'_>,
     found: &Found,
     lock: &Lock,
-    hosts: &BTreeSet<String>,
-) -> Result<u8, Failure> {
+    host: &str,
+) -> Result<(), Failure> {
     let drivers = context.drivers();
-    for host in hosts {
-        let target = found.host(host)?.target(found.record.uuid);
-        let power = drivers.hypervisor.power_state(target).await;
-        if power.map_err(LabError::from)? == Power::ShutOff {
-            let (start, watch) = ([PowerAction::Start], context.ui.watch());
-            lab::power(
-                found,
-                lock,
-                host,
-                &start,
-                drivers,
-                context.layout(),
-                watch.as_ref(),
-            )
-            .await?;
-            context.ui.text(&format!("{host} is started\n"));
-        }
+    let target = found.host(host)?.target(found.record.uuid);
+    let power = drivers.hypervisor.power_state(target).await;
+    if power.map_err(LabError::from)? != Power::ShutOff {
+        return Ok(());
     }
-    DONE
+    let (start, watch) = ([PowerAction::Start], context.ui.watch());
+    let layout = context.layout();
+    lab::power(found, lock, host, &start, drivers, layout, watch.as_ref()).await?;
+    context.ui.text(&format!("{host} is started\n"));
+    if let Some(way) = found.host(host)?.way(layout, &found.networks) {
+        let greeted = drivers.guests.open(&way).greet(BOOT).await;
+        greeted.map_err(LabError::from)?;
+    }
+    Ok(())
 }
 
 /// Puts back all that is open in a lab. Called with its lock held.

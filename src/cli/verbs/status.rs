@@ -217,9 +217,9 @@ fn text(context: &Context<'_>, status: &LabStatus, baselines: &[String], dirty: 
     let cut_short: Vec<&str> = cut_short.map(|host| host.name.as_str()).collect();
     if !cut_short.is_empty() {
         ui.text(&format!(
-            "{}: this machine ended while {} ran; `twin up TOPOLOGY` checks their disks and starts them\n",
+            "{}: {} not switched off before this machine ended; `twin up TOPOLOGY` checks the disks and starts what is to run\n",
             ui.health("OFF", Some(false)),
-            cut_short.join(", ")
+            was(&cut_short)
         ));
     }
     if let Some((what, cure)) = status.space.warning() {
@@ -232,6 +232,12 @@ fn text(context: &Context<'_>, status: &LabStatus, baselines: &[String], dirty: 
             ui.health("DIRTY", Some(false))
         ));
     }
+}
+
+/// Names with their verb: `a was`, `a, b were`.
+fn was(names: &[&str]) -> String {
+    let verb = if names.len() == 1 { "was" } else { "were" };
+    format!("{} {verb}", names.join(", "))
 }
 
 fn services_text(host: &HostStatus) -> String {

@@ -143,7 +143,8 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
     let live = process.then(|| domain.get_xml_desc(0)).transpose()?;
     let parts = xml::parts(live.as_deref().unwrap_or(&definition));
     let mut obstacles = parts.obstacles;
-    if domain.has_managed_save(0)? {
+    let saved = domain.has_managed_save(0)?;
+    if saved {
         let name = domain.get_name()?;
         obstacles.push(format!(
             "libvirt holds its memory in a managed save, which a baseline does not; switching it on goes on with that, `virsh managedsave-remove {name}` gives it up"
@@ -169,6 +170,7 @@ pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, F
     Ok(Anatomy {
         power,
         process,
+        saved,
         devices: live.as_deref().map(xml::devices),
         definition,
         machine: parts.machine,

@@ -18,7 +18,7 @@ mod tsc;
 mod worker;
 mod xml;
 
-pub use at_boot::autostarted;
+pub use at_boot::{autostarted, running};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

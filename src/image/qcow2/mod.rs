@@ -135,6 +135,20 @@ impl<R: ReadAt> Qcow2<R> {
         clusters::checksums(&self.source, &self.header, snapshot)
     }
 
+    /// The same for the disk as it is now.
+    pub fn active_checksums(&self) -> Result<StateChecksums, Qcow2Error> {
+        let header = &self.header;
+        let active = Snapshot {
+            id: String::new(),
+            name: String::new(),
+            vm_state_bytes: 0,
+            disk_bytes: header.size,
+            l1_entries: header.l1_entries,
+            l1_offset: header.l1_offset,
+        };
+        self.checksums(&active)
+    }
+
     /// Reads the saved device state (and memory, where it is in there) and returns its checksum.
     pub fn vm_state(&self, snapshot: &Snapshot) -> Result<VmState, Qcow2Error> {
         clusters::vm_state(&self.source, &self.header, snapshot)

@@ -9,7 +9,7 @@ use super::ran::Ran;
 use super::{Action, Verified, clock_step, host_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction};
-use crate::lab::{Silent, before_start};
+use crate::lab::{Silent, before_start, switched_off};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-power";
@@ -101,7 +101,11 @@ pub(super) async fn power(
     if action == PowerAction::Start {
         before_start(&world.layout, &world.host(host)?.spec, &Silent).await?;
     }
-    Ok(world.drivers.hypervisor.power(target, action).await?)
+    world.drivers.hypervisor.power(target, action).await?;
+    if action == PowerAction::Destroy {
+        switched_off(&world.host(host)?.spec).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn power_state(world: &World, host: &str) -> Result<Power, ActionError> {

@@ -408,11 +408,21 @@ pub(super) async fn undo(
     let captured: serde_json::Value = serde_json::from_str(captured)?;
     if IN_MEMORY.contains(&action)
         && let Some(host) = captured["host"].as_str()
-        && host_power::power_state(world, host).await? == Power::ShutOff
+        && gone_with_its_memory(world, host).await?
     {
         return Ok(format!("it ended when {host} went off"));
     }
     undo(world, captured).await
+}
+
+/// Whether a host is off, and nothing holds what was in its memory.
+async fn gone_with_its_memory(world: &World, host: &str) -> Result<bool, ActionError> {
+    let anatomy = world
+        .drivers
+        .hypervisor
+        .anatomy(world.target(host)?)
+        .await?;
+    Ok(anatomy.power == Power::ShutOff && !anatomy.process && !anatomy.saved)
 }
 
 /// Undoes what an action has done to this machine, and leaves what it did inside a host to a baseline.
