@@ -392,7 +392,7 @@ fn blank_disk(directory: &Path) -> PathBuf {
     disk
 }
 
-/// Where twin keeps the lab of a machine.
+/// How many states of baselines a host's disk holds.
 fn states_in(machine: &Machine, file: &str) -> usize {
     let listed = machine
         .command(&["qemu-img", "snapshot", "-U", "-l", file])
@@ -415,7 +415,26 @@ fn holds(machine: &Machine, asked: &Asked, has_effect: bool, restores: bool, wha
     };
     let kept: BTreeSet<_> = asked.before.intersection(&asked.after).cloned().collect();
     assert!(there.is_superset(&kept), "{what}: {there:?} of {kept:?}");
-    lab(&["recover"]);
+    let uuid = machine.json(&["--lab", LAB, "status"])["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let directory = state().join("pool/labs").join(&uuid);
+    let check = format!(
+        "for d in {}/[ab]/disk0.qcow2; do qemu-img check $d; done",
+        directory.display()
+    );
+    let checked = machine.command(&["sh", "-c", &check]).output().unwrap();
+    let wrong = text(&checked.stderr);
+    let said = lab(&["recover"]);
+    if said.contains("mended") {
+        let first: Vec<&str> = wrong.lines().take(3).collect();
+        println!(
+            "mended: {} of {} lines of qemu-img check: {first:?}",
+            first.len(),
+            wrong.lines().count()
+        );
+    }
     let there = machine.baselines();
     if has_effect {
         assert_eq!(there, asked.after, "{what}");
@@ -448,13 +467,8 @@ fn holds(machine: &Machine, asked: &Asked, has_effect: bool, restores: bool, wha
         machine.done(what, &up);
     }
     // Nothing else is left.
-    let uuid = machine.json(&["--lab", LAB, "status"])["uuid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let directory = state().join("pool/labs").join(&uuid);
     let script = format!(
-        "ls {0}/baselines; find {1} -name '*.draft' -o -name '*.before'",
+        "ls {0}/baselines; find {1} -name '*.draft' -o -name '*.unmended'",
         directory.display(),
         state().display()
     );
