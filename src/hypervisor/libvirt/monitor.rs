@@ -29,7 +29,11 @@ fn answer(what: &str, text: &str) -> Result<Value, Failure> {
         serde_json::from_str(text).map_err(|error| refused(what, error.to_string()))?;
     match answer["error"]["desc"].as_str() {
         Some(why) => Err(refused(what, why)),
-        None => Ok(answer["return"].take()),
+        // One that is no object has nothing to return.
+        None => Ok(answer
+            .get_mut("return")
+            .map(Value::take)
+            .unwrap_or_default()),
     }
 }
 
@@ -113,6 +117,18 @@ pub(super) fn set_throttle(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_object_is_read() {
+        for (text, wanted) in [
+            ("7", json!(null)),
+            ("[]", json!(null)),
+            (r#"{"return": 7}"#, json!(7)),
+        ] {
+            assert_eq!(answer("x", text).ok(), Some(wanted), "{text}");
+        }
+        assert!(answer("x", r#"{"error": {"desc": "no"}}"#).is_err());
+    }
 
     #[test]
     fn only_limits_that_can_be_set_again_are_read() {
