@@ -2,10 +2,10 @@
 #![no_main]
 
 #[path = "../../tests/suite/lab_on_sim.rs"]
-#[allow(dead_code, unused_imports)]
+#[expect(dead_code, reason = "the suite uses all of it")]
 mod lab_on_sim;
 #[path = "../../tests/suite/support.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the suite uses all of it")]
 mod support;
 
 use std::cell::RefCell;

@@ -12,7 +12,7 @@ pub(crate) mod code {
     pub(crate) const FAILED: u8 = 1;
     /// Bad usage or bad input.
     pub(crate) const USAGE: u8 = 2;
-    /// Nobody can tell.
+    /// What was seen does not decide it.
     pub(crate) const INCONCLUSIVE: u8 = 3;
     /// The machine cannot.
     pub(crate) const MACHINE: u8 = 4;

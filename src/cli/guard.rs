@@ -1,4 +1,4 @@
-//! The one who stands by: twin itself, as a process of its own that waits for the end of its standard input.
+//! The watchdog: twin itself, as a process of its own that waits for the end of its standard input.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, setpriority_pgrp, setpriority_process};
 
-use crate::lab::{Guardian, Nobody, Standing};
+use crate::lab::{Guardian, NoWatchdog, Standing};
 
 /// The hidden flag of `twin recover`.
 pub(crate) const FLAG: &str = "--stand-by";
@@ -18,7 +18,7 @@ const RELEASED: u8 = b'r';
 const WAITING: i32 = 10;
 const AT_WORK: i32 = 0;
 
-/// In debug builds, nobody stands by where this is set.
+/// In debug builds no watchdog is started where this is set.
 const ALONE: &str = "TWIN_ALONE";
 
 /// Starts twin as the guardian.
@@ -91,7 +91,7 @@ impl Guardian for Twin {
 /// Returns the guardian of this process.
 pub(crate) fn guardian(connect: &str) -> std::sync::Arc<dyn Guardian> {
     if cfg!(debug_assertions) && std::env::var_os(ALONE).is_some() {
-        return std::sync::Arc::new(Nobody);
+        return std::sync::Arc::new(NoWatchdog);
     }
     std::sync::Arc::new(Twin {
         connect: connect.to_owned(),

@@ -31,7 +31,7 @@ fn parse() -> Result<Cli, ExitCode> {
         } else {
             failure::code::DONE
         };
-        // Help goes to standard output, mistakes to standard error; a closed stream is nobody's to be told.
+        // Help goes to standard output, mistakes to standard error; a closed stream is no failure.
         let _ = error.print();
         ExitCode::from(code)
     })

@@ -44,7 +44,7 @@ impl Ui {
         }
     }
 
-    /// Prints text to standard output; a reader that has gone is nobody's to be told.
+    /// Prints text to standard output; that its reader has gone is no failure.
     pub(crate) fn text(&self, text: &str) {
         if !self.json {
             self.bytes(text.as_bytes());

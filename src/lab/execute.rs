@@ -10,10 +10,10 @@ use tokio::sync::Semaphore;
 use super::bases::renew_bases;
 use super::find::known_hosts;
 use super::layout::{HOST_KEY, KNOWN_HOSTS, clear_host};
+use super::leftover::start_network;
 use super::outage::{before_start, mend_disk, runs};
 use super::{
-    Drivers, Event, HostFailure, LabError, Layout, Lock, Prepared, Signs, Watch, Way, leftover,
-    readiness,
+    Drivers, Event, HostFailure, LabError, Layout, Lock, Prepared, Signs, Watch, Way, readiness,
 };
 use crate::guest;
 use crate::hypervisor::{HypervisorError, PowerAction, Target};
@@ -268,8 +268,7 @@ impl Executor<'_> {
                     uuid: network.spec.uuid,
                     lab,
                 };
-                leftover::clear(self.drivers, target).await?;
-                hypervisor.start_network(target).await?;
+                start_network(self.drivers, target).await?;
             }
             Act::MarkBridge(bridge) => {
                 self.drivers

@@ -1,4 +1,4 @@
-//! Somebody who stands by while hosts stand still, and finishes what was begun should this process die.
+//! The watchdog: a process that waits while hosts stand still, and finishes what was begun should this process die.
 
 use std::path::Path;
 
@@ -8,21 +8,21 @@ pub trait Standing: Send {
     fn release(self: Box<Self>);
 }
 
-/// Calls somebody to stand by.
+/// Starts watchdogs.
 pub trait Guardian: Send + Sync {
-    /// Calls one for a lab whose files are in the state directory `state`.
+    /// Starts one for a lab whose files are in the state directory `state`.
     fn stand_by(&self, lab: &str, state: &Path) -> std::io::Result<Box<dyn Standing>>;
 }
 
-/// Calls nobody: for worlds in which nothing dies, and for tests of what `recover` does by itself.
+/// Starts none: for worlds in which nothing dies, and for tests of what `recover` does by itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Nobody;
+pub struct NoWatchdog;
 
-impl Standing for Nobody {
+impl Standing for NoWatchdog {
     fn release(self: Box<Self>) {}
 }
 
-impl Guardian for Nobody {
+impl Guardian for NoWatchdog {
     fn stand_by(&self, _: &str, _: &Path) -> std::io::Result<Box<dyn Standing>> {
         Ok(Box::new(Self))
     }

@@ -5,6 +5,12 @@ use crate::hostnet::Network;
 use crate::hypervisor::Target;
 use crate::model::bridge_mac;
 
+/// Starts a network; what is left of a start that was cut off would be in its way.
+pub(super) async fn start_network(drivers: &Drivers, target: Target) -> Result<(), LabError> {
+    clear(drivers, target).await?;
+    Ok(drivers.hypervisor.start_network(target).await?)
+}
+
 /// Removes what a hypervisor that was killed while it started this network has left of it. A network that is up is not looked
 /// at.
 pub(super) async fn clear(drivers: &Drivers, target: Target) -> Result<(), LabError> {

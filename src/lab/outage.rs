@@ -27,7 +27,7 @@ fn this_boot() -> io::Result<String> {
     Ok(std::fs::read_to_string(BOOT_ID)?.trim().to_owned())
 }
 
-/// Whether a host's guest was started in an earlier boot of this machine, and nobody has switched it off since then.
+/// Whether a host's guest was started in an earlier boot of this machine, and twin has not switched it off since then.
 pub(super) fn cut_short(spec: &DomainSpec) -> bool {
     cut_short_in(directory(spec))
 }

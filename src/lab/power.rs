@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use uuid::Uuid;
 
 use super::layout::{HOST_KEY, KNOWN_HOSTS};
-use super::leftover;
+use super::leftover::start_network;
 use super::outage::{before_start, blanked, switched_off};
 use super::{Drivers, Event, Found, FoundHost, HostFailure, LabError, Layout, Lock, Watch};
 use crate::hypervisor::{Power, PowerAction, Target};
@@ -126,8 +127,7 @@ pub(crate) async fn network_up(
         uuid: network.uuid,
         lab,
     };
-    leftover::clear(drivers, target).await?;
-    drivers.hypervisor.start_network(target).await?;
+    start_network(drivers, target).await?;
     let mark = bridge_mark(lab);
     Ok(drivers.hostnet.set_alias(&network.bridge, &mark).await?)
 }
@@ -143,19 +143,31 @@ pub async fn power(
     watch: &dyn Watch,
 ) -> Result<Power, LabError> {
     lock.check()?;
+    let lab = found.record.uuid;
     let host = found.host(host)?;
-    let target = host.target(found.record.uuid);
     for action in actions {
-        if *action == PowerAction::Start {
-            before_start(layout, &host.spec, watch).await?;
-        }
-        drivers.hypervisor.power(target, *action).await?;
+        switch(host, lab, *action, drivers, layout, watch).await?;
     }
-    let power = drivers.hypervisor.power_state(target).await?;
-    if power == Power::ShutOff {
+    Ok(drivers.hypervisor.power_state(host.target(lab)).await?)
+}
+
+/// Does one thing to a host's power, and what belongs to it: disks are looked at before a start, and flushed after the end.
+pub(crate) async fn switch(
+    host: &FoundHost,
+    lab: Uuid,
+    action: PowerAction,
+    drivers: &Drivers,
+    layout: &Layout,
+    watch: &dyn Watch,
+) -> Result<(), LabError> {
+    if action == PowerAction::Start {
+        before_start(layout, &host.spec, watch).await?;
+    }
+    drivers.hypervisor.power(host.target(lab), action).await?;
+    if action == PowerAction::Destroy {
         switched_off(&host.spec).await?;
     }
-    Ok(power)
+    Ok(())
 }
 
 /// Refuses to blank disks that are not the hosts' own any more: another tool has made a snapshot of one, or another domain

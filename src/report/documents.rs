@@ -338,7 +338,7 @@ pub enum Outcome {
     AsExpected,
     /// Not so.
     Unexpected,
-    /// Nobody can tell.
+    /// What was seen does not decide it.
     Inconclusive,
 }
 

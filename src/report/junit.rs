@@ -9,7 +9,7 @@ use super::html::escaped;
 enum Ended {
     Well,
     Failed(String),
-    /// Nobody can tell.
+    /// What was seen does not decide it.
     Inconclusive(String),
 }
 

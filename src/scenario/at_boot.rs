@@ -9,20 +9,12 @@ use uuid::Uuid;
 use super::action;
 use crate::journal::{Intent, Journal, JournalError, OpenAct};
 use crate::model::domain_uuid;
+use crate::snapshot::Finished;
 use crate::storage;
 
 /// The step under which a run has that a host's start was put off, and the variant. No step of a file has such a name.
 const STEP: &str = "start at boot";
 const VARIANT: &str = "at boot";
-
-/// What was done, and what could not be, a line each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BeforeLibvirt {
-    /// What was done.
-    pub done: Vec<String>,
-    /// What could not be, and why.
-    pub left: Vec<String>,
-}
 
 /// The host that an act was done to.
 fn host_of(act: &OpenAct) -> Option<String> {
@@ -34,8 +26,8 @@ fn host_of(act: &OpenAct) -> Option<String> {
 pub fn before_libvirt(
     journal: &Journal,
     autostarted: &[(Uuid, PathBuf)],
-) -> Result<BeforeLibvirt, JournalError> {
-    let mut told = BeforeLibvirt::default();
+) -> Result<Finished, JournalError> {
+    let mut told = Finished::default();
     for lab in journal.labs_with_open_acts()? {
         let open = journal.open_acts(lab)?;
         for act in &open {

@@ -488,7 +488,7 @@ impl Engine<'_> {
     async fn interrupted(&self) {
         let mut interrupt = self.interrupt.clone();
         if interrupt.wait_for(|asked| *asked).await.is_err() {
-            // Nobody is left who could.
+            // No process is left that could.
             std::future::pending::<()>().await;
         }
     }

@@ -31,7 +31,7 @@ mod variables;
 mod watching;
 mod world;
 
-pub use at_boot::{BeforeLibvirt, before_libvirt, put_off};
+pub use at_boot::{before_libvirt, put_off};
 pub use baseline::{Cleared, Policy, clear};
 pub use engine::{Choice, chosen, may_begin, run};
 pub use error::{ActionError, ScenarioError, ScenarioProblem};

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::guest::Guest;
 use crate::hostnet::{Bandwidth, Cut, Link};
 use crate::hypervisor::{NicState, Power, Throttle};
-use crate::lab::{Drivers, GuestWays, Nobody, Way};
+use crate::lab::{Drivers, GuestWays, NoWatchdog, Way};
 use crate::model::spec::{DomainSpec, NetworkSpec};
 use crate::model::{Bearing, Mark};
 use crate::units::{Mac, Mib, Random, Seed};
@@ -156,7 +156,7 @@ impl SimWorld {
             clock: Arc::new(SimClock {
                 started: self.started,
             }),
-            guardian: Arc::new(Nobody),
+            guardian: Arc::new(NoWatchdog),
         }
     }
 

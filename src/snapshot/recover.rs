@@ -7,9 +7,7 @@ use super::catalog::finish_removal;
 use super::create::{abandon, half_made};
 use super::set::{Plan, Set};
 use super::{Options, SnapshotError};
-use crate::hypervisor::Power;
 use crate::journal::{Journal, UnfinishedOperation};
-use crate::lab::mend;
 
 /// What the journal calls the operations on baselines.
 pub(super) const SNAPSHOT: &str = "snapshot";
@@ -55,7 +53,13 @@ fn plan(operation: &UnfinishedOperation) -> Option<Plan> {
 
 /// Finishes every baseline and restore that was broken off. Called with the lab's lock held. Doing it again does nothing.
 pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
-    let mut finished = mended(&set).await;
+    let mut finished = Finished::default();
+    for mended in set.mends().await {
+        match mended {
+            Ok(done) => finished.done.extend(done),
+            Err(error) => finished.left.push(error.to_string()),
+        }
+    }
     if !finished.left.is_empty() {
         // What is to be finished would write to a disk whose tables are wrong.
         return Ok(finished);
@@ -117,21 +121,6 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
     }
     finished.done.extend(sweep(&set).await?);
     Ok(finished)
-}
-
-/// Mends the disks of hosts that were on when this machine ended.
-async fn mended(set: &Set<'_>) -> Finished {
-    let mut finished = Finished::default();
-    for host in &set.found.hosts {
-        if host.domain.power != Power::ShutOff {
-            continue;
-        }
-        match mend(&host.spec).await {
-            Ok(done) => finished.done.extend(done),
-            Err(error) => finished.left.push(error.to_string()),
-        }
-    }
-    finished
 }
 
 fn committed(set: &Set<'_>, plan: &Plan) -> bool {

@@ -142,11 +142,18 @@ impl Set<'_> {
         )
     }
 
-    /// Mends the disks of hosts that were not switched off before this machine ended.
-    pub(super) async fn mend(&self) -> Result<(), SnapshotError> {
+    /// Mends the disks of hosts that were not switched off before this machine ended; what was done, a host each, or what keeps
+    /// it from being done.
+    pub(super) async fn mends(&self) -> Vec<Result<Vec<String>, LabError>> {
         let hosts = self.found.hosts.iter();
-        for host in hosts.filter(|host| host.domain.power == Power::ShutOff) {
-            for done in mend(&host.spec).await? {
+        let off = hosts.filter(|host| host.domain.power == Power::ShutOff);
+        join_all(off.map(|host| mend(&host.spec))).await
+    }
+
+    /// The same for a verb that writes to the disks: where one cannot be mended, that is an error.
+    pub(super) async fn mend(&self) -> Result<(), SnapshotError> {
+        for done in self.mends().await {
+            for done in done? {
                 self.watch.tell(Event::Note(&done));
             }
         }

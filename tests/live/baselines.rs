@@ -41,14 +41,9 @@ pub(crate) fn baselines(lab: &TestLab) -> PathBuf {
     lab.state.join("pool/labs").join(uuid).join("baselines")
 }
 
-/// Runs a shell line in a host.
-fn sh(lab: &TestLab, host: &str, line: &str) -> String {
-    lab.done(&["exec", host, "--", "sh", "-c", line])
-}
-
 /// Starts something in a host that goes on after this.
 fn start(lab: &TestLab, host: &str, line: &str) {
-    sh(lab, host, &format!("setsid {line} >/dev/null 2>&1 &"));
+    lab.sh(host, &format!("setsid {line} >/dev/null 2>&1 &"));
 }
 
 /// Has all hosts talk to all others on both networks.
@@ -164,7 +159,7 @@ fn a_baseline_is_one_cut_and_connections_live_through_it() {
 
 /// Takes a baseline host after host.
 fn without_barrier(lab: &TestLab, name: &str) {
-    use twin::lab::{Layout, Nobody, Silent, choose, find_all};
+    use twin::lab::{Layout, NoWatchdog, Silent, choose, find_all};
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -172,7 +167,7 @@ fn without_barrier(lab: &TestLab, name: &str) {
     runtime.block_on(async {
         let mut drivers = twin::cli::drivers("qemu:///system");
         // It would be this test that stands by.
-        drivers.guardian = std::sync::Arc::new(Nobody);
+        drivers.guardian = std::sync::Arc::new(NoWatchdog);
         let layout = Layout::new(lab.state.clone());
         let labs = find_all(&drivers, &layout).await.unwrap();
         let found = choose(labs, Some(&lab.name)).unwrap();
@@ -202,18 +197,16 @@ fn a_restore_brings_back_memory_files_and_processes_of_the_cut() {
     let (lab, directory) = five();
     let root = baselines(&lab);
     for host in HOSTS {
-        sh(&lab, host, "mkdir -p /run/t; echo before > /run/t/memory");
+        lab.sh(host, "mkdir -p /run/t; echo before > /run/t/memory");
         // /var is memory too in this image; the disk is where twin-guest keeps its state.
-        sh(
-            &lab,
+        lab.sh(
             host,
             "echo synced > /var/synced; sync; echo unsynced > /var/unsynced",
         );
         start(&lab, host, "sleep 98765");
     }
     let processes = |host: &str| {
-        sh(
-            &lab,
+        lab.sh(
             host,
             "ps -o pid,comm | grep -v -e ps -e grep -e sh$ -e kworker -e lazyinit -e sort | sort",
         )
@@ -243,13 +236,10 @@ fn a_restore_brings_back_memory_files_and_processes_of_the_cut() {
     };
     let sums = golden("cut");
     for host in HOSTS {
-        sh(
-            &lab,
-            host,
+        lab.sh(host,
             "echo after > /run/t/memory; rm -f /var/synced; echo after > /var/unsynced; touch /run/t/later; sync",
         );
-        sh(
-            &lab,
+        lab.sh(
             host,
             "kill $(pidof sleep); setsid sleep 11111 >/dev/null 2>&1 &",
         );
@@ -257,13 +247,14 @@ fn a_restore_brings_back_memory_files_and_processes_of_the_cut() {
     let restored = lab.json(&["restore", "cut"]);
     valid(&lab, "restore", &restored);
     for (host, before) in HOSTS.iter().zip(&before) {
-        assert_eq!(sh(&lab, host, "cat /run/t/memory").trim(), "before");
+        assert_eq!(lab.sh(host, "cat /run/t/memory").trim(), "before");
         assert_eq!(
-            sh(&lab, host, "cat /var/synced /var/unsynced"),
+            lab.sh(host, "cat /var/synced /var/unsynced"),
             "synced\nunsynced\n"
         );
         assert_eq!(
-            sh(&lab, host, "ls /run/t/later 2>/dev/null || echo gone").trim(),
+            lab.sh(host, "ls /run/t/later 2>/dev/null || echo gone")
+                .trim(),
             "gone"
         );
         assert_eq!(processes(host), *before, "{host}");
@@ -369,7 +360,7 @@ fn place_of_state(disk: &Path, _state: &str) -> u64 {
 
 fn the_clock_can_be_set(lab: &TestLab) {
     for host in HOSTS {
-        sh(lab, host, "date -s @1000000000 >/dev/null");
+        lab.sh(host, "date -s @1000000000 >/dev/null");
     }
     lab.done(&["snapshot", "past"]);
     let kept = lab.json(&["restore", "past"]);
@@ -403,7 +394,7 @@ fn the_domains_stay_ordinary(lab: &TestLab, topology: &Path) {
     tool("virsh", &["save", &domain("h0"), &saved]);
     tool("virsh", &["restore", &saved]);
     answers("h0");
-    assert_eq!(sh(lab, "h0", "cat /run/t/memory").trim(), "before");
+    assert_eq!(lab.sh("h0", "cat /run/t/memory").trim(), "before");
     let boot = |host: &str| {
         let output = lab.run(&["exec", host, "--", "cat", "/proc/sys/kernel/random/boot_id"]);
         (output.status.code() == Some(0)).then(|| text(&output.stdout))
@@ -430,12 +421,12 @@ fn the_domains_stay_ordinary(lab: &TestLab, topology: &Path) {
     let restored = lab.json(&["restore", "cut"]);
     assert_eq!(restored["hosts"].as_array().unwrap().len(), 5);
     for host in HOSTS {
-        assert_eq!(sh(lab, host, "cat /run/t/memory").trim(), "before");
+        assert_eq!(lab.sh(host, "cat /run/t/memory").trim(), "before");
     }
 }
 
 fn a_gate_refuses(lab: &TestLab) {
-    sh(lab, "h4", "kill -9 $(pidof mysqld)");
+    lab.sh("h4", "kill -9 $(pidof mysqld)");
     wait_for(
         "the service is seen to be down",
         Duration::from_secs(60),

@@ -247,24 +247,10 @@ fn d2_no_verb_says_that_it_did_what_a_failed_call_kept_it_from() {
         back: &|lab| drop(lab.done(&["snapshot", "x", "--remove"])),
     };
     all.push(("snapshot", go_through(&lab, &snapshot)));
-    lab.done(&[
-        "exec",
-        "a",
-        "--",
-        "sh",
-        "-c",
-        "echo cut > /run/word; echo cut > /var/word; sync",
-    ]);
+    lab.sh("a", "echo cut > /run/word; echo cut > /var/word; sync");
     lab.done(&["snapshot", "x"]);
     let later = |lab: &TestLab| {
-        lab.done(&[
-            "exec",
-            "a",
-            "--",
-            "sh",
-            "-c",
-            "echo later > /run/word; echo later > /var/word",
-        ]);
+        lab.sh("a", "echo later > /run/word; echo later > /var/word");
     };
     later(&lab);
     let restore = Verb {

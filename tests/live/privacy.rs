@@ -118,14 +118,7 @@ fn b1_no_other_user_reads_or_writes_anything_below_the_state_directory_whatever_
     };
     run("000", &["up", "tiny"]);
     run("022", &["snapshot", "base"]);
-    lab.done(&[
-        "exec",
-        "a",
-        "--",
-        "sh",
-        "-c",
-        "echo s3cret-of-a-guest > /root/secret",
-    ]);
+    lab.sh("a", "echo s3cret-of-a-guest > /root/secret");
     for umask in ["000", "022", "077"] {
         run(
             umask,

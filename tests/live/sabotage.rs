@@ -20,7 +20,7 @@ use twin::hypervisor::{
     ObservedDomain, ObservedNetwork, Power, PowerAction, Target, Throttle,
 };
 use twin::journal::Journal;
-use twin::lab::{Drivers, Event, GuestWays, Layout, Nobody, Watch, Way, find_all};
+use twin::lab::{Drivers, Event, GuestWays, Layout, NoWatchdog, Watch, Way, find_all};
 use twin::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
 use twin::report::{Outcome, ScenarioDocument, Verdict};
 use twin::scenario::{self, Choice, World};
@@ -623,7 +623,7 @@ async fn run(
         hypervisor: Arc::new(DeafHypervisor(real.hypervisor, Arc::clone(&deaf))),
         guests: Arc::new(DeafWays(real.guests, Arc::clone(&deaf))),
         hostnet: Arc::new(DeafNet(real.hostnet, Arc::clone(&deaf))),
-        guardian: Arc::new(Nobody),
+        guardian: Arc::new(NoWatchdog),
         ..real
     };
     let layout = Layout::new(lab.state.clone());

@@ -34,10 +34,6 @@ fn powers(lab: &TestLab) -> Vec<String> {
         .collect()
 }
 
-fn sh(lab: &TestLab, host: &str, line: &str) -> String {
-    lab.done(&["exec", host, "--", "sh", "-c", line])
-}
-
 fn answers(lab: &TestLab, host: &str) {
     wait_for("the guest answers", Duration::from_secs(90), || {
         lab.run(&["exec", host, "--", "true"])
@@ -61,11 +57,10 @@ fn lab_in(directory: &Path) -> TestLab {
 fn into_states(lab: &TestLab) {
     let domain = |host: &str| format!("{}-{host}", lab.name);
     for host in ["run", "off", "many"] {
-        sh(lab, host, "echo cut > /var/word; sync");
+        lab.sh(host, "echo cut > /var/word; sync");
     }
     for disk in ["vdb", "vdc"] {
-        sh(
-            lab,
+        lab.sh(
             "many",
             &format!(
                 "echo cut-{disk} | dd of=/dev/{disk} bs=512 count=1 conv=sync 2>/dev/null; sync"
@@ -75,8 +70,7 @@ fn into_states(lab: &TestLab) {
     tool("virsh", &["destroy", &domain("off")]);
     tool("virsh", &["suspend", &domain("still")]);
     // The call ends before the panic, which would leave it without an answer.
-    sh(
-        lab,
+    lab.sh(
         "dead",
         "setsid sh -c 'sleep 1; echo c > /proc/sysrq-trigger' >/dev/null 2>&1 &",
     );
@@ -88,10 +82,9 @@ fn into_states(lab: &TestLab) {
 /// Changes all that the baseline has.
 fn into_others(lab: &TestLab) {
     let domain = |host: &str| format!("{}-{host}", lab.name);
-    sh(lab, "run", "echo later > /var/word; sync");
+    lab.sh("run", "echo later > /var/word; sync");
     for disk in ["vdb", "vdc"] {
-        sh(
-            lab,
+        lab.sh(
             "many",
             &format!("echo later | dd of=/dev/{disk} bs=512 count=1 conv=sync 2>/dev/null; sync"),
         );
@@ -102,7 +95,7 @@ fn into_others(lab: &TestLab) {
     tool("virsh", &["start", &domain("dead")]);
     tool("virsh", &["destroy", &domain("many")]);
     answers(lab, "off");
-    sh(lab, "off", "echo later > /var/word; sync");
+    lab.sh("off", "echo later > /var/word; sync");
     // As libvirt-guests does it when a machine is shut down: memory that goes on with disks of later.
     tool("virsh", &["managedsave", &domain("off")]);
 }
@@ -112,10 +105,9 @@ fn all_is_as_at_the_cut(lab: &TestLab) {
         powers(lab),
         ["crashed", "running", "shut-off", "running", "paused"]
     );
-    assert_eq!(sh(lab, "run", "cat /var/word"), "cut\n");
+    assert_eq!(lab.sh("run", "cat /var/word"), "cut\n");
     for disk in ["vdb", "vdc"] {
-        let read = sh(
-            lab,
+        let read = lab.sh(
             "many",
             &format!("dd if=/dev/{disk} bs=512 count=1 2>/dev/null | head -1"),
         );
@@ -139,8 +131,7 @@ fn hosts_in_all_states_come_back_as_they_were() {
     // Once more from memory that differs here and there.
     tool("virsh", &["resume", &format!("{}-still", lab.name)]);
     answers(&lab, "still");
-    sh(
-        &lab,
+    lab.sh(
         "still",
         "dd if=/dev/urandom of=/run/more bs=1M count=24 2>/dev/null",
     );
@@ -157,7 +148,7 @@ fn hosts_in_all_states_come_back_as_they_were() {
     answers(&lab, "still");
     lab.done(&["power", "on", "off"]);
     answers(&lab, "off");
-    assert_eq!(sh(&lab, "off", "cat /var/word"), "cut\n");
+    assert_eq!(lab.sh("off", "cat /var/word"), "cut\n");
     lab.done(&["snapshot", "cut", "--verify"]);
     what_cannot_be_captured_is_refused(&lab, directory.path());
     firmware_remembers(&lab, directory.path());
@@ -257,17 +248,17 @@ fn firmware_remembers(lab: &TestLab, directory: &Path) {
         );
         xml.replace("</type>", &format!("</type>{firmware}"))
     });
-    sh(lab, "run", "echo cut > /run/word");
+    lab.sh("run", "echo cut > /run/word");
     let before = std::fs::read(&nvram).unwrap();
     lab.done(&["snapshot", "uefi"]);
-    sh(lab, "run", "echo later > /run/word");
+    lab.sh("run", "echo later > /run/word");
     lab.done(&["restore", "uefi"]);
-    assert_eq!(sh(lab, "run", "cat /run/word"), "cut\n");
+    assert_eq!(lab.sh("run", "cat /run/word"), "cut\n");
     // Its process gone and its store overwritten.
     tool("virsh", &["destroy", &format!("{}-run", lab.name)]);
     std::fs::write(&nvram, vec![0xff; before.len()]).unwrap();
     lab.done(&["restore", "uefi"]);
-    assert_eq!(sh(lab, "run", "cat /run/word"), "cut\n");
+    assert_eq!(lab.sh("run", "cat /run/word"), "cut\n");
     assert_eq!(std::fs::read(&nvram).unwrap(), before);
     lab.done(&["snapshot", "uefi", "--verify"]);
     // Off, its store is all that there is of its variables.
@@ -322,7 +313,7 @@ fn without_reflink_memory_is_copied_and_it_is_said() {
     // Memory as a stream in the disks' files.
     let streamed = lab.json(&["snapshot", "stream", "--mode", "stream"]);
     assert_eq!(streamed["rung"], "stream", "{streamed}");
-    sh(&lab, "run", "echo later > /run/word");
+    lab.sh("run", "echo later > /run/word");
     lab.done(&["restore", "stream"]);
     assert_eq!(
         lab.run(&["exec", "run", "--", "cat", "/run/word"])
@@ -344,12 +335,12 @@ fn without_reflink_memory_is_copied_and_it_is_said() {
     assert_eq!(disks["rung"], "disks", "{disks}");
     lab.done(&["restore", "stream"]);
     answers(&lab, "run");
-    sh(&lab, "run", "echo later > /var/word; sync");
+    lab.sh("run", "echo later > /var/word; sync");
     lab.done(&["restore", "disks"]);
     assert!(powers(&lab).iter().all(|power| power == "shut-off"));
     lab.done(&["power", "on", "run"]);
     answers(&lab, "run");
-    assert_eq!(sh(&lab, "run", "cat /var/word"), "cut\n");
+    assert_eq!(lab.sh("run", "cat /var/word"), "cut\n");
 }
 
 /// Whether a directory's file system shares blocks.

@@ -125,6 +125,11 @@ impl TestLab {
         line.expect("a bridge").trim().to_owned()
     }
 
+    /// Runs a line of the shell in a host; returns its output.
+    pub(crate) fn sh(&self, host: &str, line: &str) -> String {
+        self.done(&["exec", host, "--", "sh", "-c", line])
+    }
+
     /// Starts a verb in the background.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         self.command(arguments)

@@ -296,7 +296,7 @@ fn an_interrupted_run_is_undone(lab: &TestLab) {
 }
 
 fn a_killed_run_blocks_until_it_is_recovered(lab: &TestLab) {
-    // Nobody stands by.
+    // No watchdog runs.
     let mut alone = lab.command(&["scenario", "oom-openstack1", "--variant", "fix"]);
     kill_in_the_middle(lab, alone.env("TWIN_ALONE", "1"));
     let blocked = lab.run(&["scenario", "oom-openstack1"]);

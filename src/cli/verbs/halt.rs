@@ -79,7 +79,7 @@ async fn ended(context: &Context<'_>) -> Result<Vec<String>, Failure> {
                     said = Some(format!("{holder} in lab {}", record.name));
                     tokio::time::sleep(LOOK).await;
                 }
-                // Free, or with somebody whose work is no run.
+                // Free, or held by a verb that is no run.
                 _ => break,
             }
         }

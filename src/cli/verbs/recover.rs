@@ -75,12 +75,7 @@ fn before_libvirt(context: &Context<'_>) -> Result<u8, Failure> {
     let autostarted =
         wiring::autostarted().map_err(LabError::io("reading what libvirtd starts at boot"))?;
     let told = scenario::before_libvirt(&journal, &autostarted).map_err(LabError::from)?;
-    for done in &told.done {
-        context.ui.text(&format!("{done}\n"));
-    }
-    for left in &told.left {
-        context.ui.text(&format!("LEFT {left}\n"));
-    }
+    print(context, &told);
     Ok(if told.left.is_empty() {
         code::DONE
     } else {
@@ -168,6 +163,15 @@ async fn start(
     Ok(())
 }
 
+fn print(context: &Context<'_>, finished: &snapshot::Finished) {
+    for done in &finished.done {
+        context.ui.text(&format!("{done}\n"));
+    }
+    for left in &finished.left {
+        context.ui.text(&format!("LEFT {left}\n"));
+    }
+}
+
 /// Puts back all that is open in a lab. Called with its lock held.
 async fn put_right(context: &Context<'_>, found: Found) -> Result<u8, Failure> {
     let journal = context.journal()?;
@@ -180,12 +184,7 @@ async fn put_right(context: &Context<'_>, found: Found) -> Result<u8, Failure> {
         Err(error) => (snapshot::Finished::default(), Some(error)),
     };
     let recovered = scenario::recover(&world, &journal).await?;
-    for done in &finished.done {
-        context.ui.text(&format!("{done}\n"));
-    }
-    for left in &finished.left {
-        context.ui.text(&format!("LEFT {left}\n"));
-    }
+    print(context, &finished);
     for run in &recovered {
         for (step, done) in &run.undone {
             context

@@ -9,7 +9,7 @@ use super::ran::Ran;
 use super::{Action, Verified, clock_step, host_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction};
-use crate::lab::{Silent, before_start, switched_off};
+use crate::lab::{Silent, switch};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-power";
@@ -97,15 +97,9 @@ pub(super) async fn power(
     host: &str,
     action: PowerAction,
 ) -> Result<(), ActionError> {
-    let target = world.target(host)?;
-    if action == PowerAction::Start {
-        before_start(&world.layout, &world.host(host)?.spec, &Silent).await?;
-    }
-    world.drivers.hypervisor.power(target, action).await?;
-    if action == PowerAction::Destroy {
-        switched_off(&world.host(host)?.spec).await?;
-    }
-    Ok(())
+    let (lab, host) = (world.found.record.uuid, world.host(host)?);
+    let (drivers, layout) = (&world.drivers, &world.layout);
+    Ok(switch(host, lab, action, drivers, layout, &Silent).await?)
 }
 
 pub(super) async fn power_state(world: &World, host: &str) -> Result<Power, ActionError> {
