@@ -24,12 +24,13 @@ demo:
 	scripts/demo.sh
 
 # Everything that CI runs but for the lints: under 25 minutes on two cores. What takes longer than that has room for is in
-# `make test-full`: PART=deaths has crashes.rs, deaths.rs and kills.rs, PART=power and PART=errors what they say, PART=live has
+# `make test-full`: PART=deaths has crashes.rs, deaths.rs and kills.rs, PART=power has power.rs and reboot.rs, PART=errors errors.rs, PART=live
 # long.rs, states.rs, failures.rs and all of undo.rs.
 test: setup guest-dev
 	cargo test --locked --lib --test tidy --test suite --test fuzz
 	cargo test --locked --test live -- --test-threads=1 --skip long:: --skip states:: --skip failures:: \
-	  --skip crashes:: --skip deaths:: --skip kills:: --skip power:: --skip errors:: --skip undo::what_can_be_put_back
+	  --skip crashes:: --skip deaths:: --skip kills:: --skip power:: --skip reboot:: --skip errors:: \
+	  --skip undo::what_can_be_put_back
 
 # Every 'Done when' of the issues at full size, or one part of it: suite, live, library, deaths, benches, fuzz, power,
 # errors. Figures go to target/full.txt.

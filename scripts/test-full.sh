@@ -45,9 +45,9 @@ live() { env TWIN_LIVE=full cargo test --locked --test live -- --test-threads=1 
 line suite "the suite and the shape" cargo test --locked --lib --test tidy --test suite
 line suite "every scenario killed at every write, simulated" env TWIN_LIVE=full cargo test --locked --test suite library
 line suite "twin --help in 20 ms" help_time
-line live "live, at full size" live --skip deaths:: --skip crashes:: --skip kills:: --skip power:: --skip errors::
+line live "live, at full size" live --skip deaths:: --skip crashes:: --skip kills:: --skip power:: --skip reboot:: --skip errors::
 line deaths "twin killed everywhere" live deaths:: crashes:: kills::
-line power "the power goes" live power::
+line power "the power goes" live power:: reboot::
 line errors "system calls that fail" live errors::
 line library "the incident library, three times" scripts/library.sh 3
 line suite "the parsers of people's files, 10 minutes each" env FUZZ_SECONDS=600 cargo test --locked --release --test fuzz -- --nocapture

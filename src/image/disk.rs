@@ -2,14 +2,15 @@
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::process::Command;
 
-use super::ImageError;
 use super::packages::{last_words, run, run_to_end};
 use super::qcow2::{self, StateChecksums};
+use super::{ImageError, Lent};
 use crate::model::spec::DiskSpec;
 use crate::storage;
 use crate::tools::{self, Limits};
@@ -95,9 +96,7 @@ async fn check_tables(path: &Path) -> Result<CheckedDisk, ImageError> {
     if qcow2::chain(path).is_err() {
         return Ok(CheckedDisk::unreadable());
     }
-    let mut check = qemu_img(None);
-    check.args(["check", "--output=json", "-f", "qcow2", "--"]);
-    let output = run_to_end(check.arg(path), LOCAL).await?;
+    let output = on_disk(path, &["check", "--output=json"], None).await?;
     // It ends with 2 or 3 where it found something, and says what all the same.
     let found: Option<CheckedDisk> = serde_json::from_slice(&output.stdout).ok();
     let said = last_words(&output.stderr);
@@ -159,10 +158,8 @@ pub async fn mend_disk(path: &Path) -> Result<Mended, ImageError> {
 }
 
 async fn mended(path: &Path, before: &Contents) -> Result<Mended, ImageError> {
-    let mut mend = qemu_img(None);
-    mend.args(["check", "-q", "-r", "all", "-f", "qcow2", "--"]);
     // It ends with what it found at first; what counts is what is there afterwards.
-    run_to_end(mend.arg(path), LOCAL).await?;
+    on_disk(path, &["check", "-q", "-r", "all"], None).await?;
     if check_tables(path).await?.errors > 0 {
         return Ok(Mended::No(
             "qemu-img check -r all leaves errors in it".into(),
@@ -211,10 +208,27 @@ fn readable(path: &Path) -> Result<(), ImageError> {
 /// Makes a disk larger that no process has open; what is on it stays.
 pub async fn grow_disk(disk: &DiskSpec) -> Result<(), ImageError> {
     readable(&disk.path)?;
-    let mut resize = qemu_img(None);
-    resize.args(["resize", "-q", "-f", "qcow2", "--"]);
-    resize.arg(&disk.path).arg(format!("{}M", disk.size.0));
-    run(&mut resize, LOCAL).await.map(drop)
+    let size = format!("{}M", disk.size.0);
+    let output = on_disk(&disk.path, &["resize", "-q"], Some(&size)).await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(ImageError::Tool {
+        tool: format!("qemu-img resize {}", disk.path.display()),
+        why: last_words(&output.stderr),
+    })
+}
+
+/// Runs qemu-img on a disk that no process has open.
+async fn on_disk(
+    path: &Path,
+    arguments: &[&str],
+    last: Option<&str>,
+) -> Result<Output, ImageError> {
+    let lending = || ImageError::io(format!("lending {} to qemu-img", path.display()));
+    let lent = Lent::new(path).map_err(lending())?;
+    let command = lent.qemu_img(arguments, last).map_err(lending())?;
+    run_to_end(&mut Command::from(command), LOCAL).await
 }
 
 async fn draft(disk: &DiskSpec) -> Result<PathBuf, ImageError> {
@@ -233,7 +247,9 @@ async fn draft(disk: &DiskSpec) -> Result<PathBuf, ImageError> {
     if let Some((user, group)) = user.filter(|_| rustix::process::geteuid().is_root()) {
         std::os::unix::fs::fchown(&file, Some(user), Some(group)).map_err(making())?;
     }
-    let mut create = qemu_img(user);
+    let (start, words) = tools::limited("qemu-img", Limits::IMAGE, user);
+    let mut create = Command::new(start);
+    create.args(words).process_group(0);
     create.args([
         "create",
         "-q",
@@ -256,15 +272,6 @@ async fn draft(disk: &DiskSpec) -> Result<PathBuf, ImageError> {
     Ok(draft)
 }
 
-/// qemu-img within limits, as another user where one is given. Ctrl-C at a terminal is for twin, which may be in the middle of
-/// an undo.
-fn qemu_img(user: Option<(u32, u32)>) -> Command {
-    let (start, words) = tools::limited("qemu-img", Limits::IMAGE, user);
-    let mut command = Command::new(start);
-    command.args(words).process_group(0);
-    command
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{FileExt, MetadataExt};
@@ -277,8 +284,11 @@ mod tests {
         assert!(output.status.success(), "{program} {arguments:?}");
     }
 
-    /// A disk with something on it and a state; and where its first reference counts are.
+    /// A disk with something on it and a state, in a directory that QEMU's user passes through; and where its first reference
+    /// counts are.
     fn disk(directory: &Path) -> (PathBuf, u64) {
+        let passage = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(directory, passage).expect("opened");
         let path = directory.join("disk0.qcow2");
         let shown = path.to_str().expect("a path");
         run("qemu-img", &["create", "-q", "-f", "qcow2", shown, "8M"]);

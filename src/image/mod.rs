@@ -12,6 +12,7 @@ mod debian;
 mod disk;
 mod error;
 mod initramfs;
+mod lent;
 mod measure;
 mod micro;
 mod modules;
@@ -26,6 +27,7 @@ pub use disk::{
     CheckedDisk, Mended, blank_disk, check_disk, create_disk, grow_disk, mend_disk, remove_draft,
 };
 pub use error::ImageError;
+pub use lent::Lent;
 pub use measure::{Boot as MeasuredBoot, boot_once};
 pub use recipe::{Kind, Recipe, RecipeLookup};
 pub use store::{Progress, Store};

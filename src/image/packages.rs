@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -44,11 +44,17 @@ pub(super) async fn run_to_end(
     command: &mut Command,
     deadline: Duration,
 ) -> Result<Output, ImageError> {
+    run_with(command, Stdio::null(), deadline).await
+}
+
+/// Runs a tool on what it reads from its standard input.
+pub(super) async fn run_with(
+    command: &mut Command,
+    input: Stdio,
+    deadline: Duration,
+) -> Result<Output, ImageError> {
     let tool = name(command);
-    let end = command
-        .kill_on_drop(true)
-        .stdin(std::process::Stdio::null())
-        .output();
+    let end = command.kill_on_drop(true).stdin(input).output();
     let output = tokio::time::timeout(deadline, end).await;
     let failed = |why: String| ImageError::Tool {
         tool: tool.clone(),

@@ -34,7 +34,9 @@ struct Tally {
     /// The most in a row that missed, one of them at least seen to; and that could not be made.
     worst: u64,
     worst_blind: u64,
-    /// When it first held as often as it has to, and what it saw.
+    /// When the first of those that held was.
+    held_ms: u64,
+    /// When it first held as often and for as long as it has to, and what it saw.
     fired: Option<(u64, Vec<EvidenceDocument>)>,
     /// Why it could last not look; kept, for what it did not see meanwhile.
     trouble: Option<String>,
@@ -43,13 +45,22 @@ struct Tally {
 }
 
 impl Tally {
-    fn take(&mut self, looked: Result<Finding, String>, times: u64, at_ms: u64) {
+    fn take(
+        &mut self,
+        looked: Result<Finding, String>,
+        (times, lasts): (u64, Duration),
+        at_ms: u64,
+    ) {
         self.looks += 1;
         let state = match looked {
             Ok(Finding::Fired(evidence)) => {
+                if self.held_in_row == 0 {
+                    self.held_ms = at_ms;
+                }
+                let lasted = Duration::from_millis(at_ms.saturating_sub(self.held_ms));
                 (self.held_in_row, self.missed_in_row) = (self.held_in_row + 1, 0);
                 (self.blind_in_row, self.seen_to_miss) = (0, false);
-                if self.held_in_row >= times && self.fired.is_none() {
+                if self.held_in_row >= times && lasted >= lasts && self.fired.is_none() {
                     self.fired = Some((at_ms, evidence));
                 }
                 "held"
@@ -251,7 +262,8 @@ impl<'p> Continuous<'p> {
         let looked = tokio::time::timeout(LONGEST, looking).await;
         let looked = looked.unwrap_or_else(|_| Err(format!("no end of a look within {LONGEST:?}")));
         if let Some(tally) = self.held().get_mut(index) {
-            tally.take(looked, u64::from(probe.times), since(world, begun));
+            let enough = (u64::from(probe.times), probe.lasts);
+            tally.take(looked, enough, since(world, begun));
         }
         self.looks.send_modify(|looks| {
             if let Some(looks) = looks.get_mut(index) {
@@ -315,7 +327,7 @@ mod tests {
             Ok(Finding::Quiet),
         ];
         for (at, looked) in (0..).zip(looks) {
-            tally.take(looked, 2, at);
+            tally.take(looked, (2, Duration::ZERO), at);
         }
         assert_eq!((tally.looks, tally.missed, tally.worst), (6, 3, 2));
         assert!(

@@ -3,13 +3,17 @@
 //! ```yaml
 //! - {id: down, PROBE: {..}}                        # looks from the first step on, until it fires or the undo begins
 //! - {id: lost, PROBE: {..}, since: cut, times: 3}  # after a step, and it has to hold three times in a row
+//! - {id: gone, PROBE: {..}, for: 20s}              # and at each look for so long, however many there are
 //! - {id: back, PROBE: {..}, at: after}             # or before, edges, continuous
 //! - {id: up, PROBE: {..}, at: continuous, misses: 2, retries: 1}
 //! ```
 
+use std::time::Duration;
+
 use super::error::ScenarioProblem;
+use super::file::duration;
 use super::probe::{self, Probe};
-use crate::diagnostics::{FormatError, Node, Reader, Span, Value};
+use crate::diagnostics::{FormatError, Key, Node, Reader, Span, Value};
 
 /// How often a probe may look again at once at the most.
 const MOST_RETRIES: u32 = 100;
@@ -27,6 +31,8 @@ pub struct ResolvedProbe {
     pub since: Option<String>,
     /// How often in a row it has to hold.
     pub times: u32,
+    /// For how long it has to hold, at each look.
+    pub lasts: Duration,
     /// How often it looks again at once where it could not.
     pub retries: u32,
     /// How many looks in a row may miss where it is to hold always.
@@ -83,6 +89,37 @@ pub(super) fn id_of(node: &Node) -> Option<&str> {
     Some(entry_of(node, "id")?.0)
 }
 
+/// Refuses keys that mean nothing to a probe that looks then: to one that looks all the time, to any other, and to one that
+/// looks at moments.
+fn idle_keys(
+    at: Phase,
+    [not_all_the_time, all_the_time, over_time]: [Option<&Key>; 3],
+    reader: &mut Reader,
+) {
+    let by_step = match at {
+        Phase::Continuous => (
+            not_all_the_time,
+            "a probe that looks all the time has no step",
+        ),
+        _ => (
+            all_the_time,
+            "only a probe that looks all the time may miss",
+        ),
+    };
+    let by_time = (
+        over_time.filter(|_| !matches!(at, Phase::During | Phase::Continuous)),
+        "only a probe that looks during the steps, or all the time, sees how long something lasts",
+    );
+    for (key, why) in [by_step, by_time] {
+        let Some(key) = key else { continue };
+        let node = Node {
+            span: key.span,
+            value: Value::Text(key.text.clone()),
+        };
+        reader.bad_value(&node, &key.text, "key here", &why);
+    }
+}
+
 /// Reads a probe, and adds the steps that it names.
 pub(super) fn probe(
     node: &Node,
@@ -93,14 +130,17 @@ pub(super) fn probe(
     let (mut id, mut found, mut at, mut span) = (None, None, Phase::default(), node.span);
     let (mut since, mut count): (Option<String>, _) = (None, 0);
     let mut steps: Vec<(String, Span)> = Vec::new();
-    let (mut times, mut retries, mut misses) = (1, 0, 0);
-    // Keys that mean nothing to one that looks all the time, and one that means nothing to any other.
-    let (mut not_all_the_time, mut all_the_time) = (None, None);
+    let (mut times, mut lasts, mut retries, mut misses) = (1, Duration::ZERO, 0, 0);
+    let (mut not_all_the_time, mut all_the_time, mut over_time) = (None, None, None);
     for (key, node) in entries {
         match key.text.as_str() {
             "times" => {
                 let found = reader.scalar::<std::num::NonZeroU32>(node, "count");
                 times = found.map_or(1, std::num::NonZeroU32::get);
+            }
+            "for" => {
+                lasts = duration(reader, Some(node), Duration::ZERO);
+                over_time = Some(key);
             }
             "retries" => {
                 retries = reader.scalar(node, "count").unwrap_or_default();
@@ -138,23 +178,7 @@ pub(super) fn probe(
             }
         }
     }
-    let (wrong, why) = match at {
-        Phase::Continuous => (
-            not_all_the_time,
-            "a probe that looks all the time has no step",
-        ),
-        _ => (
-            all_the_time,
-            "only a probe that looks all the time may miss",
-        ),
-    };
-    if let Some(key) = wrong {
-        let node = Node {
-            span: key.span,
-            value: Value::Text(key.text.clone()),
-        };
-        reader.bad_value(&node, &key.text, "key here", &why);
-    }
+    idle_keys(at, [not_all_the_time, all_the_time, over_time], reader);
     if count != 1 {
         reader.wrong(ScenarioProblem::OneProbe { count }.at(node.span));
     }
@@ -180,6 +204,7 @@ pub(super) fn probe(
         at,
         since,
         times,
+        lasts,
         retries,
         misses,
     };

@@ -62,6 +62,10 @@ fn probe(all: &[(&'static str, Keys)]) -> Value {
     ];
     properties.extend(counts.map(|(key, what)| (key.to_owned(), count(what))));
     properties.insert(
+        "for".into(),
+        json!({"type": "string", "description": "For how long it has to hold, at each look."}),
+    );
+    properties.insert(
         "since".into(),
         json!({"type": "string", "description": "The step after which it looks."}),
     );

@@ -23,6 +23,8 @@ pub(super) struct Watched<'p> {
     has_looked: bool,
     /// Looks in a row that held.
     in_row: u32,
+    /// When the first of them was, since the variant's begin.
+    held_ms: u64,
     /// What one that looks at both edges saw before the first step.
     at_first: Option<Vec<EvidenceDocument>>,
     fired: Option<Vec<EvidenceDocument>>,
@@ -66,8 +68,12 @@ impl Watched<'_> {
         match looked {
             Ok(Finding::Fired(evidence)) => {
                 self.trouble = None;
+                if self.in_row == 0 {
+                    self.held_ms = at_ms;
+                }
                 self.in_row += 1;
-                if self.in_row < self.one.times {
+                let lasted = Duration::from_millis(at_ms.saturating_sub(self.held_ms));
+                if self.in_row < self.one.times || lasted < self.one.lasts {
                     return;
                 }
                 self.in_row = 0;
@@ -124,6 +130,7 @@ impl Engine<'_> {
                 stood: stood.map_err(|error| error.to_string()),
                 has_looked: false,
                 in_row: 0,
+                held_ms: 0,
                 at_first: None,
                 fired: None,
                 fired_ms: 0,

@@ -3,8 +3,12 @@
 //! Nova runs qemu-img within limits too: an image with hostile metadata has made it take all memory,
 //! and open files that it should not.
 
+mod namespace;
+
 use std::ffi::OsString;
 use std::path::Path;
+
+pub use namespace::UserNamespace;
 
 /// What a program may take at most.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +24,12 @@ impl Limits {
     pub const IMAGE: Self = Self {
         memory: 4 << 30,
         cpu_s: 600,
+    };
+
+    /// For programs that build an image out of packages.
+    pub const BUILD: Self = Self {
+        memory: 8 << 30,
+        cpu_s: 1200,
     };
 }
 

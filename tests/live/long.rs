@@ -41,6 +41,22 @@ fn a4_one_libvirt_is_one_machine_whatever_the_uri() {
         (output.status.code() == Some(4) && said.contains("is being changed by `twin scenario`"))
             .then_some(())
     });
+    // What a killed `destroy` of another lab has left goes; that this lab cannot be had is no success.
+    let labs = pair.lab.state.join("pool/labs");
+    let gone = uuid::Uuid::new_v4().to_string();
+    let left = labs.join(format!("{gone}.removing"));
+    std::fs::create_dir(&left).unwrap();
+    let record = std::fs::read_to_string(pair.files().join("lab.json")).unwrap();
+    let own = pair.files();
+    let own = own.file_name().unwrap().to_str().unwrap();
+    std::fs::write(left.join("lab.json"), record.replace(own, &gone)).unwrap();
+    let refused = pair.lab.run(&["destroy"]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(
+        !left.exists() && said.contains("is being changed by"),
+        "{said}"
+    );
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(i32::try_from(run.id()).unwrap()),
         nix::sys::signal::Signal::SIGINT,
@@ -48,6 +64,133 @@ fn a4_one_libvirt_is_one_machine_whatever_the_uri() {
     .unwrap();
     run.wait().unwrap();
     assert!(tool("virsh", &["domstate", &pair.domain("a")]).contains("running"));
+}
+
+/// A libvirtd of another identity whose socket is on this machine, as one that is forwarded. Killed when dropped.
+struct OtherLibvirtd(std::process::Child);
+
+impl OtherLibvirtd {
+    fn start(directory: &Path, uuid: &str) -> Self {
+        let script = root().join("tests/live/other_libvirtd.sh");
+        let mut child = Command::new("unshare")
+            .args([
+                "--mount",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "bash",
+            ])
+            .arg(script)
+            .arg(directory)
+            .arg(uuid)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut lines, &mut said).unwrap();
+        assert_eq!(said, "ready\n");
+        Self(child)
+    }
+}
+
+impl Drop for OtherLibvirtd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a4_on_another_machines_libvirt_what_needs_this_machines_files_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let uuid = uuid::Uuid::new_v4().to_string();
+    let _other = OtherLibvirtd::start(directory.path(), &uuid);
+    let uri = format!(
+        "qemu+unix:///system?socket={}/libvirt-sock",
+        directory.path().display()
+    );
+    let there = |arguments: &[&str]| tool("virsh", &[&["-c", uri.as_str()], arguments].concat());
+    assert!(there(&["capabilities"]).contains(&uuid));
+
+    // A lab of this machine's, of which the other libvirt knows nothing.
+    let pair = Pair::new();
+    pair.upped(&[]);
+    pair.lab.done(&["snapshot", "base"]);
+    let before = pair.lab.json(&["status"]);
+    let file = pair.file().display().to_string();
+    let verbs: &[&[&str]] = &[
+        &["up", &file],
+        &["up", &file, "--dry-run"],
+        &["status"],
+        &["down"],
+        &["power", "off", "a"],
+        &["release", "a"],
+        &["snapshot", "two"],
+        &["restore", "base"],
+        &["snapshot", "base", "--remove"],
+        &["scenario", "oom-openstack1"],
+        &["exec", "a", "--", "true"],
+        &["recover"],
+        &["destroy"],
+    ];
+    for verb in verbs {
+        let refused = pair
+            .lab
+            .run(&[&["--connect", uri.as_str()], *verb].concat());
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(4), "{verb:?}: {said}");
+        assert!(
+            said.contains("is not this machine's libvirt") && said.contains(&uuid),
+            "{verb:?}: {said}"
+        );
+    }
+    assert_eq!(there(&["list", "--all", "--name"]).trim(), "");
+    assert_eq!(there(&["net-list", "--all", "--name"]).trim(), "");
+    let after = pair.lab.json(&["status"]);
+    assert_eq!(before["hosts"], after["hosts"]);
+    assert_eq!(before["baselines"], after["baselines"]);
+}
+
+/// While a question is open, other labs can be made.
+#[test]
+fn d5_a_question_that_nobody_answers_holds_up_no_other_lab() {
+    let pair = Pair::new();
+    pair.upped(&[]);
+    pair.word("a", "precious");
+    let line = format!(
+        "TWIN_YES= {} --lab {} --state-dir {} up {} --scale 16 --replace a --blank",
+        env!("CARGO_BIN_EXE_twin"),
+        pair.lab.name,
+        pair.lab.state.display(),
+        pair.file().display()
+    );
+    let mut asking = Command::new("script")
+        .args(["-qefc", &line, "/dev/null"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut out = asking.stdout.take().unwrap();
+    while !said.contains("Go on? [y/N]") {
+        let mut piece = [0; 4096];
+        let read = std::io::Read::read(&mut out, &mut piece).unwrap();
+        assert!(read > 0, "it ended without a question: {said}");
+        said.push_str(&text(&piece[..read]));
+    }
+    let other = TestLab::new();
+    other.done(&["up", "tiny"]);
+    other.done(&["destroy"]);
+    assert!(
+        asking.try_wait().unwrap().is_none(),
+        "it waits for its answer"
+    );
+    std::io::Write::write_all(&mut asking.stdin.take().unwrap(), b"n\n").unwrap();
+    assert_ne!(asking.wait().unwrap().code(), Some(0));
+    assert_eq!(pair.kept("a"), "precious");
 }
 
 /// An attacker who has taken a QEMU over is QEMU's user; root does not write to what they put in the place of the memory file.

@@ -23,6 +23,7 @@ mod power;
 mod privacy;
 mod probes;
 mod readme;
+mod reboot;
 mod sabotage;
 mod setup;
 mod space;

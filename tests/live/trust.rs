@@ -218,6 +218,16 @@ fn a1_a_copy_of_a_mark_is_named_and_no_verb_touches_it_or_its_disk() {
     );
     pair.lab.done(&["power", "on", "b"]);
 
+    // A disk without its domain is not taken up while another domain uses it.
+    tool("virsh", &["undefine", &pair.domain("a")]);
+    for more in [&[][..], &["--dry-run"]] {
+        let said = pair.refused(more, 1);
+        assert!(
+            said.contains(&format!("domain {sharing} uses its disk")),
+            "{more:?}: {said}"
+        );
+    }
+
     let destroyed = pair.lab.run(&["destroy"]);
     let said = text(&destroyed.stderr);
     assert_eq!(destroyed.status.code(), Some(0), "{said}");

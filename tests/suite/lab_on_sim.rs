@@ -357,6 +357,45 @@ async fn a8_what_a_dead_destroy_left_of_a_directory_is_swept_and_nothing_else() 
     assert!(lab.join("lab.json").exists());
 }
 
+/// A state directory that was moved, or mounted elsewhere, holds records that name the place of before.
+#[tokio::test(start_paused = true)]
+async fn a3_a_lab_of_which_its_directory_is_left_has_its_files_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let was = directory.path().join("was");
+    std::fs::create_dir(&was).unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, journal, found) = up(TOPOLOGY, &drivers, &was).await;
+    assert_eq!(found.state(), Some(was.clone()));
+    drop(journal);
+    // Another machine, on which libvirt knows nothing of it.
+    let is = directory.path().join("is");
+    std::fs::rename(&was, &is).unwrap();
+    let elsewhere = SimWorld::new(Seed(1)).drivers();
+    let moved = Layout::new(is.clone());
+    let found = lab::choose(lab::find_all(&elsewhere, &moved).await.unwrap(), None).unwrap();
+    assert_eq!(found.state(), Some(is), "not {:?}", layout.state());
+}
+
+/// The host key that twin makes lasts as long as the seed that brings it; a guest that made its own makes another on a blank disk.
+#[tokio::test(start_paused = true)]
+async fn b5_a_guest_that_makes_its_own_host_key_is_believed_anew_after_its_release() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, _, found) = up(TOPOLOGY, &drivers, directory.path()).await;
+    let file = |host: &str, name: &str| layout.lab(found.record.uuid).join(host).join(name);
+    for host in ["a", "b"] {
+        std::fs::create_dir_all(file(host, "")).unwrap();
+        std::fs::write(file(host, "known_hosts"), "10.1.0.10 ssh-ed25519 AAAA").unwrap();
+    }
+    std::fs::write(file("b", "ssh_host_key"), "a key of twin's making").unwrap();
+    let lock = lab::Lock::lab(found.record.uuid, "simlab", "release").unwrap();
+    lab::release(&found, &lock, None, &drivers, &Silent)
+        .await
+        .unwrap();
+    assert!(!file("a", "known_hosts").exists());
+    assert!(file("b", "known_hosts").exists());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lab_whose_mark_was_lost_gets_it_back() {
     let directory = tempfile::tempdir().unwrap();

@@ -172,6 +172,27 @@ async fn a_probe_has_to_hold_so_often_in_a_row() {
     assert_eq!(document.verdict, Verdict::Fail, "{document:#?}");
 }
 
+/// However many looks fall into that time.
+#[tokio::test(start_paused = true)]
+async fn e_a_probe_has_to_hold_for_so_long() {
+    let lines = |lasts: &str, at: &str| {
+        format!(
+            "variants: {{only: {{expect: {{gone: fires}}}}}}\nsafety: {{baseline: none}}\n\
+             probes: [{{id: gone, tcp: {{address: 10.1.0.10, port: 3306, is: refused}}, for: {lasts}{at}}}]\n\
+             steps: [{{id: stop, do: {{service-stop: {{host: a, service: mysqld}}}}, for: 8s}}, {{id: wait, pause: 20s}}]\n\
+             observe: 3s\nrecover: {{within: 30s}}\n"
+        )
+    };
+    for at in ["", ", at: continuous"] {
+        let document = run(&lines("5s", at), &[]).await;
+        assert_eq!(document.verdict, Verdict::Pass, "{at}: {document:#?}");
+        let fired = probe(&document, "gone").fired_ms.unwrap();
+        assert!((5_000..8_000).contains(&fired), "{at}: {fired}");
+        let document = run(&lines("12s", at), &[]).await;
+        assert_eq!(document.verdict, Verdict::Fail, "{at}: {document:#?}");
+    }
+}
+
 /// Runs a scenario that the user interrupts after so many seconds.
 async fn interrupted(
     seconds: u64,

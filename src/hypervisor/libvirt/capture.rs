@@ -8,7 +8,6 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,11 +22,11 @@ use super::failure::Failure;
 use super::monitor::{monitor, refused, writable};
 use super::xml;
 use crate::hypervisor::{Anatomy, DiskState, DomainDisk, Memory, Power, Target};
+use crate::image::Lent;
 use crate::image::qcow2::{Qcow2, Qcow2Error};
 use crate::model::Bearing;
 use crate::model::spec::DomainSpec;
 use crate::storage::{self, Guarded};
-use crate::tools::{self, Limits};
 
 /// A job of QEMU's that takes longer is given up.
 const JOB_DEADLINE: Duration = Duration::from_secs(600);
@@ -358,14 +357,9 @@ fn with_memory(
 fn qemu_img(what: &str, arguments: &[&str], disk: &Path) -> Result<(), Failure> {
     // A chain with a file in it that is no disk of the lab's or its image is refused by twin's own reader.
     crate::image::qcow2::chain(disk).map_err(|error| refused(what, error.to_string()))?;
-    let (start, words) = tools::limited("qemu-img", Limits::IMAGE, None);
-    let output = std::process::Command::new(start)
-        .args(words)
-        .args(arguments)
-        .arg("--")
-        .arg(tools::plain(disk))
-        // Ctrl-C at a terminal is for twin, which carries this to its end.
-        .process_group(0)
+    let lent = Lent::new(disk).and_then(|lent| Ok((lent.qemu_img(arguments, None)?, lent)));
+    let (mut command, _lent) = lent.map_err(|error| refused(what, error.to_string()))?;
+    let output = command
         .output()
         .map_err(|error| refused(what, format!("qemu-img does not run: {error}")))?;
     if output.status.success() {
