@@ -70,6 +70,23 @@ codes! {
     BadValue => "bad-value",
 }
 
+/// How such a value is written, where an example says more than why this one is none.
+fn example(wanted: &str) -> Option<&'static str> {
+    Some(match wanted {
+        "size" | "memory" | "swap" => "512MiB or 8GiB",
+        "duration" => "90s, 5m or 1h30m",
+        "address" => "10.12.8.20",
+        "address or subnet" => "10.12.8.20 or 10.12.8.0/22",
+        "subnet" => "10.12.8.0/22",
+        "range" => "10.12.4.200-10.12.4.250",
+        "share" | "percentage" => "10%",
+        "count" | "number" | "number of CPUs" | "number of hosts" => "3",
+        "port" => "8774",
+        "path" => "/etc/hosts",
+        _ => return None,
+    })
+}
+
 impl FormatError {
     fn cure(&self) -> String {
         match self {
@@ -81,7 +98,11 @@ impl FormatError {
             Self::DuplicateKey { .. } => "remove one of the two".into(),
             Self::MissingKey { key, .. } => format!("add {key}: .."),
             Self::WrongType { wanted, .. } => format!("write {wanted}"),
-            Self::BadValue { wanted, .. } => format!("write a valid {wanted}"),
+            Self::BadValue { text, wanted, .. } => match example(wanted) {
+                Some(example) => format!("write it like {example}"),
+                None if wanted == "key here" => format!("remove {text}"),
+                None => format!("write another {wanted}"),
+            },
         }
     }
 
