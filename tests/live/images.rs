@@ -1,6 +1,7 @@
 //! The images beside each other in one lab: a systemd guest, a guest from elsewhere with its seed, one that boots from the
 //! network. The first two take minutes to make, so they run at full size only; the sample boots the third.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -84,7 +85,33 @@ fn every_image_boots_and_is_usable_in_one_lab() {
                 .code(),
             Some(7)
         );
+        let cloud = directory.path().join("cloud.qcow2");
+        a5_a_source_that_was_replaced_boots_no_guest(&lab, &file, &cloud);
     }
+}
+
+/// Disks lie on it: another file in its place is told before any guest boots from it.
+fn a5_a_source_that_was_replaced_boots_no_guest(lab: &TestLab, topology: &Path, source: &Path) {
+    let domain = format!("{}-n", lab.name);
+    let off = || tool("virsh", &["domstate", &domain]).trim() == "shut off";
+    lab.done(&["down", "--force"]);
+    let length = source.metadata().unwrap().len();
+    let resize = |to: u64| {
+        let file = std::fs::OpenOptions::new().write(true).open(source);
+        file.unwrap().set_len(to).unwrap();
+    };
+    resize(length + 512);
+    let topology = topology.display().to_string();
+    for verb in [&["up", &topology][..], &["power", "on", "n"]] {
+        let refused = lab.run(verb);
+        let said = text(&refused.stderr);
+        assert_ne!(refused.status.code(), Some(0), "{verb:?}: {said}");
+        assert!(said.contains("cloud.qcow2"), "{verb:?}: {said}");
+        assert!(off(), "{verb:?}");
+    }
+    resize(length);
+    lab.done(&["power", "on", "n"]);
+    assert!(!off());
 }
 
 /// Sees the host's DHCP request on its bridge: the bridge's own counter of what came in from it rises, and what comes in

@@ -280,7 +280,7 @@ fn b5_an_image_is_built_by_a_user_who_owns_nothing_else() {
     let topology = write(
         "built.yaml",
         &format!(
-            "schema: twin/topology/v1\nname: built\nnetworks: {{metal: {{cidr: 10.97.8.0/24, mode: nat, dhcp: static}}}}\n\
+            "schema: twin/topology/v1\nname: built\nnetworks: {{metal: {{cidr: 10.97.8.0/24, gateway: 10.97.8.1, mode: nat, dhcp: static}}}}\n\
              hosts: {{a: {{image: {}, memory: 1GiB, disk: 3GiB, nics: [{{network: metal, address: 10.97.8.10}}]}}}}\n",
             image.0
         ),

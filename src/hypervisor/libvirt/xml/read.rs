@@ -165,15 +165,33 @@ pub(in super::super) fn interface(text: &str, mac: Mac) -> Option<Interface> {
 
 /// Gives an interface's element a link that is down, or none: then it is up, as in a definition that says nothing of it.
 pub(in super::super) fn with_link(element: &str, up: bool) -> Option<String> {
+    const DOWN: &str = "<link state='down'/>";
     let document = Document::parse(element).ok()?;
-    let root = document.root_element();
     let mut written = element.to_owned();
-    if let Some(link) = child(root, "link") {
+    if let Some(link) = child(document.root_element(), "link") {
         written.replace_range(link.range(), "");
     }
-    if !up {
-        let begin = written.find('>')? + 1;
-        written.insert_str(begin, "<link state='down'/>");
+    if up {
+        return Some(written);
+    }
+    let document = Document::parse(&written).ok()?;
+    let root = document.root_element();
+    let (first, place) = (
+        root.first_child().map(|first| first.range().start),
+        root.range(),
+    );
+    let own = &written[place.clone()];
+    let name = own[1..].split([' ', '\t', '\r', '\n', '/', '>']).next()?;
+    match (first, own.strip_suffix("/>")) {
+        (Some(first), _) => written.insert_str(first, DOWN),
+        (None, Some(open)) => {
+            let whole = format!("{open}>{DOWN}</{name}>");
+            written.replace_range(place, &whole);
+        }
+        (None, None) => {
+            let end = place.start + own.rfind("</")?;
+            written.insert_str(end, DOWN);
+        }
     }
     Some(written)
 }
@@ -362,6 +380,22 @@ mod tests {
         let down = with_link(&up, false).expect("written");
         let document = format!("<domain><devices>{down}</devices></domain>");
         assert!(interface(&document, mac(2)).is_some_and(|found| !found.up));
+    }
+
+    #[test]
+    fn a_link_is_written_into_an_element_of_any_shape() {
+        for (element, written) in [
+            ("<i a='>'/>", "<i a='>'><link state='down'/></i>"),
+            ("<i\n/>", "<i\n><link state='down'/></i>"),
+            ("<i a='x>y'></i >", "<i a='x>y'><link state='down'/></i >"),
+            ("<i><link/></i>", "<i><link state='down'/></i>"),
+            (
+                "<i a='>'> <m/></i>",
+                "<i a='>'><link state='down'/> <m/></i>",
+            ),
+        ] {
+            assert_eq!(with_link(element, false).as_deref(), Some(written));
+        }
     }
 
     const DOMAIN: &str = "<domain><os><type machine='pc-q35-7.2'>hvm</type><nvram>/v.fd</nvram></os>
