@@ -24,8 +24,8 @@ demo:
 	scripts/demo.sh
 
 # Everything that CI runs but for the lints: under 25 minutes on two cores. What takes longer than that has room for is in
-# `make test-full`: PART=deaths has crashes.rs, deaths.rs and kills.rs, PART=power has power.rs and reboot.rs, PART=errors errors.rs, PART=live
-# long.rs, states.rs, failures.rs and all of undo.rs.
+# `make test-full`: PART=deaths has crashes.rs, deaths.rs and kills.rs, PART=power has power.rs and reboot.rs, PART=errors has
+# errors.rs, and PART=live has long.rs, states.rs, failures.rs and all of undo.rs.
 test: setup guest-dev
 	cargo test --locked --lib --test tidy --test suite --test fuzz
 	cargo test --locked --test live -- --test-threads=1 --skip long:: --skip states:: --skip failures:: \
@@ -53,7 +53,8 @@ lint: cargo-deny
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTFLAGS="-C target-feature=+crt-static" cargo clippy --locked --profile guest --bin twin-guest \
-	  --no-default-features --features guest --target $(GUEST_TARGET) --target-dir target/guest -- -D warnings
+	  --no-default-features --features guest --target $(GUEST_TARGET) \
+	  --target-dir $(or $(CARGO_TARGET_DIR),target)/guest -- -D warnings
 
 	cargo deny check bans licenses sources
 

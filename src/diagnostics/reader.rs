@@ -70,6 +70,9 @@ codes! {
     BadValue => "bad-value",
 }
 
+/// What a key is that means nothing where it stands.
+const KEY_HERE: &str = "key here";
+
 /// How such a value is written, where an example says more than why this one is none.
 fn example(wanted: &str) -> Option<&'static str> {
     Some(match wanted {
@@ -79,10 +82,6 @@ fn example(wanted: &str) -> Option<&'static str> {
         "address or subnet" => "10.12.8.20 or 10.12.8.0/22",
         "subnet" => "10.12.8.0/22",
         "range" => "10.12.4.200-10.12.4.250",
-        "share" | "percentage" => "10%",
-        "count" | "number" | "number of CPUs" | "number of hosts" => "3",
-        "port" => "8774",
-        "path" => "/etc/hosts",
         _ => return None,
     })
 }
@@ -100,8 +99,8 @@ impl FormatError {
             Self::WrongType { wanted, .. } => format!("write {wanted}"),
             Self::BadValue { text, wanted, .. } => match example(wanted) {
                 Some(example) => format!("write it like {example}"),
-                None if wanted == "key here" => format!("remove {text}"),
-                None => format!("write another {wanted}"),
+                None if wanted == KEY_HERE => format!("remove {text}, or what it does not go with"),
+                None => "give another value".into(),
             },
         }
     }
@@ -249,6 +248,15 @@ impl Reader {
             }
             .at(node.span),
         );
+    }
+
+    /// Tells that a key means nothing beside what else is there.
+    pub fn idle_key(&mut self, key: &Key, why: &dyn Display) {
+        let node = Node {
+            span: key.span,
+            value: Value::Text(key.text.clone()),
+        };
+        self.bad_value(&node, &key.text, KEY_HERE, why);
     }
 
     /// Reads one of a few words.

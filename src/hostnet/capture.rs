@@ -71,7 +71,6 @@ async fn compiles(link: &str, filter: &str) -> Result<(), HostNetError> {
     let compiling = Command::new(start)
         .args(words)
         .stdin(Stdio::null())
-        .process_group(0)
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(LISTENS, compiling).await;

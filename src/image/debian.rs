@@ -4,18 +4,18 @@
 //! machine they are a user who owns the tree that is built and nothing else. What they have made is taken out of there by
 //! names that lead nowhere else.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::packages::{self, last_words, run, run_with};
-use super::{ImageError, Recipe};
+use super::packages::{self, last_words, run_with};
+use super::{ImageError, Progress, Recipe};
 use crate::storage::{self, Guarded};
 use crate::tools::{self, Limits, UserNamespace};
 use crate::units::Mib;
@@ -44,49 +44,59 @@ OOMScoreAdjust=-1000
 WantedBy=multi-user.target
 ";
 
+/// What of the operator's environment a build sees.
+const ENVIRONMENT: [&str; 9] = [
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+
 /// Builds `kernel`, `initrd` and `disk.qcow2` in `out`, with `scratch` for the tree.
 pub(super) async fn build(
     recipe: &Recipe,
     guest: &Path,
     scratch: &Path,
     out: &Path,
+    progress: Progress<'_>,
 ) -> Result<(), ImageError> {
     let (distribution, codename) = packages::distribution();
-    let site = Site::new(scratch)?;
+    let site = Site::new(scratch, progress).await?;
     let mut include = recipe.packages.clone();
     include.push(recipe.kernel_package(&distribution)?.to_owned());
-    let mut bootstrap = site.with_mounts("mmdebstrap");
-    bootstrap
-        .args([
-            "--quiet",
-            "--variant=minbase",
-            "--mode=root",
-            "--aptopt=Acquire::Retries=3",
-        ])
-        .arg("--dpkgopt=path-exclude=/usr/share/doc/*")
-        .arg("--dpkgopt=path-exclude=/usr/share/man/*")
-        .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
-        .arg(format!("--include={}", include.join(",")))
-        .args(["--", codename.as_str(), TREE])
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    run(&mut bootstrap, BOOTSTRAP).await?;
+    let include = format!("--include={}", include.join(","));
+    let bootstrap = [
+        "--quiet",
+        "--variant=minbase",
+        "--mode=root",
+        "--aptopt=Acquire::Retries=3",
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        &include,
+        "--",
+        &codename,
+        TREE,
+    ];
+    site.run("mmdebstrap", bootstrap, BOOTSTRAP).await?;
     configure(&site, guest).await?;
     let version = packages::kernel_version(&site.place.join(TREE))?;
     for (name, place) in [("kernel", "boot/vmlinuz-"), ("initrd", "boot/initrd.img-")] {
         let from = format!("{TREE}/{place}{version}");
         site.take(Path::new(&from), &out.join(name))?;
     }
-    let size = recipe.size.unwrap_or(Mib(2048));
-    let mut format = site.command("mke2fs");
-    format
-        .args(["-q", "-F", "-t", "ext4", "-L", "twin-root", "-d", TREE])
-        .args(["disk.raw".to_owned(), format!("{}M", size.0)]);
-    run(&mut format, LOCAL).await?;
-    let mut convert = site.command("qemu-img");
-    convert
-        .args(["convert", "-q", "-f", "raw", "-O", "qcow2", "--"])
-        .args(["disk.raw", "disk.qcow2"]);
-    run(&mut convert, LOCAL).await?;
+    let size = format!("{}M", recipe.size.unwrap_or(Mib(2048)).0);
+    let format = ["-q", "-F", "-t", "ext4", "-L", "twin-root", "-d", TREE];
+    let format = format.into_iter().chain(["disk.raw", &size]);
+    site.run("mke2fs", format, LOCAL).await?;
+    let convert = ["convert", "-q", "-f", "raw", "-O", "qcow2", "--"];
+    let convert = convert.into_iter().chain(["disk.raw", "disk.qcow2"]);
+    site.run("qemu-img", convert, LOCAL).await?;
     site.take(Path::new("disk.qcow2"), &out.join("disk.qcow2"))
 }
 
@@ -101,13 +111,14 @@ struct Site {
 }
 
 impl Site {
-    fn new(scratch: &Path) -> Result<Self, ImageError> {
+    async fn new(scratch: &Path, progress: Progress<'_>) -> Result<Self, ImageError> {
         let place = scratch.join("site");
-        let apart = UserNamespace::new()
-            .inspect_err(|error| {
-                tracing::warn!(%error, "no user namespace: packages are installed as root");
-            })
-            .ok();
+        let apart = UserNamespace::new();
+        if let Err(error) = &apart {
+            let what = "this machine makes no user namespace";
+            progress(&format!("{what} ({error}): packages are installed as root"));
+        }
+        let apart = apart.ok();
         let make = || -> std::io::Result<()> {
             storage::make_passage(&place)?;
             let Some(apart) = &apart else { return Ok(()) };
@@ -119,48 +130,84 @@ impl Site {
             chown(&place, Some(user), Some(group))
         };
         make().map_err(ImageError::io(format!("making {}", place.display())))?;
-        Ok(Self { place, apart })
+        let site = Self { place, apart };
+        let own = [OsStr::new("-w"), site.place.as_os_str()];
+        let reached = site.attempt("test", own, Stdio::null(), LOCAL).await?;
+        if reached.status.success() {
+            return Ok(site);
+        }
+        Err(ImageError::Tool {
+            tool: "building an image as nobody".into(),
+            why: format!(
+                "a directory above {} lets no other user pass: `chmod o+x` it",
+                site.place.display()
+            ),
+        })
     }
 
-    /// Runs a program there within limits, and as its root.
-    fn command(&self, program: &str) -> Command {
-        let mut command = if let Some(apart) = &self.apart {
-            let (enter, own) = apart.words();
-            let (start, words) = tools::limited(enter, Limits::BUILD, None);
-            let mut command = Command::new(start);
-            command.args(words).args(own).arg(program);
-            command
-        } else {
-            let (start, words) = tools::limited(program, Limits::BUILD, None);
-            let mut command = Command::new(start);
-            command.args(words);
-            command
+    /// Runs a program there within limits, and as its root; it has ended with all that it started.
+    async fn attempt(
+        &self,
+        program: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: Stdio,
+        deadline: Duration,
+    ) -> Result<Output, ImageError> {
+        let (enter, own) = match &self.apart {
+            Some(apart) => {
+                let (enter, mut own) = apart.words();
+                own.push(program.into());
+                (enter, own)
+            }
+            None => (program, Vec::<OsString>::new()),
         };
+        let (start, words) = tools::limited(enter, Limits::BUILD, None);
+        let mut command = Command::new(start);
         command
+            .args(words)
+            .args(own)
+            .args(arguments)
             .current_dir(&self.place)
-            .env("HOME", "/")
-            .env_remove("TMPDIR");
+            .env_clear();
+        let given = ENVIRONMENT.iter();
+        let given = given.filter_map(|name| Some((name, std::env::var_os(name)?)));
         command
+            .envs(given)
+            .env("HOME", "/")
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        run_with(&mut command, program, input, deadline).await
     }
 
-    /// The same for a program that mounts: what it mounts and starts is gone once it has ended, or was killed.
-    fn with_mounts(&self, program: &str) -> Command {
-        let mut command = self.command("unshare");
-        command
-            .args(["--mount", "--pid", "--ipc", "--uts", "--fork"])
-            .args(["--kill-child", "--", program]);
-        command
+    /// The same for one that has to succeed.
+    async fn run(
+        &self,
+        program: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        deadline: Duration,
+    ) -> Result<(), ImageError> {
+        let output = self.attempt(program, arguments, Stdio::null(), deadline);
+        let output = output.await?;
+        let tool = program.to_owned();
+        match output.status.code() {
+            Some(0) => Ok(()),
+            // What starts it says that there is none.
+            Some(127) => Err(ImageError::ToolMissing { tool }),
+            _ => Err(ImageError::Tool {
+                tool,
+                why: last_words(&output.stderr),
+            }),
+        }
     }
 
     /// Writes a file of the tree.
     async fn put(&self, path: &str, mut content: File, mode: &str) -> Result<(), ImageError> {
         let failed = || format!("writing {path}");
         content.rewind().map_err(ImageError::io(failed()))?;
-        let mut write = self.command("sh");
         let script = "cat >\"$1\" && chmod \"$2\" \"$1\"";
-        write.args(["-c", script, "sh"]);
-        write.arg(Path::new(TREE).join(path)).arg(mode);
-        let output = run_with(&mut write, Stdio::from(content), LOCAL).await?;
+        let place = format!("{TREE}/{path}");
+        let words = ["-c", script, "sh", &place, mode];
+        let written = self.attempt("sh", words, Stdio::from(content), LOCAL);
+        let output = written.await?;
         if output.status.success() {
             return Ok(());
         }
@@ -205,14 +252,14 @@ async fn configure(site: &Site, guest: &Path) -> Result<(), ImageError> {
     }
     let binary = File::open(guest).map_err(ImageError::io("reading twin-guest"))?;
     site.put("usr/bin/twin-guest", binary, "755").await?;
-    let enable = ["enable", "twin-guest.service", "serial-getty@ttyS0.service"];
-    let mut systemctl = site.command("systemctl");
-    let tree = site.place.join(TREE);
     let mut rooted = OsStr::new("--root=").to_owned();
-    rooted.push(&tree);
-    run(systemctl.arg(rooted).args(enable), LOCAL).await?;
+    rooted.push(site.place.join(TREE));
+    let units = ["twin-guest.service", "serial-getty@ttyS0.service"];
+    let words = [rooted.as_os_str(), OsStr::new("enable")].into_iter();
+    let words = words.chain(units.map(OsStr::new));
+    site.run("systemctl", words, LOCAL).await?;
     // The console lets root in without a password: whoever reaches it owns the hypervisor anyway.
-    let mut passwd = site.command("chroot");
-    run(passwd.args([TREE, "passwd", "-d", "root"]), LOCAL).await?;
+    site.run("chroot", [TREE, "passwd", "-d", "root"], LOCAL)
+        .await?;
     site.put("etc/resolv.conf", holding("")?, "644").await
 }

@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use super::packages::{last_words, run, run_to_end};
 use super::qcow2::{self, StateChecksums};
-use super::{ImageError, Lent};
+use super::{ImageError, Lent, lent};
 use crate::model::spec::DiskSpec;
 use crate::storage;
 use crate::tools::{self, Limits};
@@ -96,21 +96,29 @@ async fn check_tables(path: &Path) -> Result<CheckedDisk, ImageError> {
     if qcow2::chain(path).is_err() {
         return Ok(CheckedDisk::unreadable());
     }
-    let output = on_disk(path, &["check", "--output=json"], None).await?;
+    let (output, said) = on_disk(path, &["check", "--output=json"], None).await?;
     // It ends with 2 or 3 where it found something, and says what all the same.
     let found: Option<CheckedDisk> = serde_json::from_slice(&output.stdout).ok();
-    let said = last_words(&output.stderr);
     match found {
         Some(found) => Ok(CheckedDisk {
             errors: found.errors + found.unread,
             ..found
         }),
-        None if said.contains("lock") => Err(ImageError::Tool {
+        None if could_not_look(&said) => Err(ImageError::Tool {
             tool: format!("qemu-img check {}", path.display()),
             why: said,
         }),
         None => Ok(CheckedDisk::unreadable()),
     }
+}
+
+/// Whether it says nothing of the disk itself: a guest has it, QEMU's user cannot reach it, or it was not started at all.
+fn could_not_look(said: &str) -> bool {
+    said.contains("lock")
+        || said.contains("Permission denied")
+        || ["prlimit:", "setsid:", "setpriv:"]
+            .iter()
+            .any(|starter| said.starts_with(starter))
 }
 
 /// What a disk was before it is mended, beside it: it is there only while that is under way, and takes the disk's place again
@@ -159,7 +167,11 @@ pub async fn mend_disk(path: &Path) -> Result<Mended, ImageError> {
 
 async fn mended(path: &Path, before: &Contents) -> Result<Mended, ImageError> {
     // It ends with what it found at first; what counts is what is there afterwards.
-    on_disk(path, &["check", "-q", "-r", "all"], None).await?;
+    let (_, said) = on_disk(path, &["check", "-q", "-r", "all"], None).await?;
+    if could_not_look(&said) {
+        let tool = format!("qemu-img check -r all {}", path.display());
+        return Err(ImageError::Tool { tool, why: said });
+    }
     if check_tables(path).await?.errors > 0 {
         return Ok(Mended::No(
             "qemu-img check -r all leaves errors in it".into(),
@@ -209,26 +221,30 @@ fn readable(path: &Path) -> Result<(), ImageError> {
 pub async fn grow_disk(disk: &DiskSpec) -> Result<(), ImageError> {
     readable(&disk.path)?;
     let size = format!("{}M", disk.size.0);
-    let output = on_disk(&disk.path, &["resize", "-q"], Some(&size)).await?;
+    let (output, why) = on_disk(&disk.path, &["resize", "-q"], Some(&size)).await?;
     if output.status.success() {
         return Ok(());
     }
-    Err(ImageError::Tool {
-        tool: format!("qemu-img resize {}", disk.path.display()),
-        why: last_words(&output.stderr),
-    })
+    let tool = format!("qemu-img resize {}", disk.path.display());
+    Err(ImageError::Tool { tool, why })
 }
 
-/// Runs qemu-img on a disk that no process has open.
+/// Runs qemu-img on a disk that no process has open; returns its last words too.
 async fn on_disk(
     path: &Path,
     arguments: &[&str],
     last: Option<&str>,
-) -> Result<Output, ImageError> {
-    let lending = || ImageError::io(format!("lending {} to qemu-img", path.display()));
-    let lent = Lent::new(path).map_err(lending())?;
-    let command = lent.qemu_img(arguments, last).map_err(lending())?;
-    run_to_end(&mut Command::from(command), LOCAL).await
+) -> Result<(Output, String), ImageError> {
+    let lending = ImageError::io(format!("lending {} to qemu-img", path.display()));
+    let disk = path.to_owned();
+    // Another twin may have lent it.
+    let lent = tokio::task::spawn_blocking(move || Lent::new(&disk)).await;
+    let lent = lent.map_err(std::io::Error::other).flatten();
+    let lent = lent.map_err(lending)?;
+    let mut command = Command::from(lent.qemu_img(arguments, last));
+    let output = run_to_end(&mut command, LOCAL).await?;
+    let said = lent.said(&output.stderr);
+    Ok((output, last_words(said.as_bytes())))
 }
 
 async fn draft(disk: &DiskSpec) -> Result<PathBuf, ImageError> {
@@ -243,13 +259,13 @@ async fn draft(disk: &DiskSpec) -> Result<PathBuf, ImageError> {
         .mode(0o600)
         .open(&draft)
         .map_err(making())?;
-    let user = storage::emulator();
-    if let Some((user, group)) = user.filter(|_| rustix::process::geteuid().is_root()) {
-        std::os::unix::fs::fchown(&file, Some(user), Some(group)).map_err(making())?;
+    let user = lent::borrower();
+    if let Some((user, _)) = user {
+        std::os::unix::fs::fchown(&file, Some(user), None).map_err(making())?;
     }
     let (start, words) = tools::limited("qemu-img", Limits::IMAGE, user);
     let mut create = Command::new(start);
-    create.args(words).process_group(0);
+    create.args(words);
     create.args([
         "create",
         "-q",

@@ -44,16 +44,18 @@ pub(super) async fn run_to_end(
     command: &mut Command,
     deadline: Duration,
 ) -> Result<Output, ImageError> {
-    run_with(command, Stdio::null(), deadline).await
+    let tool = name(command);
+    run_with(command, &tool, Stdio::null(), deadline).await
 }
 
-/// Runs a tool on what it reads from its standard input.
+/// Runs a tool, called so, on what it reads from its standard input.
 pub(super) async fn run_with(
     command: &mut Command,
+    tool: &str,
     input: Stdio,
     deadline: Duration,
 ) -> Result<Output, ImageError> {
-    let tool = name(command);
+    let tool = tool.to_owned();
     let end = command.kill_on_drop(true).stdin(input).output();
     let output = tokio::time::timeout(deadline, end).await;
     let failed = |why: String| ImageError::Tool {

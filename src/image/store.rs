@@ -176,7 +176,7 @@ impl Store {
                 )
             }
             Kind::Rootfs => {
-                debian::build(recipe, guest, &scratch, &out).await?;
+                debian::build(recipe, guest, &scratch, &out, progress).await?;
                 (ROOTFS_OVERHEAD, Some(stands_alone(&out.join(BASE_DISK))?.0))
             }
         };

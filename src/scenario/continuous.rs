@@ -14,7 +14,7 @@ use super::inject::LOOK;
 use super::probe::{Finding, Seen};
 use super::probe_entry::{Phase, ResolvedProbe};
 use super::safety::Stop;
-use super::watching::{Against, cannot_look, evidence, look_with_retries};
+use super::watching::{Against, GAP, cannot_look, evidence, look_with_retries};
 use crate::report::{EvidenceDocument, LookDocument, ProbeDocument};
 
 /// A look that takes longer is one that missed.
@@ -34,8 +34,9 @@ struct Tally {
     /// The most in a row that missed, one of them at least seen to; and that could not be made.
     worst: u64,
     worst_blind: u64,
-    /// When the first of those that held was.
+    /// When the first of those that held was, and the last.
     held_ms: u64,
+    looked_ms: u64,
     /// When it first held as often and for as long as it has to, and what it saw.
     fired: Option<(u64, Vec<EvidenceDocument>)>,
     /// Why it could last not look; kept, for what it did not see meanwhile.
@@ -54,9 +55,10 @@ impl Tally {
         self.looks += 1;
         let state = match looked {
             Ok(Finding::Fired(evidence)) => {
-                if self.held_in_row == 0 {
+                if self.held_in_row == 0 || at_ms.saturating_sub(self.looked_ms) > GAP {
                     self.held_ms = at_ms;
                 }
+                self.looked_ms = at_ms;
                 let lasted = Duration::from_millis(at_ms.saturating_sub(self.held_ms));
                 (self.held_in_row, self.missed_in_row) = (self.held_in_row + 1, 0);
                 (self.blind_in_row, self.seen_to_miss) = (0, false);

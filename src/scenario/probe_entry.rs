@@ -18,6 +18,9 @@ use crate::diagnostics::{FormatError, Key, Node, Reader, Span, Value};
 /// How often a probe may look again at once at the most.
 const MOST_RETRIES: u32 = 100;
 
+/// What is taken for a duration that could not be read.
+const NO_TIME: Duration = Duration::from_secs(1);
+
 /// A probe with its variables filled in.
 #[derive(Debug)]
 pub struct ResolvedProbe {
@@ -111,12 +114,9 @@ fn idle_keys(
         "only a probe that looks during the steps, or all the time, sees how long something lasts",
     );
     for (key, why) in [by_step, by_time] {
-        let Some(key) = key else { continue };
-        let node = Node {
-            span: key.span,
-            value: Value::Text(key.text.clone()),
-        };
-        reader.bad_value(&node, &key.text, "key here", &why);
+        if let Some(key) = key {
+            reader.idle_key(key, &why);
+        }
     }
 }
 
@@ -139,7 +139,11 @@ pub(super) fn probe(
                 times = found.map_or(1, std::num::NonZeroU32::get);
             }
             "for" => {
-                lasts = duration(reader, Some(node), Duration::ZERO);
+                lasts = duration(reader, Some(node), NO_TIME);
+                if lasts.is_zero() {
+                    let why = "any look that holds lasts for so long";
+                    reader.bad_value(node, &"0s", "duration", &why);
+                }
                 over_time = Some(key);
             }
             "retries" => {

@@ -14,6 +14,9 @@ use crate::report::{EvidenceDocument, Outcome, ProbeDocument};
 /// Between a look that failed and the next.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// Of a longer time without a look, in milliseconds, nobody knows whether it held.
+pub(super) const GAP: u64 = 10_000;
+
 /// A probe while it is watched.
 pub(super) struct Watched<'p> {
     pub(super) one: &'p ResolvedProbe,
@@ -23,8 +26,9 @@ pub(super) struct Watched<'p> {
     has_looked: bool,
     /// Looks in a row that held.
     in_row: u32,
-    /// When the first of them was, since the variant's begin.
+    /// When the first of them was, and the last one, since the variant's begin.
     held_ms: u64,
+    looked_ms: u64,
     /// What one that looks at both edges saw before the first step.
     at_first: Option<Vec<EvidenceDocument>>,
     fired: Option<Vec<EvidenceDocument>>,
@@ -68,10 +72,10 @@ impl Watched<'_> {
         match looked {
             Ok(Finding::Fired(evidence)) => {
                 self.trouble = None;
-                if self.in_row == 0 {
+                if self.in_row == 0 || at_ms.saturating_sub(self.looked_ms) > GAP {
                     self.held_ms = at_ms;
                 }
-                self.in_row += 1;
+                (self.in_row, self.looked_ms) = (self.in_row + 1, at_ms);
                 let lasted = Duration::from_millis(at_ms.saturating_sub(self.held_ms));
                 if self.in_row < self.one.times || lasted < self.one.lasts {
                     return;
@@ -131,6 +135,7 @@ impl Engine<'_> {
                 has_looked: false,
                 in_row: 0,
                 held_ms: 0,
+                looked_ms: 0,
                 at_first: None,
                 fired: None,
                 fired_ms: 0,

@@ -2,7 +2,7 @@
 //!
 //! | what | mode | owner |
 //! | --- | --- | --- |
-//! | disks, keys, captured file contents, the pool's file | 0600 | root, or the guest's QEMU while it runs |
+//! | disks, keys, captured file contents, the pool's file | 0600 | root, or the guest's QEMU while it runs, and while qemu-img works on a disk |
 //! | journal, logs, lab records, manifests, reports | 0640 | root:libvirt |
 //! | kernels, initial RAM file systems, base disks of images | 0640 | root and QEMU's group |
 //! | directories on the way to a guest's files | 0711 | root |

@@ -26,15 +26,18 @@ impl Limits {
         cpu_s: 600,
     };
 
-    /// For programs that build an image out of packages.
+    /// For programs that build an image out of packages; a compressor has a thread for each processor.
     pub const BUILD: Self = Self {
-        memory: 8 << 30,
+        memory: 16 << 30,
         cpu_s: 1200,
     };
 }
 
 /// The words that run `program` within limits, and as the user and group of `user` where one is given: the program to start,
 /// and the arguments that come before its own.
+///
+/// It runs in a session of its own: Ctrl-C at the terminal is for twin, and what has no terminal cannot type into the shell that
+/// twin was started from. What starts it leaves its process group alone: a leader of one would fork here, and wait.
 pub fn limited(
     program: &str,
     limits: Limits,
@@ -44,13 +47,13 @@ pub fn limited(
         format!("--as={}", limits.memory).into(),
         format!("--cpu={}", limits.cpu_s).into(),
         "--core=0".into(),
-        "--".into(),
     ];
+    words.extend(["--", "setsid", "--wait", "--"].map(OsString::from));
     if let Some((user, group)) = user.filter(|_| rustix::process::geteuid().is_root()) {
         words.push("setpriv".into());
         words.push(format!("--reuid={user}").into());
         words.push(format!("--regid={group}").into());
-        words.extend(["--clear-groups", "--no-new-privs", "--"].map(OsString::from));
+        words.extend(["--init-groups", "--no-new-privs", "--"].map(OsString::from));
     }
     words.push(program.into());
     ("prlimit", words)
@@ -98,6 +101,11 @@ mod tests {
             let kept = run("cat", &["/etc/shadow"], Some((65534, 65534)));
             assert!(!kept.status.success());
         }
+        // It leads a session of its own, and so has no terminal.
+        let own = run("sh", &["-c", "echo $$; ps -o sid= -p $$"], None);
+        let told = String::from_utf8_lossy(&own.stdout).into_owned();
+        let (process, session) = told.trim().split_once('\n').expect("two lines");
+        assert_eq!(process.trim(), session.trim());
     }
 
     #[test]

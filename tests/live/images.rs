@@ -107,6 +107,8 @@ fn a5_a_source_that_was_replaced_boots_no_guest(lab: &TestLab, topology: &Path, 
         let said = text(&refused.stderr);
         assert_ne!(refused.status.code(), Some(0), "{verb:?}: {said}");
         assert!(said.contains("cloud.qcow2"), "{verb:?}: {said}");
+        let replaced = said.contains("replaced since") || verb[0] == "up";
+        assert!(replaced, "{verb:?}: {said}");
         assert!(off(), "{verb:?}");
     }
     resize(length);

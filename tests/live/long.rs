@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{TestLab, define, qemu_directory, root, state, text, tool, wait_for};
+use crate::support::{
+    OwnImage, TestLab, define, qemu_directory, root, state, text, tool, wait_for,
+};
 use crate::trust::{PAIR, Pair};
 
 #[test]
@@ -249,66 +251,74 @@ fn b3_a_link_in_the_place_of_a_memory_file_is_not_followed() {
     );
 }
 
-/// An image of a name that no other test has; removed when dropped.
-struct OwnImage(String);
-
-impl Drop for OwnImage {
-    fn drop(&mut self) {
-        let images = state().join("pool/images");
-        for entry in std::fs::read_dir(images).unwrap().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&self.0) {
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
-        }
-    }
-}
-
 /// Packages bring scripts, and they run while an image is built.
 #[test]
 fn b5_an_image_is_built_by_a_user_who_owns_nothing_else() {
-    let image = OwnImage(format!("built{}", std::process::id()));
+    let image = OwnImage::new("built");
     let directory = tempfile::tempdir().unwrap();
+    let recipe = std::fs::read_to_string(root().join("images/debian.yaml")).unwrap();
+    image.write(
+        directory.path(),
+        &recipe.replace("name: debian", &image.named()),
+    );
     let write = |name: &str, content: &str| {
         let file = directory.path().join(name);
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, content).unwrap();
         file.display().to_string()
     };
-    let recipe = std::fs::read_to_string(root().join("images/debian.yaml")).unwrap();
-    let recipe = recipe.replace("name: debian", &format!("name: {}", image.0));
-    write(&format!("twin/images/{}.yaml", image.0), &recipe);
     let topology = write(
         "built.yaml",
         &format!(
             "schema: twin/topology/v1\nname: built\nnetworks: {{metal: {{cidr: 10.97.8.0/24, gateway: 10.97.8.1, mode: nat, dhcp: static}}}}\n\
              hosts: {{a: {{image: {}, memory: 1GiB, disk: 3GiB, nics: [{{network: metal, address: 10.97.8.10}}]}}}}\n",
-            image.0
+            image.name
         ),
     );
     let lab = TestLab::new();
     let mut up = lab.command(&["up", &topology, "--scale", "1", "--timeout", "10m"]);
     let mut up = up.env("XDG_CONFIG_HOME", directory.path()).spawn().unwrap();
-    // What runs for the build: mmdebstrap, dpkg, and what they start; with the user of each.
-    let mut users = std::collections::BTreeMap::<String, u32>::new();
+    // All that runs for it, with its user.
+    let mut seen = std::collections::BTreeSet::<(String, u32)>::new();
     let ended = wait_for("it is up", Duration::from_secs(900), || {
-        for line in tool("ps", &["-eo", "uid,args"]).lines() {
-            let (uid, args) = line.trim().split_once(' ').unwrap_or_default();
-            let program = args.split(' ').find(|word| !word.contains("perl"));
-            let program = program.unwrap_or_default().rsplit('/').next().unwrap();
-            if ["mmdebstrap", "dpkg", "mke2fs"].contains(&program)
-                && let Ok(uid) = uid.parse()
-            {
-                users.insert(format!("{program} {uid}"), uid);
+        let mut own = std::collections::BTreeSet::from([up.id()]);
+        // A child has a higher number than its parent, but where they have started over.
+        for line in tool("ps", &["-eo", "pid=,ppid=,uid=,comm=", "--sort=pid"]).lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let number = |index: usize| words[index].parse::<u32>().unwrap();
+            if own.contains(&number(1)) {
+                own.insert(number(0));
+                seen.insert((words[3].to_owned(), number(2)));
             }
         }
         up.try_wait().unwrap()
     });
     assert!(ended.success());
-    println!("{users:?}");
-    assert!(
-        !users.is_empty() && users.values().all(|uid| *uid >= 65_536),
-        "{users:?}"
-    );
+    println!("{seen:?}");
+    let built = ["mmdebstrap", "dpkg", "mke2fs"];
+    for program in built {
+        let user = seen.iter().find(|(name, _)| name == program);
+        assert!(
+            user.is_some_and(|(_, user)| *user >= 65_536),
+            "{program}: {seen:?}"
+        );
+    }
+    // What twin itself is, and what starts the others.
+    let twins = [
+        "twin",
+        "twin-host",
+        "prlimit",
+        "setsid",
+        "setpriv",
+        "unshare",
+        "cat",
+        "nsenter",
+        "ps",
+    ];
+    for (name, user) in &seen {
+        let is_twins =
+            twins.iter().any(|known| name.starts_with(known)) || name.starts_with("tokio");
+        assert!(*user != 0 || is_twins, "{name} ran as root");
+    }
     let owners = lab.done(&[
         "exec",
         "a",

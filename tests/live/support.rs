@@ -180,6 +180,45 @@ impl Drop for TestLab {
     }
 }
 
+/// An image of a name that no other test has; it is removed from the store when this is dropped, after the labs that boot it.
+pub(crate) struct OwnImage {
+    pub(crate) name: String,
+}
+
+impl OwnImage {
+    pub(crate) fn new(name: &str) -> Self {
+        let name = format!("{name}{}", std::process::id());
+        Self { name }
+    }
+
+    /// The line of a recipe that names it.
+    pub(crate) fn named(&self) -> String {
+        format!("name: {}", self.name)
+    }
+
+    /// Writes its recipe where a twin finds it that has this directory as its XDG_CONFIG_HOME.
+    pub(crate) fn write(&self, configuration: &Path, recipe: &str) {
+        let images = configuration.join("twin/images");
+        std::fs::create_dir_all(&images).unwrap();
+        std::fs::write(images.join(format!("{}.yaml", self.name)), recipe).unwrap();
+    }
+}
+
+impl Drop for OwnImage {
+    fn drop(&mut self) {
+        let prefix = format!("{}-", self.name);
+        for entry in std::fs::read_dir(state().join("pool/images"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
 /// Kills libvirtd, and starts it again as host-setup does where no systemd runs.
 pub(crate) fn restart_libvirtd() {
     let pid = std::fs::read_to_string("/run/libvirtd.pid").unwrap();

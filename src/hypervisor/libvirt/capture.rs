@@ -357,18 +357,18 @@ fn with_memory(
 fn qemu_img(what: &str, arguments: &[&str], disk: &Path) -> Result<(), Failure> {
     // A chain with a file in it that is no disk of the lab's or its image is refused by twin's own reader.
     crate::image::qcow2::chain(disk).map_err(|error| refused(what, error.to_string()))?;
-    let lent = Lent::new(disk).and_then(|lent| Ok((lent.qemu_img(arguments, None)?, lent)));
-    let (mut command, _lent) = lent.map_err(|error| refused(what, error.to_string()))?;
-    let output = command
+    let lent = Lent::new(disk).map_err(|error| {
+        let why = format!("{} cannot be lent to qemu-img: {error}", disk.display());
+        refused(what, why)
+    })?;
+    let output = lent
+        .qemu_img(arguments, None)
         .output()
         .map_err(|error| refused(what, format!("qemu-img does not run: {error}")))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(refused(
-        what,
-        String::from_utf8_lossy(&output.stderr).trim(),
-    ))
+    Err(refused(what, lent.said(&output.stderr).trim()))
 }
 
 /// The qcow2 files that a domain which is off writes to.
