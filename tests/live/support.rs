@@ -196,7 +196,7 @@ impl OwnImage {
         format!("name: {}", self.name)
     }
 
-    /// Writes its recipe where a twin finds it that has this directory as its XDG_CONFIG_HOME.
+    /// Writes its recipe where a twin finds it that has this directory as its `XDG_CONFIG_HOME`.
     pub(crate) fn write(&self, configuration: &Path, recipe: &str) {
         let images = configuration.join("twin/images");
         std::fs::create_dir_all(&images).unwrap();

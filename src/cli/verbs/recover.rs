@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(5);
 const PERSISTS: Duration = Duration::from_secs(3600);
 
-/// How long a host that is started at boot may take to answer.
+/// How long libvirt may take to answer at boot, and a host that is started then.
 const BOOT: Duration = Duration::from_secs(300);
 
 /// What a living twin has to put a fault back itself, once its time is over.
@@ -87,12 +87,26 @@ fn before_libvirt(context: &Context<'_>) -> Result<u8, Failure> {
 async fn after_boot(context: &Context<'_>) -> Result<u8, Failure> {
     super::no_document(context.ui, "recover --after-boot")?;
     let mut worst = code::DONE;
-    for found in context.labs().await? {
+    for found in labs_at_boot(context).await? {
         let outcome = lab_after_boot(context, &found).await;
         let code = outcome.unwrap_or_else(|failure| context.ui.failure(&failure));
         worst = worst.max(code);
     }
     Ok(worst)
+}
+
+/// All labs, once libvirt answers: it may have started a moment ago, and ask each emulator what that can do.
+async fn labs_at_boot(context: &Context<'_>) -> Result<Vec<Found>, Failure> {
+    let begun = Instant::now();
+    loop {
+        match context.labs().await {
+            Err(failure) if failure.code == code::MACHINE && begun.elapsed() < BOOT => {
+                tracing::info!(%failure.message, "libvirt does not answer yet");
+                tokio::time::sleep(AGAIN).await;
+            }
+            labs => return labs,
+        }
+    }
 }
 
 /// What was done to this machine is put back first; then the hosts that were kept from it are started, and what was done inside
