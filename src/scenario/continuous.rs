@@ -351,4 +351,15 @@ mod tests {
         ];
         assert_eq!(changes, wanted);
     }
+
+    #[test]
+    fn e_what_holds_for_a_time_is_looked_at_in_all_of_it() {
+        let mut tally = Tally::default();
+        // Nobody has looked for twelve seconds: it starts over.
+        for at in [0, 9_000, 21_000, 30_000, 32_000, 33_000] {
+            let enough = (1, Duration::from_secs(12));
+            tally.take(Ok(Finding::Fired(Vec::new())), enough, at);
+        }
+        assert_eq!(tally.fired.map(|(at, _)| at), Some(33_000));
+    }
 }
