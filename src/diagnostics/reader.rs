@@ -299,7 +299,7 @@ pub struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
-    /// Whether a key is there that nobody has taken so far.
+    /// Whether a key is there that has not been taken so far.
     pub fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|(found, _)| found.text == key)
     }
@@ -331,7 +331,7 @@ impl<'n> Fields<'n> {
         found
     }
 
-    /// Ends the mapping: keys that nobody took are problems.
+    /// Ends the mapping: keys that were not taken are problems.
     pub fn finish(self, reader: &mut Reader) {
         for (key, _) in self.entries {
             let error = FormatError::UnknownKey {

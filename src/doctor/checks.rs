@@ -364,7 +364,7 @@ async fn filter_lines(hostnet: &dyn HostNet) -> Vec<Line> {
         others.push("iptables rules in FORWARD");
     }
     lines.push(if others.is_empty() {
-        Line::ok("filters", "nobody but libvirt filters forwarded packets")
+        Line::ok("filters", "only libvirt filters forwarded packets")
     } else {
         Line::degraded("filters", format!("{} filter too", others.join(", ")), "expect their rules in scenarios about the network; see that they let the lab's bridges through")
     });

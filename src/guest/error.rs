@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A failed call. `Display` says what failed; [`GuestError::cure`] what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuestError {
-    /// There is nobody to talk to: the domain is off, or the way is not there.
+    /// The guest is not there: the domain is off, or the way to it is missing.
     #[error("the guest cannot be reached: {why}")]
     Unreachable {
         /// Why.

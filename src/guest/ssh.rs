@@ -32,8 +32,8 @@ pub struct Ssh {
     known: PathBuf,
 }
 
-/// Makes a key pair at `path` (0600) unless there is one; returns the public key's line. Whoever is first with it wins, also
-/// where several make one at once.
+/// Makes a key pair at `path` (0600) unless there is one; returns the public key's line. Of several twins that
+/// make one at once the first one's stays.
 pub async fn make_key(path: &Path) -> std::io::Result<String> {
     if !path.exists() {
         let directory = path.parent().unwrap_or(Path::new("."));

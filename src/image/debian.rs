@@ -83,7 +83,8 @@ pub(super) async fn build(
         &codename,
         TREE,
     ];
-    site.run("mmdebstrap", bootstrap, BOOTSTRAP).await?;
+    site.run("mmdebstrap", bootstrap, Stdio::null(), BOOTSTRAP)
+        .await?;
     configure(&site, guest).await?;
     let version = packages::kernel_version(&site.place.join(TREE))?;
     for (name, place) in [("kernel", "boot/vmlinuz-"), ("initrd", "boot/initrd.img-")] {
@@ -93,10 +94,10 @@ pub(super) async fn build(
     let size = format!("{}M", recipe.size.unwrap_or(Mib(2048)).0);
     let format = ["-q", "-F", "-t", "ext4", "-L", "twin-root", "-d", TREE];
     let format = format.into_iter().chain(["disk.raw", &size]);
-    site.run("mke2fs", format, LOCAL).await?;
+    site.run("mke2fs", format, Stdio::null(), LOCAL).await?;
     let convert = ["convert", "-q", "-f", "raw", "-O", "qcow2", "--"];
     let convert = convert.into_iter().chain(["disk.raw", "disk.qcow2"]);
-    site.run("qemu-img", convert, LOCAL).await?;
+    site.run("qemu-img", convert, Stdio::null(), LOCAL).await?;
     site.take(Path::new("disk.qcow2"), &out.join("disk.qcow2"))
 }
 
@@ -136,13 +137,7 @@ impl Site {
         if reached.status.success() {
             return Ok(site);
         }
-        Err(ImageError::Tool {
-            tool: "building an image as nobody".into(),
-            why: format!(
-                "a directory above {} lets no other user pass: `chmod o+x` it",
-                site.place.display()
-            ),
-        })
+        Err(ImageError::Closed { place: site.place })
     }
 
     /// Runs a program there within limits, and as its root; it has ended with all that it started.
@@ -183,10 +178,10 @@ impl Site {
         &self,
         program: &str,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: Stdio,
         deadline: Duration,
     ) -> Result<(), ImageError> {
-        let output = self.attempt(program, arguments, Stdio::null(), deadline);
-        let output = output.await?;
+        let output = self.attempt(program, arguments, input, deadline).await?;
         let tool = program.to_owned();
         match output.status.code() {
             Some(0) => Ok(()),
@@ -201,20 +196,14 @@ impl Site {
 
     /// Writes a file of the tree.
     async fn put(&self, path: &str, mut content: File, mode: &str) -> Result<(), ImageError> {
-        let failed = || format!("writing {path}");
-        content.rewind().map_err(ImageError::io(failed()))?;
-        let script = "cat >\"$1\" && chmod \"$2\" \"$1\"";
+        content
+            .rewind()
+            .map_err(ImageError::io(format!("writing {path}")))?;
         let place = format!("{TREE}/{path}");
-        let words = ["-c", script, "sh", &place, mode];
-        let written = self.attempt("sh", words, Stdio::from(content), LOCAL);
-        let output = written.await?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(ImageError::Tool {
-            tool: failed(),
-            why: last_words(&output.stderr),
-        })
+        let into = [&format!("of={place}"), "bs=1M", "status=none"];
+        self.run("dd", into, Stdio::from(content), LOCAL).await?;
+        let open = [mode, "--", &place];
+        self.run("chmod", open, Stdio::null(), LOCAL).await
     }
 
     /// Copies a file out of it: a regular one, on the way to which there is no link.
@@ -257,9 +246,9 @@ async fn configure(site: &Site, guest: &Path) -> Result<(), ImageError> {
     let units = ["twin-guest.service", "serial-getty@ttyS0.service"];
     let words = [rooted.as_os_str(), OsStr::new("enable")].into_iter();
     let words = words.chain(units.map(OsStr::new));
-    site.run("systemctl", words, LOCAL).await?;
+    site.run("systemctl", words, Stdio::null(), LOCAL).await?;
     // The console lets root in without a password: whoever reaches it owns the hypervisor anyway.
-    site.run("chroot", [TREE, "passwd", "-d", "root"], LOCAL)
-        .await?;
+    let words = [TREE, "passwd", "-d", "root"];
+    site.run("chroot", words, Stdio::null(), LOCAL).await?;
     site.put("etc/resolv.conf", holding("")?, "644").await
 }

@@ -29,6 +29,12 @@ pub enum ImageError {
         /// Its last words.
         why: String,
     },
+    /// The user who builds images does not reach their place.
+    #[error("images are built by a user without rights, who does not reach {place}")]
+    Closed {
+        /// Where they are built.
+        place: PathBuf,
+    },
     /// A tool is not installed.
     #[error("{tool} is not installed")]
     ToolMissing {
@@ -124,6 +130,9 @@ impl ImageError {
                 "see that `apt-get update` works, then run the same command again".into()
             }
             Self::Tool { .. } => "see its last words above; then run the same command again".into(),
+            Self::Closed { .. } => {
+                "let others pass through the directories above it (`chmod o+x`), then run the same command again".into()
+            }
             Self::ToolMissing { .. } => "run scripts/host-setup.sh".into(),
             Self::FileMissing { .. } => {
                 "add the package that has it to the recipe's packages".into()

@@ -92,7 +92,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(was) = self.was else { return };
-        // A guest that somebody has started meanwhile has it now, and libvirt gives it back.
+        // A guest that was started meanwhile has it now, and libvirt gives it back.
         if rustix::fs::fgetxattr(&self.file, REMEMBERED, &mut [0_u8; 16][..]).is_ok() {
             return;
         }

@@ -55,7 +55,7 @@ impl Signs {
                     format!("its network answers at {address}")
                 }
                 Connection::TimedOut => format!("nothing comes back from {address}"),
-                Connection::Unreachable { .. } => format!("no ARP: nobody is at {address}"),
+                Connection::Unreachable { .. } => format!("no ARP: no host answers at {address}"),
             });
         }
         seen

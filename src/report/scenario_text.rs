@@ -56,7 +56,7 @@ pub fn scenario_text(document: &ScenarioDocument) -> String {
     if !document.kept.is_empty() {
         let _ = writeln!(
             text,
-            "nobody puts it back by himself, and new runs are refused: `twin recover` ends it"
+            "twin does not put it back by itself, and new runs are refused: `twin recover` ends it"
         );
     }
     if let Some(baseline) = &document.baseline {

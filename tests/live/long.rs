@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{
-    OwnImage, TestLab, define, qemu_directory, root, state, text, tool, wait_for,
+    OwnImage, TestLab, define, first_line, in_namespaces, qemu_directory, root, state, text, tool,
+    wait_for,
 };
 use crate::trust::{PAIR, Pair};
 
@@ -73,27 +74,9 @@ struct OtherLibvirtd(std::process::Child);
 
 impl OtherLibvirtd {
     fn start(directory: &Path, uuid: &str) -> Self {
-        let script = root().join("tests/live/other_libvirtd.sh");
-        let mut child = Command::new("unshare")
-            .args([
-                "--mount",
-                "--net",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "bash",
-            ])
-            .arg(script)
-            .arg(directory)
-            .arg(uuid)
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap());
-        std::io::BufRead::read_line(&mut lines, &mut said).unwrap();
-        assert_eq!(said, "ready\n");
+        let mut start = in_namespaces("other_libvirtd.sh");
+        let mut child = start.arg(directory).arg(uuid).spawn().unwrap();
+        assert_eq!(first_line(&mut child), "ready\n");
         Self(child)
     }
 }

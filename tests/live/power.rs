@@ -8,13 +8,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::support::{full, root, state, text, tool, wait_for};
+use crate::support::{first_line, full, in_namespaces, root, state, text, tool, wait_for};
 
 /// Sectors of the log, and of the disk.
 const SECTOR: u64 = 512;
@@ -192,30 +192,14 @@ impl Machine {
     }
 
     fn boot_with(device: &str, boot: usize, units: &[&str]) -> Self {
-        let mut process = Command::new("unshare")
-            .args([
-                "--mount",
-                "--net",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "bash",
-            ])
-            .arg(root().join("tests/live/machine.sh"))
+        let mut process = in_namespaces("machine.sh")
             .arg(device)
             .arg(state())
             .arg(format!("00000000-0000-4000-8000-{boot:012}"))
             .args(units)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert_eq!(line, "ready\n");
+        assert_eq!(first_line(&mut process), "ready\n");
         let children = format!("/proc/{0}/task/{0}/children", process.id());
         let first = std::fs::read_to_string(children).unwrap().trim().to_owned();
         Self { process, first }

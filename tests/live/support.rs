@@ -180,6 +180,26 @@ impl Drop for TestLab {
     }
 }
 
+/// Runs a script of this directory as the first process of new namespaces; killed, it takes all of them along.
+pub(crate) fn in_namespaces(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--net", "--pid", "--fork", "--kill-child"])
+        .args(["--mount-proc", "bash"])
+        .arg(root().join("tests/live").join(script))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    command
+}
+
+/// The first line that a process says.
+pub(crate) fn first_line(process: &mut Child) -> String {
+    let mut line = String::new();
+    let mut said = std::io::BufReader::new(process.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    line
+}
+
 /// An image of a name that no other test has; it is removed from the store when this is dropped, after the labs that boot it.
 pub(crate) struct OwnImage {
     pub(crate) name: String,

@@ -19,10 +19,10 @@ use crate::report::{RecoverDocument, RecoveredRun};
 use crate::scenario::{self, Recovered};
 use crate::snapshot;
 
-/// How often the one who stands by looks for faults that are overdue.
+/// How often the watchdog looks for faults that are overdue.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Between two tries of the one who stands by, and how long it goes on trying once the other is dead.
+/// Between two tries of the watchdog, and how long it goes on trying once the other twin is dead.
 const AGAIN: Duration = Duration::from_secs(5);
 const PERSISTS: Duration = Duration::from_secs(3600);
 
@@ -260,7 +260,7 @@ async fn put_right(context: &Context<'_>, found: Found) -> Result<u8, Failure> {
     })
 }
 
-/// What the one who stands by does: while the other twin lives, it puts back what should be and is not; should that die, all.
+/// What the watchdog does: while the other twin lives, it puts back what should be and is not; should that die, all.
 async fn stand_by(context: &Context<'_>) -> Result<u8, Failure> {
     // A terminal that is closed is not its own.
     let _hang_up = signal(SignalKind::hangup());
