@@ -331,9 +331,15 @@ impl<'n> Fields<'n> {
         found
     }
 
-    /// Ends the mapping: keys that were not taken are problems.
+    /// Ends the mapping: keys that were not taken are problems. A misspelt key is told as that alone, and not as a missing one
+    /// besides.
     pub fn finish(self, reader: &mut Reader) {
         for (key, _) in self.entries {
+            if let Some(meant) = nearest(&key.text, self.keys.known.iter().copied()) {
+                let place = self.place.clone();
+                let missing = FormatError::MissingKey { key: meant, place }.at(self.span);
+                reader.problems.retain(|problem| *problem != missing);
+            }
             let error = FormatError::UnknownKey {
                 key: key.text.clone(),
                 place: self.place.clone(),

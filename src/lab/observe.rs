@@ -12,6 +12,7 @@ use crate::plan::{
     OUT_OF_SPACE, Observed, Present, PresentDisk, PresentDomain, PresentLink, PresentNetwork,
     Running,
 };
+use crate::storage;
 use crate::units::Mib;
 
 /// How deep a lab's directory goes: the lab, its hosts, their files.
@@ -124,7 +125,10 @@ fn collect_files(path: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) -> Re
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(reading()(error)),
     };
-    files.insert(path.to_owned());
+    // A directory that was only half made is made again.
+    if !found.is_dir() || storage::is_passage(&found) {
+        files.insert(path.to_owned());
+    }
     if depth == 0 || !found.is_dir() {
         return Ok(());
     }

@@ -152,7 +152,7 @@ pub struct Observed {
     pub links: Vec<PresentLink>,
     /// This machine's routes: destination and link.
     pub routes: Vec<(Cidr, Option<String>)>,
-    /// Files below the lab's directory that exist.
+    /// Files below the lab's directory that exist, and directories that QEMU's user can pass through.
     pub files: BTreeSet<PathBuf>,
     /// The disk files among them, or why one cannot be read.
     pub disks: BTreeMap<PathBuf, Result<PresentDisk, String>>,

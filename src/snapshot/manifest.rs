@@ -137,6 +137,14 @@ impl Manifest {
         state_name(self.id)
     }
 
+    /// When it was taken, to the second, for people.
+    pub fn taken(&self) -> String {
+        match self.created_at.parse::<jiff::Timestamp>() {
+            Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            Err(_) => self.created_at.clone(),
+        }
+    }
+
     /// Finds a host.
     pub fn host(&self, name: &str) -> Option<&HostRecord> {
         self.hosts.iter().find(|host| host.name == name)

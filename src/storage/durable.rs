@@ -106,18 +106,21 @@ pub fn remove(path: &Path) -> io::Result<bool> {
 
 /// Makes a directory with exactly this mode, and those above it that are missing.
 pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
-    if !path.exists() {
-        if !parent(path).exists() {
-            make_directory(parent(path), mode)?;
-        }
-        match DirBuilder::new().mode(mode).create(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made?,
-        }
-        sync_directory(parent(path))?;
+    // The umask takes bits away that QEMU's user needs to pass through.
+    let set_mode = || std::fs::set_permissions(path, Permissions::from_mode(mode));
+    if path.exists() {
+        return set_mode();
     }
-    // The umask may have taken bits away that QEMU's user needs to pass through.
-    std::fs::set_permissions(path, Permissions::from_mode(mode))
+    if !parent(path).exists() {
+        make_directory(parent(path), mode)?;
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    // Before anything that can fail: a second call may not come.
+    set_mode()?;
+    sync_directory(parent(path))
 }
 
 #[cfg(test)]

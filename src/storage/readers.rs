@@ -8,7 +8,7 @@
 //! | directories on the way to a guest's files | 0711 | root |
 //! | directories that members of the group libvirt list | 0751 | root:libvirt |
 
-use std::fs::Permissions;
+use std::fs::{Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -71,6 +71,11 @@ pub fn write_shared(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes a directory that QEMU's user can pass through, and that only root can list.
 pub fn make_passage(path: &Path) -> io::Result<()> {
     make_directory(path, PASSAGE)
+}
+
+/// Whether QEMU's user can pass through a directory.
+pub fn is_passage(directory: &Metadata) -> bool {
+    directory.permissions().mode() & 0o011 == 0o011
 }
 
 /// Makes a directory that QEMU's user can pass through, and that members of the group libvirt can list.

@@ -1,6 +1,8 @@
 //! The lab's life on the simulated drivers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -355,6 +357,27 @@ async fn a8_what_a_dead_destroy_left_of_a_directory_is_swept_and_nothing_else() 
         assert!(other.join("disk0.qcow2").exists(), "{}", other.display());
     }
     assert!(lab.join("lab.json").exists());
+}
+
+/// An `up` that ended between making a directory and opening it to QEMU's user leaves one that the umask closed.
+#[tokio::test(start_paused = true)]
+async fn d2_a_directory_that_was_made_only_in_part_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let drivers = SimWorld::new(Seed(1)).drivers();
+    let (layout, _, found) = up(TOPOLOGY, &drivers, directory.path()).await;
+    let lab = layout.lab(found.record.uuid);
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let modes = |lab: &Path| (mode(lab), mode(&lab.join("a")), mode(&lab.join("b")));
+    let before = modes(&lab);
+    for closed in [lab.clone(), lab.join("a")] {
+        std::fs::set_permissions(closed, Permissions::from_mode(0o700)).unwrap();
+    }
+    let again = prepared(topology(TOPOLOGY), &drivers, &layout).await;
+    let changes = again.plan.steps.iter().filter(|step| step.changes());
+    let changes: Vec<&str> = changes.map(|step| step.id.as_str()).collect();
+    assert_eq!(changes, ["lab/directory", "host/a/directory"]);
+    up(TOPOLOGY, &drivers, directory.path()).await;
+    assert_eq!(modes(&lab), before);
 }
 
 /// A state directory that was moved, or mounted elsewhere, holds records that name the place of before.

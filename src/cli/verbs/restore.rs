@@ -42,7 +42,7 @@ fn goes(found: &Found, manifest: &Manifest) -> Vec<String> {
     vec![format!(
         "memory and disks of {} as they are now: all since {}, when {} was taken",
         hosts.collect::<Vec<_>>().join(", "),
-        manifest.created_at,
+        manifest.taken(),
         manifest.name
     )]
 }

@@ -97,7 +97,7 @@ async fn remove(
     const VERB: &str = "snapshot --remove";
     let (name, lab) = (flags.name.as_str(), found.record.name.as_str());
     let goes = match snapshot::show(&set, name) {
-        Ok(manifest) => format!("baseline {name}, taken {}", manifest.created_at),
+        Ok(manifest) => format!("baseline {name}, taken {}", manifest.taken()),
         Err(snapshot::SnapshotError::Damaged { .. }) => {
             format!("baseline {name}, which is damaged")
         }
@@ -279,7 +279,7 @@ fn show_text(manifest: &Manifest) -> String {
         "{} of {}, taken {} by {}\n{}, {}\n{}\n",
         manifest.name,
         manifest.lab_name,
-        manifest.created_at,
+        manifest.taken(),
         manifest.rung,
         manifest.hypervisor,
         manifest.library,
