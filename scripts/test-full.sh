@@ -40,7 +40,7 @@ help_time() {
 }
 
 # shellcheck disable=SC2317 # called by name
-live() { env TWIN_LIVE=full cargo test --locked --test live -- --test-threads=1 --nocapture "$@"; }
+live() { env TWIN_LIVE=full cargo test --locked --test live -- --nocapture --test-threads="${threads:-3}" "$@"; }
 
 line suite "the suite and the shape" cargo test --locked --lib --test tidy --test suite
 line suite "every scenario killed at every write, simulated" env TWIN_LIVE=full cargo test --locked --test suite library
@@ -48,7 +48,7 @@ line suite "twin --help in 20 ms" help_time
 line live "live, at full size" live --skip deaths:: --skip crashes:: --skip kills:: --skip power:: --skip reboot:: --skip errors::
 line deaths "twin killed everywhere" live deaths:: crashes:: kills::
 line power "the power goes" live power:: reboot::
-line errors "system calls that fail" live errors::
+threads=4 line errors "system calls that fail" live errors::
 line library "the incident library, three times" scripts/library.sh 3
 line suite "the parsers of people's files, 10 minutes each" env FUZZ_SECONDS=600 cargo test --locked --release --test fuzz -- --nocapture
 line fuzz "the readers of what others wrote, 10 minutes each" scripts/fuzz.sh 600

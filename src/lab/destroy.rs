@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 
 use super::{Drivers, Event, Found, LabError, Layout, Lock, LockError, Watch, leftover};
 use crate::hypervisor::Target;
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError};
 use crate::plan::{hold_table, table_name};
 use crate::storage::Left;
 
@@ -134,8 +134,15 @@ pub async fn destroy(
     layout.forget_captured(record.uuid)?;
     give_back(layout).await;
     if let (Some(journal), Some(operation)) = (journal, operation) {
-        journal.end(operation, "done")?;
-        journal.forget(record.uuid)?;
+        let close = || {
+            journal.end(operation, "done")?;
+            journal.forget(record.uuid)
+        };
+        // The lab is gone, whatever the journal says: doing it again would find none.
+        if let Err(error) = close().or_else(|_: JournalError| close()) {
+            let what = format!("the journal still has entries of this lab: {error}");
+            watch.tell(Event::Note(&what));
+        }
     }
     removed.sort();
     Ok(Destroyed {

@@ -114,8 +114,11 @@ pub async fn apply(
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     prepared.lab_lock = lock;
-    journal.end(operation, if outcome.is_ok() { "done" } else { "failed" })?;
-    outcome.map(|()| Upped { steps, ready })
+    let ended = journal.end(operation, if outcome.is_ok() { "done" } else { "failed" });
+    // What failed first is what the user has to know.
+    outcome?;
+    ended?;
+    Ok(Upped { steps, ready })
 }
 
 impl Executor<'_> {

@@ -114,6 +114,23 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> LockError {
     move |source| LockError::Io { path, source }
 }
 
+/// Takes a lock that another process holds, once that lets it go.
+async fn wait_for(
+    take: impl Fn() -> Result<Lock, LockError>,
+    deadline: Duration,
+    clock: &dyn Clock,
+) -> Result<Lock, LockError> {
+    let until = clock.elapsed() + deadline;
+    loop {
+        match take() {
+            Err(LockError::Held { .. }) if clock.elapsed() < until => {
+                clock.sleep(RETRY_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 impl Lock {
     /// Takes a lab's lock, or tells who has it.
     pub fn lab(lab: Uuid, name: &str, verb: &str) -> Result<Self, LockError> {
@@ -127,15 +144,18 @@ impl Lock {
 
     /// Takes the lock under which addresses and bridge names are chosen, waiting for it.
     pub async fn machine(verb: &str, clock: &dyn Clock) -> Result<Self, LockError> {
-        let until = clock.elapsed() + MACHINE_DEADLINE;
-        loop {
-            match Self::take(Path::new(DIRECTORY), "machine", "this machine", verb) {
-                Err(LockError::Held { .. }) if clock.elapsed() < until => {
-                    clock.sleep(RETRY_PAUSE).await;
-                }
-                other => return other,
-            }
-        }
+        let take = || Self::take(Path::new(DIRECTORY), "machine", "this machine", verb);
+        wait_for(take, MACHINE_DEADLINE, clock).await
+    }
+
+    /// Takes the lock of a lab that is twin's own, waiting for another twin that is at it.
+    pub async fn own_lab(
+        lab: Uuid,
+        name: &str,
+        verb: &str,
+        (deadline, clock): (Duration, &dyn Clock),
+    ) -> Result<Self, LockError> {
+        wait_for(|| Self::lab(lab, name, verb), deadline, clock).await
     }
 
     fn take(directory: &Path, name: &str, what: &str, verb: &str) -> Result<Self, LockError> {

@@ -165,7 +165,8 @@ pub async fn remove(set: Set<'_>, name: &str) -> Result<(), SnapshotError> {
     let _on_duty = set.stand_by();
     let operation = set.journal.begin_planned(set.lab(), REMOVE, &text)?;
     finish_removal(&set, &plan).await?;
-    Ok(set.journal.end(operation, "done")?)
+    set.done(operation);
+    Ok(())
 }
 
 /// Does what is left of a removal.

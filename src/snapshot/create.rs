@@ -93,7 +93,7 @@ pub async fn create(
     let attempt = attempt(&set, request, &preflight, &plan, operation, interrupted).await;
     match attempt {
         Ok((manifest, set_pause, bytes_written)) => {
-            set.journal.end(operation, "done")?;
+            set.done(operation);
             Ok(Created {
                 manifest,
                 set_pause,
@@ -104,8 +104,13 @@ pub async fn create(
         Err(error) => {
             let full = free_disk(set.layout) < RESERVE;
             let abandoned = abandon(&set, &plan).await;
-            let left = abandoned.left.clone();
+            let mut left = abandoned.left.clone();
             let what = format!("baseline {}", request.name);
+            if left.is_empty()
+                && let Err(error) = set.end(operation, "failed")
+            {
+                left.push(format!("its entry in the journal: {error}"));
+            }
             if !left.is_empty() {
                 return Err(SnapshotError::Dirty {
                     what,
@@ -113,7 +118,6 @@ pub async fn create(
                     left,
                 });
             }
-            set.journal.end(operation, "failed")?;
             match error {
                 SnapshotError::Interrupted { .. } => Err(error),
                 error => {

@@ -166,7 +166,14 @@ pub async fn restore(
     for earlier in broken_off.iter().filter(|earlier| earlier.verb == RESTORE) {
         set.journal.end(earlier.id, "superseded")?;
     }
-    set.journal.end(operation, "done")?;
+    set.end(operation, "done")
+        .map_err(|error| SnapshotError::Dirty {
+            what: format!("restoring {name}"),
+            why: error.to_string(),
+            left: vec![format!(
+                "the lab is at {name}, and the journal does not have it: `twin recover` restores it once more"
+            )],
+        })?;
     let hosts = hosts?;
     Ok(Restored {
         manifest,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::SnapshotError;
 use crate::guest::Guest;
 use crate::hypervisor::{Anatomy, Power, PowerAction, Target};
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError, OperationId};
 use crate::lab::{
     Drivers, Event, Found, FoundHost, LabError, Layout, Lock, Standing, Watch, mend,
     remove_baseline,
@@ -105,6 +105,22 @@ impl Set<'_> {
     pub(super) fn held(&self) -> Result<(), SnapshotError> {
         let held = self.lock.map_or(Ok(()), Lock::check);
         Ok(held.map_err(LabError::from)?)
+    }
+
+    /// Ends an operation in the journal, which is asked twice: what the operation did stays, whatever the journal says.
+    pub(super) fn end(&self, operation: OperationId, outcome: &str) -> Result<(), JournalError> {
+        let end = || self.journal.end(operation, outcome);
+        end().or_else(|_| end())
+    }
+
+    /// Ends an operation that did its work; tells where the journal does not take that.
+    pub(super) fn done(&self, operation: OperationId) {
+        if let Err(error) = self.end(operation, "done") {
+            let what = format!(
+                "this is done, and the journal does not have it: {error}; `twin recover` closes its entry"
+            );
+            self.watch.tell(Event::Note(&what));
+        }
     }
 
     /// The way into a host's guest.

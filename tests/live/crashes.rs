@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::space::{Filled, go_on, stopped_at};
 use crate::support::{TestLab, full, restart_libvirtd, text, tool, wait_for};
+use crate::turns;
 
 /// In debug builds twin dies at this point; there is one before and one after each write of the journal.
 const DIE_AT: &str = "TWIN_DIE_AT";
@@ -132,6 +133,7 @@ fn all_is_whole(lab: &TestLab, directory: &Path, what: &str) {
 
 #[test]
 fn a_death_at_any_write_leaves_nothing_half_made() {
+    let _turn = turns::alone();
     let lab = TestLab::new();
     lab.done(&["up", "tiny"]);
     let directory = lab_directory(&lab);

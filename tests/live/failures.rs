@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::{
     TestLab, blank_image, full, qemu_directory, restart_libvirtd, text, tool, wait_for,
 };
+use crate::turns;
 
 fn topology(directory: &std::path::Path, host: &str) -> String {
     let path = directory.join("broken.yaml");
@@ -209,6 +210,7 @@ fn rules(bridge: &str) -> usize {
 /// libvirtd dies while it starts the lab's networks, and later between two steps: what it leaves of a bridge is twin's own.
 #[test]
 fn up_survives_a_restart_of_libvirtd() {
+    let _turn = turns::alone();
     let lab = TestLab::new();
     lab.done(&["up", "tiny"]);
     let bridge = lab.bridge("metal");

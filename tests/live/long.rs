@@ -10,6 +10,7 @@ use crate::support::{
     wait_for,
 };
 use crate::trust::{PAIR, Pair};
+use crate::turns;
 
 #[test]
 fn a4_one_libvirt_is_one_machine_whatever_the_uri() {
@@ -430,6 +431,7 @@ fn d4_baselines_of_an_older_qemu_are_named_and_the_others_restore() {
 
 #[test]
 fn d3_a_guest_that_qemu_paused_for_want_of_space_goes_on_once_there_is_some() {
+    let _turn = turns::alone();
     let pair = Pair::new();
     // Memory is not in the pool: only the disk is short of space.
     pair.write(&PAIR.replace("disk: 4GiB}", "disk: 4GiB, ram: anon}"));
@@ -570,10 +572,7 @@ fn a_lab_of_the_tree_before_is_kept() {
 fn a3_another_state_directory_follows_the_mark_and_makes_nothing() {
     let pair = Pair::precious();
     let other = qemu_directory("other-state");
-    let elsewhere = TestLab {
-        name: pair.lab.name.clone(),
-        state: other.path().join("state"),
-    };
+    let elsewhere = TestLab::named(pair.lab.name.clone(), other.path().join("state"));
     let file = pair.file().display().to_string();
     let up = ["up", file.as_str(), "--scale", "16"];
     // While they run, and while they are off.

@@ -31,6 +31,7 @@ mod states;
 mod support;
 mod testcloud;
 mod trust;
+mod turns;
 mod undo;
 mod verbs;
 
@@ -43,6 +44,7 @@ use twin::hypervisor::libvirt::Libvirt;
 
 #[test]
 fn qemu_keeps_the_hypervisors_contract() {
+    let _turn = turns::beside();
     let directory = support::qemu_directory("conformance");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

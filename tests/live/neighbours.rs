@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::support::{Strangers, TestLab, full, qemu_directory, root, text, tool};
+use crate::turns;
 
 #[test]
 fn strangers_things_are_byte_identical_after_a_labs_whole_life() {
@@ -107,6 +108,7 @@ impl Drop for Taken {
 /// letter, also for a topology in a file of another name.
 #[test]
 fn a_taken_subnet_or_bridge_is_refused_with_the_command_that_works() {
+    let _turn = turns::alone();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a copy.yaml");
     std::fs::copy(root().join("topologies/tiny.yaml"), &file).unwrap();

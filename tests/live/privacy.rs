@@ -184,10 +184,10 @@ impl Drop for Member {
 fn b1_members_of_the_group_libvirt_can_look_and_no_other_user() {
     let member = Member::new();
     let directory = qemu_directory("member");
-    let lab = TestLab {
-        name: format!("m{}", std::process::id()),
-        state: directory.path().join("state"),
-    };
+    let lab = TestLab::named(
+        format!("m{}", std::process::id()),
+        directory.path().join("state"),
+    );
     own_pool(&lab.state);
     // The binaries are where only root can go on some machines.
     let programs = directory.path().join("bin");

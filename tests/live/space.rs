@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use crate::support::{TestLab, text, tool, wait_for};
+use crate::turns;
 
 /// Takes the pool's space; gives it back when dropped.
 pub(crate) struct Filled(PathBuf);
@@ -104,6 +105,7 @@ fn words(lab: &TestLab, word: &str) {
 
 #[test]
 fn a_full_pool_is_told_of_and_takes_nothing_with_it() {
+    let _turn = turns::alone();
     let lab = TestLab::new();
     lab.done(&["up", "tiny"]);
     write(&lab, "cut");

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::turns::{self, Turn};
+
 /// Whether tests run at full size.
 pub(crate) fn full() -> bool {
     std::env::var("TWIN_LIVE").is_ok_and(|size| size == "full")
@@ -60,6 +62,8 @@ pub(crate) fn blank_image(path: &Path, size: &str) {
 pub(crate) struct TestLab {
     pub(crate) name: String,
     pub(crate) state: PathBuf,
+    /// Given back once the lab is destroyed.
+    _turn: Turn,
 }
 
 impl TestLab {
@@ -67,9 +71,15 @@ impl TestLab {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self::named(format!("t{}-{number}", std::process::id()), state())
+    }
+
+    /// A lab of this name, whose state directory is to be `state`.
+    pub(crate) fn named(name: String, state: PathBuf) -> Self {
         Self {
-            name: format!("t{}-{number}", std::process::id()),
-            state: state(),
+            name,
+            state,
+            _turn: turns::beside(),
         }
     }
 

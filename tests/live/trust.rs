@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{TestLab, blank_image, define, restart_libvirtd, text, tool, wait_for};
+use crate::turns;
 
 /// Two small hosts with a disk each.
 pub(crate) const PAIR: &str = "
@@ -333,6 +334,7 @@ fn a2_a_file_that_is_no_disk_stands_in_the_way_and_stays() {
 
 #[test]
 fn a6_networks_and_hosts_with_autostart_come_up_with_libvirtd() {
+    let _turn = turns::alone();
     let pair = Pair::new();
     pair.write(&format!("{PAIR}policy: {{autostart: true}}\n"));
     pair.upped(&[]);

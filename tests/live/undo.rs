@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::sabotage::{picture, same};
 use crate::support::{TestLab, full, killed, qemu_directory, text, tool, wait_for};
+use crate::turns;
 
 /// Faults of several kinds, none of which takes a boot to put back, and then a long wait.
 const FAULTS: &str = r#"
@@ -400,6 +401,7 @@ fn pinged(said: &str) -> (u32, u32) {
 
 #[test]
 fn what_others_have_made_is_untouched_and_their_packets_go_on() {
+    let _turn = turns::alone();
     let (lab, stranger) = (TestLab::new(), TestLab::new());
     lab.done(&["up", "tiny", "--wait", "services"]);
     stranger.done(&["up", "tiny", "--wait", "services"]);

@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::sync::watch;
 use twin::hypervisor::{Power, PowerAction};
 use twin::journal::Journal;
-use twin::lab::{Drivers, Found, Layout, Silent, choose, find_all};
+use twin::lab::{Drivers, Event, Found, Layout, Silent, Watch, choose, find_all};
 use twin::sim::{Sabotage, SimWorld};
 use twin::snapshot::{self, Request, Rung, Set, SnapshotError};
 use twin::units::Seed;
@@ -243,6 +243,71 @@ async fn another_restore_takes_the_place_of_one_that_was_broken_off() {
             .is_empty()
     );
     assert_eq!(bench.powers().await, [Power::Running; 3]);
+}
+
+/// Takes down what is told beside the steps.
+#[derive(Default)]
+struct Notes(std::sync::Mutex<Vec<String>>);
+
+impl Watch for Notes {
+    fn tell(&self, event: Event<'_>) {
+        if let Event::Note(text) = event {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+}
+
+/// A journal that fails as an operation ends does not make what the operation did undone, or unsaid.
+#[tokio::test(start_paused = true)]
+async fn d2_what_is_done_is_done_also_where_its_entry_in_the_journal_cannot_be_closed() {
+    let bench = Bench::new().await;
+    let file = bench.layout.state().join("journal.sqlite");
+    let fails = |times: u32| {
+        let journal = rusqlite::Connection::open(&file).unwrap();
+        let trigger = format!(
+            "DROP TRIGGER IF EXISTS fails; DROP TABLE IF EXISTS failures; CREATE TABLE failures (n);
+             CREATE TRIGGER fails BEFORE UPDATE OF ended_at ON operations
+             WHEN (SELECT count(*) FROM failures) < {times}
+             BEGIN INSERT INTO failures VALUES (1); SELECT RAISE(FAIL, 'no space'); END"
+        );
+        journal.execute_batch(&trigger).unwrap();
+    };
+    let found = bench.found().await;
+    let unfinished = || snapshot::unfinished(&bench.journal, found.record.uuid).unwrap();
+    // FAIL keeps what the trigger wrote: one that fails once is asked again.
+    fails(1);
+    bench.create(named("one")).await.unwrap();
+    assert_eq!(unfinished(), Vec::<String>::new());
+    // One that never takes it: each verb has its effect and says so, and `recover` closes the entries.
+    fails(u32::MAX);
+    let notes = Notes::default();
+    let set = Set {
+        watch: &notes,
+        ..bench.set(&found)
+    };
+    let two = named("two");
+    let created = snapshot::create(set, &two, None, &bench.interrupt.1);
+    created.await.unwrap();
+    snapshot::remove(set, "one").await.unwrap();
+    let notes = notes.0.lock().unwrap().clone();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    for note in &notes {
+        assert!(note.contains("done") && note.contains("no space"), "{note}");
+        assert!(note.contains("twin recover"), "{note}");
+    }
+    // `recover` would restore again, over all that was done since: that has to be known.
+    let restored = bench.restore("two").await;
+    let error = restored.map(drop).unwrap_err();
+    assert!(matches!(error, SnapshotError::Dirty { .. }), "{error}");
+    assert!(error.to_string().contains("once more"), "{error}");
+    assert_eq!(unfinished().len(), 3);
+    fails(0);
+    let finished = snapshot::recover(bench.set(&found)).await.unwrap();
+    assert_eq!(finished.left, Vec::<String>::new());
+    assert_eq!(unfinished(), Vec::<String>::new());
+    let listed = snapshot::list(&bench.layout, found.record.uuid).unwrap();
+    let names: Vec<&str> = listed.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["two"]);
 }
 
 #[tokio::test(start_paused = true)]
