@@ -42,7 +42,7 @@ pub use lock::{Lock, LockError};
 pub(crate) use observe::available_memory;
 pub use observe::observe;
 pub(crate) use outage::{damage, mend, started as started_now, switched_off};
-pub use power::{down, power, releasable, release};
+pub use power::{BOOT_DEADLINE, down, power, releasable, release};
 pub(crate) use power::{network_up, switch};
 pub use prepare::{AcceleratorProbe, Prepared, Request, prepare};
 pub use readiness::{Signs, answer};

@@ -16,6 +16,9 @@ use crate::model::spec::NetworkSpec;
 use crate::plan::{bridge_mark, disk_in_use_blocks, moved_disk_blocks};
 use crate::storage;
 
+/// A host that was started answers within this: one with a real cloud on it takes minutes, and at boot all start at once.
+pub const BOOT_DEADLINE: Duration = Duration::from_secs(600);
+
 /// How often a host that shuts down is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 

@@ -170,6 +170,7 @@ fn go_through(lab: &TestLab, verb: &Verb<'_>) -> (usize, usize) {
     assert_eq!(leaves, leaves_again);
     let paths: BTreeSet<&String> = again.iter().map(|call| &call.path).collect();
     let calls = chosen(&once);
+    let kept = Regex::new("baseline (run-[0-9a-f]+) is kept").unwrap();
     let mut failed = 0;
     for (index, call) in calls.iter().enumerate() {
         let error = ERRORS[index % ERRORS.len()];
@@ -196,6 +197,10 @@ fn go_through(lab: &TestLab, verb: &Verb<'_>) -> (usize, usize) {
                 lab.done(&["recover"]);
             }
             other => panic!("{what}: {other:?}: {said}"),
+        }
+        // Where a run ended dirty, or could not remove its baseline, that is kept for the user, who is told its name.
+        if let Some(kept) = kept.captures(&said) {
+            lab.done(&["snapshot", &kept[1], "--remove"]);
         }
         if output.status.code() == Some(0) {
             (verb.back)(lab);

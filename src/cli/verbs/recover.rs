@@ -14,7 +14,7 @@ use crate::cli::guard::{other_died, to_work};
 use crate::cli::wiring;
 use crate::hypervisor::{Power, PowerAction};
 use crate::journal::{ActState, OpenAct};
-use crate::lab::{self, Found, LabError, Lock, Silent, choose};
+use crate::lab::{self, BOOT_DEADLINE, Found, LabError, Lock, Silent, choose};
 use crate::report::{RecoverDocument, RecoveredRun};
 use crate::scenario::{self, Recovered};
 use crate::snapshot;
@@ -26,8 +26,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(5);
 const PERSISTS: Duration = Duration::from_secs(3600);
 
-/// How long libvirt may take to answer at boot, and a host that is started then.
-const BOOT: Duration = Duration::from_secs(300);
+/// How long libvirt may take to answer at boot.
+const LIBVIRT_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What a living twin has to put a fault back itself, once its time is over.
 const GRACE: Duration = Duration::from_secs(2);
@@ -100,7 +100,7 @@ async fn labs_at_boot(context: &Context<'_>) -> Result<Vec<Found>, Failure> {
     let begun = Instant::now();
     loop {
         match context.labs().await {
-            Err(failure) if failure.code == code::MACHINE && begun.elapsed() < BOOT => {
+            Err(failure) if failure.code == code::MACHINE && begun.elapsed() < LIBVIRT_DEADLINE => {
                 tracing::info!(%failure.message, "libvirt does not answer yet");
                 tokio::time::sleep(AGAIN).await;
             }
@@ -171,7 +171,7 @@ async fn start(
     lab::power(found, lock, host, &start, drivers, layout, watch.as_ref()).await?;
     context.ui.text(&format!("{host} is started\n"));
     if let Some(way) = found.host(host)?.way(layout, &found.networks) {
-        let greeted = drivers.guests.open(&way).greet(BOOT).await;
+        let greeted = drivers.guests.open(&way).greet(BOOT_DEADLINE).await;
         greeted.map_err(LabError::from)?;
     }
     Ok(())

@@ -9,13 +9,10 @@ use super::ran::Ran;
 use super::{Action, Verified, clock_step, host_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction};
-use crate::lab::{Silent, switch};
+use crate::lab::{BOOT_DEADLINE, Silent, switch};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-power";
-
-/// A host that was started answers within this.
-const BOOT: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Switch {
@@ -194,7 +191,7 @@ impl Action for HostPower {
         if !wanted || !matches!(self.power, Switch::Cycle | Switch::Reset) {
             return Ok(Verified::new(wanted, seen));
         }
-        let boot = boot(world, &self.host, BOOT).await?;
+        let boot = boot(world, &self.host, BOOT_DEADLINE).await?;
         let fresh = captured.boot.as_ref() != Some(&boot);
         seen.push_str(if fresh {
             ", in another boot"
@@ -241,7 +238,7 @@ pub(super) async fn again(world: &World, captured: &Captured) -> Result<String, 
     if captured.power != Power::Running {
         return Ok(format!("{host} is off again"));
     }
-    let now = boot(world, host, BOOT).await?;
+    let now = boot(world, host, BOOT_DEADLINE).await?;
     let same = captured.boot.as_ref() == Some(&now);
     let guest = world.guest(host)?;
     let started = if same {
