@@ -40,12 +40,12 @@ help_time() {
 }
 
 # shellcheck disable=SC2317 # called by name
-live() { env TWIN_LIVE=full cargo test --locked --test live -- --nocapture --test-threads="${threads:-3}" "$@"; }
+live() { env TWIN_LIVE=full cargo test --locked --test live -- --nocapture --test-threads="${threads:-1}" "$@"; }
 
 line suite "the suite and the shape" cargo test --locked --lib --test tidy --test suite
 line suite "every scenario killed at every write, simulated" env TWIN_LIVE=full cargo test --locked --test suite library
 line suite "twin --help in 20 ms" help_time
-line live "live, at full size" live --skip deaths:: --skip crashes:: --skip kills:: --skip power:: --skip reboot:: --skip errors::
+threads=2 line live "live, at full size" live --skip deaths:: --skip crashes:: --skip kills:: --skip power:: --skip reboot:: --skip errors::
 line deaths "twin killed everywhere" live deaths:: crashes:: kills::
 line power "the power goes" live power:: reboot::
 threads=4 line errors "system calls that fail" live errors::
