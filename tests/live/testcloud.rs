@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{TestLab, at_best, full, qemu_directory, root, text, tool, valid};
+use crate::turns;
 
 fn variant<'d>(document: &'d serde_json::Value, name: &str) -> &'d serde_json::Value {
     let variants = document["worlds"][0]["variants"].as_array().unwrap();
@@ -23,6 +24,7 @@ fn probe<'d>(variant: &'d serde_json::Value, id: &str) -> &'d serde_json::Value 
 
 #[test]
 fn oom_openstack1_shows_the_incident_its_cure_and_its_cause() {
+    let _turn = turns::alone();
     let lab = TestLab::new();
     let up = ["up", "testcloud", "--scale", "32", "--wait", "services"];
     lab.done(&up);

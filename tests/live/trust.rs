@@ -368,6 +368,7 @@ fn a6_networks_and_hosts_with_autostart_come_up_with_libvirtd() {
 
 #[test]
 fn d5_what_removes_or_overwrites_says_what_goes_and_needs_a_yes() {
+    let _turn = turns::alone();
     let pair = Pair::new();
     pair.upped(&[]);
     pair.lab.done(&["snapshot", "base"]);

@@ -8,6 +8,7 @@ use twin::lab::{Layout, Way, choose, find_all};
 
 use crate::suite::seams as conformance;
 use crate::support::{TestLab, at_best, text, tool, valid, wait_for};
+use crate::turns;
 
 fn power_of<'s>(status: &'s serde_json::Value, host: &str) -> &'s str {
     let hosts = status["hosts"].as_array().unwrap();
@@ -20,6 +21,7 @@ fn power_of<'s>(status: &'s serde_json::Value, host: &str) -> &'s str {
 
 #[test]
 fn a_lab_through_every_verb() {
+    let _turn = turns::alone();
     let lab = TestLab::new();
     dry_run_changes_nothing(&lab);
     let up = lab.json(&["up", "tiny"]);
