@@ -231,9 +231,7 @@ impl Journal {
 /// Makes the file before `SQLite` does, which gives its log and index the mode and owner of it: members of the group libvirt may
 /// read them, and no other user. One of an older twin's is corrected.
 fn make_file(directory: &Path, path: &Path) -> std::io::Result<()> {
-    if !directory.exists() {
-        storage::make_passage(directory)?;
-    }
+    storage::see_to_passage(directory)?;
     let mut made = std::fs::OpenOptions::new();
     made.append(true).create(true).mode(0o600);
     // Opened only where it has to be made: closing it would let go of locks that this process has on it.

@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 
 use super::{Drivers, Event, Found, LabError, Layout, Lock, LockError, Watch, leftover};
 use crate::hypervisor::Target;
-use crate::journal::{Journal, JournalError};
+use crate::journal::Journal;
 use crate::plan::{hold_table, table_name};
 use crate::storage::Left;
 
@@ -78,9 +78,10 @@ pub async fn destroy(
     lock.check()?;
     let record = &found.record;
     let started = drivers.clock.elapsed();
-    let operation = journal
-        .map(|journal| journal.begin(record.uuid, "destroy"))
-        .transpose()?;
+    if let Some(journal) = journal {
+        // Its end is that the journal forgets the lab.
+        journal.begin(record.uuid, "destroy")?;
+    }
     let mut removed = Vec::new();
 
     let mut domains: FuturesUnordered<_> = found
@@ -127,23 +128,16 @@ pub async fn destroy(
     }
     let users = super::users::users(drivers, found).await?;
     lock.check()?;
+    // Before the directory goes, by which the lab is found: a lab of this name has this UUID again, and would have these faults.
+    layout.forget_captured(record.uuid)?;
+    if let Some(journal) = journal {
+        journal.forget(record.uuid)?;
+    }
     let removal = layout.remove_lab(record.uuid, &found.host_names(), &users)?;
     if removal.removed && removal.left.is_empty() {
         removed.push(layout.lab(record.uuid).display().to_string());
     }
-    layout.forget_captured(record.uuid)?;
     give_back(layout).await;
-    if let (Some(journal), Some(operation)) = (journal, operation) {
-        let close = || {
-            journal.end(operation, "done")?;
-            journal.forget(record.uuid)
-        };
-        // The lab is gone, whatever the journal says: doing it again would find none.
-        if let Err(error) = close().or_else(|_: JournalError| close()) {
-            let what = format!("the journal still has entries of this lab: {error}");
-            watch.tell(Event::Note(&what));
-        }
-    }
     removed.sort();
     Ok(Destroyed {
         removed,

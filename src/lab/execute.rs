@@ -264,7 +264,8 @@ impl Executor<'_> {
             Act::MakeDirectory(path) if *path == self.layout.lab(lab) => {
                 self.layout.make_lab(&self.placed.record)?;
             }
-            Act::MakeDirectory(path) => Layout::make(path)?,
+            Act::OpenDirectory(path) if *path == self.layout.lab(lab) => Layout::make_shared(path)?,
+            Act::MakeDirectory(path) | Act::OpenDirectory(path) => Layout::make(path)?,
             Act::DefineNetwork(network) => hypervisor.define_network(network).await?,
             Act::StartNetwork(network) => {
                 let target = Target {

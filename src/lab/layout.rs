@@ -52,9 +52,7 @@ impl Layout {
 
     /// Refuses new runs from now on; runs that are under way see it and end.
     pub fn halt(&self, since: &str) -> std::io::Result<()> {
-        if !self.state.exists() {
-            storage::make_passage(&self.state)?;
-        }
+        storage::see_to_passage(&self.state)?;
         storage::write_shared(&self.state.join(HALT), format!("{since}\n").as_bytes())
     }
 
@@ -139,6 +137,15 @@ impl Layout {
         storage::make_passage(path).map_err(LabError::io(format!("making {}", path.display())))
     }
 
+    /// Makes the pool, or lets QEMU's user pass through it, and through the state directory.
+    pub(crate) fn see_to_pool(&self) -> Result<(), LabError> {
+        for path in [self.state.clone(), self.pool()] {
+            let seen_to = storage::see_to_passage(&path);
+            seen_to.map_err(LabError::io(format!("making {}", path.display())))?;
+        }
+        Ok(())
+    }
+
     /// Makes a directory that QEMU's user can pass through, and members of the group libvirt can list.
     pub(crate) fn make_shared(path: &Path) -> Result<(), LabError> {
         storage::make_shared(path).map_err(LabError::io(format!("making {}", path.display())))
@@ -175,9 +182,7 @@ impl Layout {
     /// Makes a lab's directory with its mark, or puts the mark back into it. Called with the lab's lock held.
     pub(crate) fn make_lab(&self, record: &LabRecord) -> Result<(), LabError> {
         let directory = self.lab(record.uuid);
-        if !self.pool().exists() {
-            Self::make(&self.pool())?;
-        }
+        self.see_to_pool()?;
         Self::make_shared(&self.pool().join("labs"))?;
         self.sweep(record.uuid)?;
         if directory.exists() {

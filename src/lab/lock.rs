@@ -288,6 +288,24 @@ mod tests {
         assert!(take("destroy").is_ok());
     }
 
+    #[tokio::test]
+    async fn a_lock_that_is_waited_for_is_had_once_it_is_let_go_and_refused_where_it_is_not() {
+        let (_above, path) = directory();
+        let take = || Lock::take(&path, "l", "lab twin-self-test", "self-test");
+        let clock = crate::clock::SystemClock::default();
+        let held = take().expect("free");
+        let short = Duration::from_millis(120);
+        let refused = wait_for(take, short, &clock).await.expect_err("held");
+        assert!(refused.is_by("self-test"), "{refused}");
+        let waits = wait_for(take, Duration::from_secs(30), &clock);
+        let lets_go = async {
+            clock.sleep(short).await;
+            drop(held);
+        };
+        let (had, ()) = tokio::join!(waits, lets_go);
+        assert!(had.is_ok(), "{had:?}");
+    }
+
     #[test]
     fn b2_a_lock_is_a_private_file_in_a_private_directory_whatever_the_umask() {
         let (_above, path) = directory();

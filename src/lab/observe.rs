@@ -27,8 +27,8 @@ pub async fn observe(
     let (domains, networks) =
         futures::try_join!(drivers.hypervisor.domains(), drivers.hypervisor.networks())?;
     let (links, routes) = futures::try_join!(drivers.hostnet.links(), drivers.hostnet.routes())?;
-    let mut files = BTreeSet::new();
-    collect_files(lab_directory, DEPTH, &mut files)?;
+    let (mut files, mut closed) = (BTreeSet::new(), BTreeSet::new());
+    collect_files(lab_directory, DEPTH, (&mut files, &mut closed))?;
     let disks = files.iter().filter(|file| is_disk(file));
     let disks = disks.map(|file| (file.clone(), read_disk(file))).collect();
     Ok(Observed {
@@ -78,6 +78,7 @@ pub async fn observe(
             .filter_map(|route| Some((route.destination?, route.link)))
             .collect(),
         files,
+        closed,
         disks,
         users: BTreeMap::new(),
         available_memory: available_memory(),
@@ -118,17 +119,20 @@ fn read_disk(file: &Path) -> Result<PresentDisk, String> {
 }
 
 /// A directory that cannot be read is an error: what is in it would look as if it were gone.
-fn collect_files(path: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) -> Result<(), LabError> {
+fn collect_files(
+    path: &Path,
+    depth: usize,
+    (files, closed): (&mut BTreeSet<PathBuf>, &mut BTreeSet<PathBuf>),
+) -> Result<(), LabError> {
     let reading = || LabError::io(format!("reading {}", path.display()));
     let found = match path.symlink_metadata() {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(reading()(error)),
     };
-    // A directory that was only half made is made again.
-    if !found.is_dir() || storage::is_passage(&found) {
-        files.insert(path.to_owned());
-    }
+    let passed = !found.is_dir() || storage::is_passage(&found);
+    let known = if passed { &mut *files } else { &mut *closed };
+    known.insert(path.to_owned());
     if depth == 0 || !found.is_dir() {
         return Ok(());
     }
@@ -139,7 +143,7 @@ fn collect_files(path: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) -> Re
     };
     for entry in entries {
         let entry = entry.map_err(reading())?;
-        collect_files(&entry.path(), depth - 1, files)?;
+        collect_files(&entry.path(), depth - 1, (&mut *files, &mut *closed))?;
     }
     Ok(())
 }

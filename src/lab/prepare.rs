@@ -215,9 +215,7 @@ async fn provide_images(
     let mut images = BTreeMap::new();
     for host in &request.topology.hosts {
         let image = if request.build {
-            if !layout.pool().exists() {
-                Layout::make(&layout.pool())?;
-            }
+            layout.see_to_pool()?;
             let progress = |what: &str| watch.tell(Event::Note(what));
             store
                 .provide(host, request.recipes, accelerator, &bases, &progress)

@@ -1,6 +1,7 @@
 //! Comparing what is there with what is wanted.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::disks::{self, Standing};
 use super::{
@@ -12,16 +13,24 @@ use crate::model::spec::{DomainSpec, Marked, NetworkSpec};
 use crate::units::Name;
 use crate::wire::HostConfig;
 
+/// What a directory takes, where it takes anything.
+fn directory(observed: &Observed, path: &Path) -> Option<Act> {
+    if observed.files.contains(path) {
+        return None;
+    }
+    Some(if observed.closed.contains(path) {
+        Act::OpenDirectory(path.to_owned())
+    } else {
+        Act::MakeDirectory(path.to_owned())
+    })
+}
+
 /// Makes the plan. Strangers' things in the way are [`super::conflicts`]'s to find.
 pub fn make(desired: &Desired, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
-    if !observed.files.contains(&desired.directory) {
-        plan.steps.push(Step::new(
-            Subject::Lab,
-            "directory",
-            Act::MakeDirectory(desired.directory.clone()),
-        ));
-    }
+    let made = directory(observed, &desired.directory);
+    plan.steps
+        .extend(made.map(|act| Step::new(Subject::Lab, "directory", act)));
     for network in &desired.networks {
         plan_network(desired, observed, network, &mut plan);
     }
@@ -222,15 +231,11 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
         .spec
         .channel
         .parent()
-        .map(std::path::Path::to_path_buf)
+        .map(Path::to_path_buf)
         .unwrap_or_default();
-    if !observed.files.contains(&directory) {
-        plan.steps.push(Step::new(
-            subject(),
-            "directory",
-            Act::MakeDirectory(directory),
-        ));
-    }
+    let made = self::directory(observed, &directory);
+    plan.steps
+        .extend(made.map(|act| Step::new(subject(), "directory", act)));
     let first = settled.steps.iter().any(|(_, act)| {
         let system = kept.spec.disks.first().map(|disk| &disk.path);
         matches!(act, Act::MakeDisk(disk) | Act::BlankDisk(disk) if Some(&disk.path) == system)

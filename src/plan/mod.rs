@@ -154,6 +154,8 @@ pub struct Observed {
     pub routes: Vec<(Cidr, Option<String>)>,
     /// Files below the lab's directory that exist, and directories that QEMU's user can pass through.
     pub files: BTreeSet<PathBuf>,
+    /// Directories there that QEMU's user cannot pass through.
+    pub closed: BTreeSet<PathBuf>,
     /// The disk files among them, or why one cannot be read.
     pub disks: BTreeMap<PathBuf, Result<PresentDisk, String>>,
     /// Who else uses disks of the lab, where that was looked at.

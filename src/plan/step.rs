@@ -22,6 +22,8 @@ pub enum Subject {
 pub enum Act {
     /// Makes a directory.
     MakeDirectory(PathBuf),
+    /// Lets QEMU's user pass through a directory that an end between two calls has left closed.
+    OpenDirectory(PathBuf),
     /// Defines a network.
     DefineNetwork(Box<Marked<NetworkSpec>>),
     /// Brings a network up.
@@ -111,7 +113,9 @@ impl Step {
             Act::StartNetwork(network) => format!("stop network {}", network.spec.name),
             Act::MarkBridge(bridge) => format!("clear the mark on {bridge}"),
             Act::MakeDisk(disk) => format!("remove {}", disk.path.display()),
-            Act::BlankDisk(_) | Act::RemoveDisk(_) | Act::GrowDisk(_) => return None,
+            Act::OpenDirectory(_) | Act::BlankDisk(_) | Act::RemoveDisk(_) | Act::GrowDisk(_) => {
+                return None;
+            }
             Act::MakeSeed { path, .. } => format!("remove {}", path.display()),
             Act::DefineDomain(domain) => format!("undefine domain {}", domain.spec.name),
             Act::StartDomain(domain) => format!("destroy domain {}", domain.spec.name),
@@ -125,6 +129,9 @@ impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.act {
             Act::MakeDirectory(path) => write!(formatter, "make directory {}", path.display()),
+            Act::OpenDirectory(path) => {
+                write!(formatter, "let QEMU's user pass through {}", path.display())
+            }
             Act::DefineNetwork(network) => {
                 let spec = &network.spec;
                 write!(

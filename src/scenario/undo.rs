@@ -8,10 +8,11 @@ use futures::stream::FuturesUnordered;
 use super::action;
 use super::world::World;
 use crate::journal::{ActState, Journal, JournalError, OpenAct, UnfinishedOperation};
-use crate::lab::started;
+use crate::lab::{BOOT_DEADLINE, started};
 
-/// How long is waited for somebody else who puts an act back, which may take a boot, and between two looks.
-const OTHER: Duration = Duration::from_secs(300);
+/// How long is waited for another process that puts an act back, which may take a boot and what follows it, and between two
+/// looks.
+const OTHER: Duration = BOOT_DEADLINE.saturating_add(Duration::from_secs(120));
 const LOOK: Duration = Duration::from_millis(200);
 
 /// How long an undo may take before the next one that does not follow it begins beside it: a boot, or a guest that does not

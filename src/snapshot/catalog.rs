@@ -165,8 +165,7 @@ pub async fn remove(set: Set<'_>, name: &str) -> Result<(), SnapshotError> {
     let _on_duty = set.stand_by();
     let operation = set.journal.begin_planned(set.lab(), REMOVE, &text)?;
     finish_removal(&set, &plan).await?;
-    set.done(operation);
-    Ok(())
+    set.done(operation, &format!("removing baseline {name}"))
 }
 
 /// Does what is left of a removal.

@@ -93,7 +93,7 @@ pub async fn create(
     let attempt = attempt(&set, request, &preflight, &plan, operation, interrupted).await;
     match attempt {
         Ok((manifest, set_pause, bytes_written)) => {
-            set.done(operation);
+            set.done(operation, &format!("baseline {}", request.name))?;
             Ok(Created {
                 manifest,
                 set_pause,

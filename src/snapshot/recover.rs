@@ -43,7 +43,13 @@ fn told(
         .iter()
         .filter(|operation| wanted(&operation.verb))
         .filter_map(|operation| Some((operation, plan(operation)?)))
-        .map(|(operation, plan)| format!("{} {} was broken off", operation.verb, plan.name))
+        .map(|(operation, plan)| match operation.verb.as_str() {
+            RESTORE => format!(
+                "restore {0} was not finished: finishing it puts all hosts back to {0} as it was taken",
+                plan.name
+            ),
+            verb => format!("{verb} {} was not finished", plan.name),
+        })
         .collect())
 }
 
@@ -71,15 +77,24 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
             continue;
         };
         let name = &plan.name;
+        let mut open = Vec::new();
+        let mut end = |outcome: &str| {
+            let ended = set.end(operation.id, outcome);
+            open.extend(
+                ended
+                    .err()
+                    .map(|error| format!("the journal's entry of {name}: {error}")),
+            );
+        };
         match operation.verb.as_str() {
             SNAPSHOT if committed(&set, &plan) => {
-                set.journal.end(operation.id, "done")?;
+                end("done");
                 finished.done.push(format!("baseline {name} is complete"));
             }
             SNAPSHOT => {
                 let abandoned = abandon(&set, &plan).await;
                 if abandoned.left.is_empty() {
-                    set.journal.end(operation.id, "abandoned")?;
+                    end("abandoned");
                     let gone = abandoned.gone();
                     let hosts = gone.map_or_else(
                         || "the hosts run on".to_owned(),
@@ -92,10 +107,10 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
                 finished.left.extend(abandoned.left);
             }
             // The lab is at a baseline that was asked for later.
-            RESTORE if restored => set.journal.end(operation.id, "superseded")?,
+            RESTORE if restored => end("superseded"),
             REMOVE => match finish_removal(&set, &plan).await {
                 Ok(()) => {
-                    set.journal.end(operation.id, "done")?;
+                    end("done");
                     finished
                         .done
                         .push(format!("removed baseline {name}, which was broken off"));
@@ -118,6 +133,7 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
             }
             _ => {}
         }
+        finished.left.extend(open);
     }
     finished.done.extend(sweep(&set).await?);
     Ok(finished)

@@ -18,7 +18,7 @@ use super::{SnapshotError, verify};
 use crate::guest::{Guest, GuestError};
 use crate::hostnet::HostNetError;
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
-use crate::journal::OperationId;
+use crate::journal::{JournalError, OperationId, UnfinishedOperation};
 use crate::lab::{Event, FoundHost, LabError, check_bases, network_up, started_now, switched_off};
 use crate::model::spec::NetworkSpec;
 use crate::plan::hold_table;
@@ -154,27 +154,30 @@ pub async fn restore(
     };
     let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
     let disks: Vec<PathBuf> = disks.map(|disk| disk.state.path.clone()).collect();
-    flush(&disks).await?;
-    // What runs did inside the guests since then is undone with the guests.
-    let note = format!("superseded by restoring {name}");
-    let since = &manifest.created_at;
-    // A run's own baseline is older than all that the run did.
-    let own = |run: &&str| manifest.name == super::before_run(run);
-    let run = manifest.run.as_deref().filter(own);
-    set.journal.supersede_acts(set.lab(), since, run, &note)?;
-    // Restores that were broken off have no more to do: the lab is at this baseline.
-    for earlier in broken_off.iter().filter(|earlier| earlier.verb == RESTORE) {
-        set.journal.end(earlier.id, "superseded")?;
-    }
-    set.end(operation, "done")
-        .map_err(|error| SnapshotError::Dirty {
-            what: format!("restoring {name}"),
-            why: error.to_string(),
-            left: vec![format!(
-                "the lab is at {name}, and the journal does not have it: `twin recover` restores it once more"
-            )],
-        })?;
-    let hosts = hosts?;
+    let flushed = flush(&disks).await;
+    let close = || {
+        close(
+            &set,
+            &manifest,
+            operation,
+            broken_off.iter().filter(|earlier| earlier.verb == RESTORE),
+        )
+    };
+    let closed = flushed.and_then(|()| Ok(close().or_else(|_| close())?));
+    let hosts = match (closed, hosts) {
+        (Ok(()), hosts) => hosts?,
+        (Err(error), hosts) => {
+            let also = hosts.err().map(|error| format!("; {error}"));
+            return Err(SnapshotError::Dirty {
+                what: format!("restoring {name}"),
+                why: format!("{error}{}", also.unwrap_or_default()),
+                left: vec![format!(
+                    "the lab is at {name}, and the journal does not have it: run `twin recover` now, which restores {name} \
+                     once more; what is done until then is lost"
+                )],
+            });
+        }
+    };
     Ok(Restored {
         manifest,
         running,
@@ -337,6 +340,28 @@ pub(super) fn restart(record: &HostRecord, now: &Anatomy) -> Option<String> {
         return Some("its memory is not in a file".into());
     }
     None
+}
+
+/// Writes down that a restore is done, and what has come to nothing by it. Doing it again changes nothing.
+fn close<'o>(
+    set: &Set<'_>,
+    manifest: &Manifest,
+    operation: OperationId,
+    broken_off: impl Iterator<Item = &'o UnfinishedOperation>,
+) -> Result<(), JournalError> {
+    let name = &manifest.name;
+    // What runs did inside the guests since then is undone with the guests.
+    let note = format!("superseded by restoring {name}");
+    let since = &manifest.created_at;
+    // A run's own baseline is older than all that the run did.
+    let own = |run: &&str| *name == super::before_run(run);
+    let run = manifest.run.as_deref().filter(own);
+    set.journal.supersede_acts(set.lab(), since, run, &note)?;
+    // Restores that were broken off have no more to do: the lab is at this baseline.
+    for earlier in broken_off {
+        set.journal.end(earlier.id, "superseded")?;
+    }
+    set.journal.end(operation, "done")
 }
 
 async fn carry_out(

@@ -107,7 +107,7 @@ pub async fn self_test(
         lab.uuid,
         NAME,
         "self-test",
-        (2 * DEADLINE, drivers.clock.as_ref()),
+        (4 * DEADLINE, drivers.clock.as_ref()),
     )
     .await?;
     if let Some(known) = remembered() {

@@ -113,14 +113,15 @@ impl Set<'_> {
         end().or_else(|_| end())
     }
 
-    /// Ends an operation that did its work; tells where the journal does not take that.
-    pub(super) fn done(&self, operation: OperationId) {
-        if let Err(error) = self.end(operation, "done") {
-            let what = format!(
-                "this is done, and the journal does not have it: {error}; `twin recover` closes its entry"
-            );
-            self.watch.tell(Event::Note(&what));
-        }
+    /// Ends an operation that did its work, of which `what` is said. One whose entry stays open is DIRTY: runs are refused, and
+    /// watchdogs leave the lab alone, until `twin recover` has closed it.
+    pub(super) fn done(&self, operation: OperationId, what: &str) -> Result<(), SnapshotError> {
+        self.end(operation, "done")
+            .map_err(|error| SnapshotError::Dirty {
+                what: what.to_owned(),
+                why: error.to_string(),
+                left: vec!["all of it is done, and its entry in the journal is open".into()],
+            })
     }
 
     /// The way into a host's guest.

@@ -78,6 +78,15 @@ pub fn is_passage(directory: &Metadata) -> bool {
     directory.permissions().mode() & 0o011 == 0o011
 }
 
+/// Makes a directory that QEMU's user can pass through, or opens one that a kill left closed. Who may list one that can be
+/// passed is its owner's to say.
+pub fn see_to_passage(path: &Path) -> io::Result<()> {
+    match path.metadata() {
+        Ok(found) if is_passage(&found) => Ok(()),
+        _ => make_passage(path),
+    }
+}
+
 /// Makes a directory that QEMU's user can pass through, and that members of the group libvirt can list.
 pub fn make_shared(path: &Path) -> io::Result<()> {
     make_directory(path, PASSAGE)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use twin::units::{Random, Seed};
 
 use crate::support::{Strangers, TestLab, full, killed, tool};
+use crate::turns;
 
 /// A topology and how it is killed.
 struct Rehearsal {
@@ -18,6 +19,7 @@ struct Rehearsal {
 
 #[test]
 fn a_killed_up_is_finished_by_the_next_and_a_killed_destroy_leaves_nothing() {
+    let _turn = turns::alone();
     rehearse(&Rehearsal {
         topology: "tiny",
         kills: if full() { 40 } else { 3 },

@@ -320,10 +320,7 @@ pub(crate) struct Strangers {
 impl Strangers {
     /// Makes two domains, a network, a bridge and a table by hand; one domain is called like one of `lab`'s.
     pub(crate) fn make(lab: &str) -> Self {
-        let names = vec![
-            format!("{lab}-zz"),
-            format!("stranger-{}", std::process::id()),
-        ];
+        let names = vec![format!("{lab}-zz"), format!("stranger-{lab}")];
         let strangers = Self { names };
         for name in &strangers.names {
             let xml = format!(

@@ -90,6 +90,7 @@ impl Run {
 
 #[test]
 fn what_can_be_put_back_is_at_once_and_what_cannot_is_dirty() {
+    let _turn = turns::alone();
     let lab = TestLab::new();
     lab.done(&["up", "tiny", "--wait", "services"]);
     let (_keep, file) = written(FAULTS);

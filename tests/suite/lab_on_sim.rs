@@ -376,6 +376,14 @@ async fn d2_a_directory_that_was_made_only_in_part_is_made_again() {
     let changes = again.plan.steps.iter().filter(|step| step.changes());
     let changes: Vec<&str> = changes.map(|step| step.id.as_str()).collect();
     assert_eq!(changes, ["lab/directory", "host/a/directory"]);
+    // It is not made, and removing it would be no way back.
+    for step in again.plan.steps.iter().filter(|step| step.changes()) {
+        assert!(
+            step.to_string().starts_with("let QEMU's user pass"),
+            "{step}"
+        );
+        assert_eq!(step.inverse(), None);
+    }
     up(TOPOLOGY, &drivers, directory.path()).await;
     assert_eq!(modes(&lab), before);
 }

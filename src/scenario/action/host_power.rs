@@ -14,6 +14,9 @@ use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-power";
 
+/// Between two looks whether a host that boots still runs.
+const STILL_THERE: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Switch {
     Off,
@@ -106,7 +109,25 @@ pub(super) async fn power_state(world: &World, host: &str) -> Result<Power, Acti
 
 /// The boot that a host is in, once it answers.
 async fn boot(world: &World, host: &str, within: Duration) -> Result<String, ActionError> {
-    Ok(world.guest(host)?.greet(within).await?.boot_id)
+    let guest = world.guest(host)?;
+    tokio::select! {
+        greeted = guest.greet(within) => Ok(greeted?.boot_id),
+        ended = ends(world, host) => {
+            let power = ended?;
+            Err(ActionError::Target(format!("{host} is {power:?} before its guest answered")))
+        }
+    }
+}
+
+/// Waits until a host that was started runs no longer; how it is then.
+async fn ends(world: &World, host: &str) -> Result<Power, ActionError> {
+    loop {
+        world.drivers.clock.sleep(STILL_THERE).await;
+        let power = power_state(world, host).await?;
+        if matches!(power, Power::ShutOff | Power::Crashed) {
+            return Ok(power);
+        }
+    }
 }
 
 #[async_trait]
