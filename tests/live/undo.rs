@@ -100,6 +100,7 @@ fn what_can_be_put_back_is_at_once_and_what_cannot_is_dirty() {
     if full() {
         what_needs_no_boot_does_not_wait_for_one(&lab, &before);
     }
+    what_was_in_a_guests_memory_has_ended_with_it(&lab, &file, &before);
     an_undo_that_cannot_work_is_dirty_and_the_others_are_done(&lab, &file, &before);
 }
 
@@ -199,82 +200,77 @@ fn a_run_that_is_interrupted_is_put_back_at_once(lab: &TestLab, file: &str, befo
     same(before, &picture(lab), "a second signal");
 }
 
+/// The queueing discipline of a host whose power was taken is gone: nothing is left of the run.
+fn what_was_in_a_guests_memory_has_ended_with_it(lab: &TestLab, file: &str, before: &str) {
+    let mut run = Run::start(lab, file);
+    run.tells("let 600s pass", Duration::from_secs(60));
+    tool("virsh", &["destroy", &format!("{}-b", lab.name)]);
+    run.signal("-INT");
+    let ended = run.ends(Duration::from_secs(60));
+    assert_eq!(ended, Some(130), "{:#?}", run.seen);
+    assert_eq!(lab.json(&["status"])["dirty"], false);
+    lab.done(&["power", "on", "b"]);
+    wait_for("services run", Duration::from_secs(60), || {
+        (picture(lab) == before).then_some(())
+    });
+}
+
+/// A guest is there, and does not answer.
 fn an_undo_that_cannot_work_is_dirty_and_the_others_are_done(
     lab: &TestLab,
     file: &str,
     before: &str,
 ) {
     let domain = format!("{}-b", lab.name);
-    // The target is gone; or somebody is there who does not answer.
-    let mut ways = vec!["off"];
-    if full() {
-        ways.push("deaf");
-    }
-    for way in ways {
-        let mut run = Run::start(lab, file);
-        run.tells("let 600s pass", Duration::from_secs(60));
-        let guest = |signal: &str| {
-            let pause = if signal == "STOP" { "sleep 1; " } else { "" };
-            let script = format!("({pause}kill -{signal} $PPID) >/dev/null 2>&1 &");
-            lab.done(&["exec", "b", "--", "sh", "-c", &script]);
-        };
-        match way {
-            "off" => drop(tool("virsh", &["destroy", &domain])),
-            _ => {
-                guest("STOP");
-                let ask = ["exec", "b", "--", "true"];
-                let patience = Duration::from_secs(3);
-                wait_for("b is deaf", Duration::from_secs(30), || {
-                    killed(lab, &ask, patience).then_some(())
-                });
-            }
-        }
-        run.signal("-INT");
-        assert_eq!(run.ends(Duration::from_secs(240)), Some(5), "{way}");
-        let status = lab.json(&["status"]);
-        assert_eq!(status["dirty"], true, "{way}");
-        // What does not need b is put back; what is left is told, and how to go on.
-        let hosts = lab.done(&["exec", "a", "--", "cat", "/etc/hosts"]);
-        assert!(!hosts.contains("elsewhere"), "{way}: {hosts}");
-        let rules = lab.done(&["exec", "a", "--", "ip", "rule"]);
-        assert!(!rules.contains("77"), "{way}: {rules}");
-        let recovered = lab.run(&["recover"]);
-        let said = text(&recovered.stdout);
-        assert_eq!(recovered.status.code(), Some(5), "{way}: {said}");
-        assert!(said.contains("LEFT slow: "), "{way}: {said}");
-        let mend = match way {
-            "off" => "`twin power on b` starts it",
-            _ => "`twin power cycle b` starts it anew",
-        };
-        assert!(said.contains(mend), "{way}: {said}");
-        assert!(said.contains("then `twin recover` again"), "{way}: {said}");
-        assert!(!said.contains("LEFT file"), "{way}: {said}");
-        let would = lab.done(&["scenario", file, "--dry-run"]);
-        assert!(
-            would.contains("would be refused: something of a run"),
-            "{way}: {would}"
-        );
-        let refused = lab.run(&["scenario", file]);
-        let said = text(&refused.stderr);
-        assert_eq!(refused.status.code(), Some(5), "{way}: {said}");
-        assert!(said.contains("slow of run"), "{way}: {said}");
-        assert!(said.contains("twin recover"), "{way}: {said}");
-        if way == "off" {
-            lab.done(&["power", "on", "b"]);
-        } else {
-            // The one that starts the agents ends the one that stands still.
-            tool("virsh", &["reset", &domain]);
-        }
-        wait_for("b answers", Duration::from_secs(60), || {
-            let answered = lab.run(&["exec", "b", "--", "true"]);
-            answered.status.success().then_some(())
-        });
-        lab.done(&["recover"]);
-        wait_for("services run", Duration::from_secs(60), || {
-            (picture(lab) == before).then_some(())
-        });
-        assert_eq!(lab.json(&["status"])["dirty"], false, "{way}");
-    }
+    let mut run = Run::start(lab, file);
+    run.tells("let 600s pass", Duration::from_secs(60));
+    let stop = "(sleep 1; kill -STOP $PPID) >/dev/null 2>&1 &";
+    lab.done(&["exec", "b", "--", "sh", "-c", stop]);
+    let ask = ["exec", "b", "--", "true"];
+    let patience = Duration::from_secs(3);
+    wait_for("b is deaf", Duration::from_secs(30), || {
+        killed(lab, &ask, patience).then_some(())
+    });
+    run.signal("-INT");
+    let ended = run.ends(Duration::from_secs(240));
+    assert_eq!(ended, Some(5), "{:#?}", run.seen);
+    assert_eq!(lab.json(&["status"])["dirty"], true);
+    // What does not need b is put back; what is left is told, and how to go on.
+    let hosts = lab.done(&["exec", "a", "--", "cat", "/etc/hosts"]);
+    assert!(!hosts.contains("elsewhere"), "{hosts}");
+    let rules = lab.done(&["exec", "a", "--", "ip", "rule"]);
+    assert!(!rules.contains("77"), "{rules}");
+    let recovered = lab.run(&["recover"]);
+    let said = text(&recovered.stdout);
+    assert_eq!(recovered.status.code(), Some(5), "{said}");
+    assert!(said.contains("LEFT slow: "), "{said}");
+    assert!(
+        said.contains("`twin power cycle b` starts it anew"),
+        "{said}"
+    );
+    assert!(said.contains("then `twin recover` again"), "{said}");
+    assert!(!said.contains("LEFT file"), "{said}");
+    let would = lab.done(&["scenario", file, "--dry-run"]);
+    assert!(
+        would.contains("would be refused: something of a run"),
+        "{would}"
+    );
+    let refused = lab.run(&["scenario", file]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(5), "{said}");
+    assert!(said.contains("slow of run"), "{said}");
+    assert!(said.contains("twin recover"), "{said}");
+    // The one that starts the agents ends the one that stands still.
+    tool("virsh", &["reset", &domain]);
+    wait_for("b answers", Duration::from_secs(60), || {
+        let answered = lab.run(&["exec", "b", "--", "true"]);
+        answered.status.success().then_some(())
+    });
+    lab.done(&["recover"]);
+    wait_for("services run", Duration::from_secs(60), || {
+        (picture(lab) == before).then_some(())
+    });
+    assert_eq!(lab.json(&["status"])["dirty"], false);
 }
 
 /// What somebody has made by hand on this machine, and inside a host.
