@@ -331,8 +331,8 @@ impl<'n> Fields<'n> {
         found
     }
 
-    /// Ends the mapping: keys that were not taken are problems. A misspelt key is told as that alone, and not as a missing one
-    /// besides.
+    /// Ends the mapping: keys that were not taken are problems. The reader reports a misspelt key once, and not as a missing
+    /// key as well.
     pub fn finish(self, reader: &mut Reader) {
         for (key, _) in self.entries {
             if let Some(meant) = nearest(&key.text, self.keys.known.iter().copied()) {

@@ -45,7 +45,7 @@ pub(crate) use outage::{damage, mend, started as started_now, switched_off};
 pub use power::{BOOT_DEADLINE, down, power, releasable, release};
 pub(crate) use power::{network_up, switch};
 pub use prepare::{AcceleratorProbe, Prepared, Request, prepare};
-pub use readiness::{Signs, answer};
+pub use readiness::{Signs, answer, stopped};
 pub use space::Space;
 pub(crate) use space::{BLOCK_BYTES, MORE_SPACE, allocated, free_disk, together, unshared};
 pub use status::{HostStatus, LabStatus, NetworkStatus, status};

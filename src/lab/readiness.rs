@@ -62,6 +62,18 @@ impl Signs {
     }
 }
 
+/// Waits until a domain that was started is off or has crashed; returns which. A hypervisor that does not answer for a moment
+/// is asked again.
+pub async fn stopped(drivers: &Drivers, target: Target) -> Power {
+    loop {
+        drivers.clock.sleep(LOOK).await;
+        match drivers.hypervisor.power_state(target).await {
+            Ok(Power::Running | Power::Paused) | Err(_) => {}
+            Ok(power) => return power,
+        }
+    }
+}
+
 /// Waits until the guest answers. Ends early when its domain is no longer running.
 pub async fn answer(
     drivers: &Drivers,
@@ -76,15 +88,6 @@ pub async fn answer(
         thing: name.to_owned(),
         why,
         cure,
-    };
-    let stopped = async {
-        loop {
-            drivers.clock.sleep(LOOK).await;
-            match drivers.hypervisor.power_state(target).await {
-                Ok(Power::Running | Power::Paused) | Err(_) => {}
-                Ok(power) => return power,
-            }
-        }
     };
     tokio::select! {
         greeted = guest.greet(deadline) => match greeted {
@@ -101,7 +104,7 @@ pub async fn answer(
                 Err(failure(format!("{error}; {seen}"), cure))
             }
         },
-        power = stopped => {
+        power = stopped(drivers, target) => {
             let seen = last_seen(serial_log);
             let what = if power == Power::Crashed { "the guest crashed" } else { "the domain stopped" };
             Err(failure(format!("{what} before it answered; {seen}"), format!("`twin power cycle {name}` starts it anew; then `twin up` again")))

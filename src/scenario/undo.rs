@@ -10,8 +10,8 @@ use super::world::World;
 use crate::journal::{ActState, Journal, JournalError, OpenAct, UnfinishedOperation};
 use crate::lab::{BOOT_DEADLINE, started};
 
-/// How long is waited for another process that puts an act back, which may take a boot and what follows it, and between two
-/// looks.
+/// How long an undo waits for another process that puts the act back, which may take a boot and what follows it, and its pause
+/// between two looks.
 const OTHER: Duration = BOOT_DEADLINE.saturating_add(Duration::from_secs(120));
 const LOOK: Duration = Duration::from_millis(200);
 

@@ -19,16 +19,15 @@ use crate::guest::{Guest, GuestError};
 use crate::hostnet::HostNetError;
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::journal::{JournalError, OperationId, UnfinishedOperation};
-use crate::lab::{Event, FoundHost, LabError, check_bases, network_up, started_now, switched_off};
+use crate::lab::{
+    Event, FoundHost, LabError, check_bases, network_up, started_now, stopped, switched_off,
+};
 use crate::model::spec::NetworkSpec;
 use crate::plan::hold_table;
 use crate::storage::Guarded;
 
 /// How long a guest may take to answer after it was put back.
 const ANSWER: Duration = Duration::from_secs(120);
-
-/// Between two looks whether a host that is waited for is still there.
-const STILL_THERE: Duration = Duration::from_secs(1);
 
 /// What happens to the guests' clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,14 +154,7 @@ pub async fn restore(
     let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
     let disks: Vec<PathBuf> = disks.map(|disk| disk.state.path.clone()).collect();
     let flushed = flush(&disks).await;
-    let close = || {
-        close(
-            &set,
-            &manifest,
-            operation,
-            broken_off.iter().filter(|earlier| earlier.verb == RESTORE),
-        )
-    };
+    let close = || close(&set, &manifest, operation, &broken_off);
     let closed = flushed.and_then(|()| Ok(close().or_else(|_| close())?));
     let hosts = match (closed, hosts) {
         (Ok(()), hosts) => hosts?,
@@ -343,11 +335,11 @@ pub(super) fn restart(record: &HostRecord, now: &Anatomy) -> Option<String> {
 }
 
 /// Writes down that a restore is done, and what has come to nothing by it. Doing it again changes nothing.
-fn close<'o>(
+fn close(
     set: &Set<'_>,
     manifest: &Manifest,
     operation: OperationId,
-    broken_off: impl Iterator<Item = &'o UnfinishedOperation>,
+    broken_off: &[UnfinishedOperation],
 ) -> Result<(), JournalError> {
     let name = &manifest.name;
     // What runs did inside the guests since then is undone with the guests.
@@ -358,7 +350,7 @@ fn close<'o>(
     let run = manifest.run.as_deref().filter(own);
     set.journal.supersede_acts(set.lab(), since, run, &note)?;
     // Restores that were broken off have no more to do: the lab is at this baseline.
-    for earlier in broken_off {
+    for earlier in broken_off.iter().filter(|earlier| earlier.verb == RESTORE) {
         set.journal.end(earlier.id, "superseded")?;
     }
     set.journal.end(operation, "done")
@@ -497,19 +489,6 @@ fn guest_that_ran(set: &Set<'_>, task: &Task<'_>) -> Option<Arc<dyn Guest>> {
     set.guest(task.host).filter(|_| ran)
 }
 
-/// Returns once a host is there no more that is waited for.
-async fn dies(set: &Set<'_>, host: &FoundHost) -> GuestError {
-    let target = set.target(host);
-    loop {
-        set.drivers.clock.sleep(STILL_THERE).await;
-        let power = set.drivers.hypervisor.power_state(target).await;
-        if let Ok(power @ (Power::ShutOff | Power::Crashed)) = power {
-            let why = format!("{} has died meanwhile: it is {power:?}", host.name);
-            return GuestError::Unreachable { why };
-        }
-    }
-}
-
 /// Waits until all guests answer that ran.
 async fn answers(set: &Set<'_>, tasks: &[Task<'_>]) -> Result<(), SnapshotError> {
     let asks = tasks.iter().map(|task| async move {
@@ -518,7 +497,10 @@ async fn answers(set: &Set<'_>, tasks: &[Task<'_>]) -> Result<(), SnapshotError>
         };
         tokio::select! {
             greeted = guest.greet(ANSWER) => greeted.map(drop),
-            died = dies(set, task.host) => Err(died),
+            power = stopped(set.drivers, set.target(task.host)) => {
+                let why = format!("{} has died meanwhile: it is {power:?}", task.host.name);
+                Err(GuestError::Unreachable { why })
+            }
         }
     });
     let bridges = bridges(set);

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use regex::Regex;
 
-use crate::support::{TestLab, full, qemu_directory, text, tool};
+use crate::support::{TestLab, full, text, tool};
 
 /// The calls that are made to fail, and with what, in turn.
 const CALLS: [&str; 10] = [
@@ -237,10 +237,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let directory = qemu_directory("errors");
-        let mut lab = TestLab::new();
-        directory.path().clone_into(&mut lab.state);
-        crate::privacy::own_pool(&lab.state);
+        let (directory, lab) = crate::privacy::with_own_pool("errors");
         let write = |name: &str, content: &str| {
             let file = directory.path().join(name);
             std::fs::write(&file, content).unwrap();

@@ -81,14 +81,19 @@ pub(crate) fn own_pool(state_directory: &Path) {
     );
 }
 
+/// A lab whose state directory is its own, with the images that are built; keep the directory for as long as the lab.
+pub(crate) fn with_own_pool(name: &str) -> (tempfile::TempDir, TestLab) {
+    let directory = qemu_directory(name);
+    let mut lab = TestLab::new();
+    directory.path().clone_into(&mut lab.state);
+    own_pool(&lab.state);
+    (directory, lab)
+}
+
 /// A lab in a state directory of its own, made, captured and broken under different umasks.
 #[test]
 fn b1_no_other_user_reads_or_writes_anything_below_the_state_directory_whatever_the_umask() {
-    // Removed after the lab.
-    let directory = qemu_directory("private");
-    let mut lab = TestLab::new();
-    lab.state = directory.path().to_owned();
-    own_pool(&lab.state);
+    let (directory, lab) = with_own_pool("private");
     let scenario = directory.path().join("change.yaml");
     std::fs::write(
         &scenario,

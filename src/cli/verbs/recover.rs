@@ -171,8 +171,15 @@ async fn start(
     lab::power(found, lock, host, &start, drivers, layout, watch.as_ref()).await?;
     context.ui.text(&format!("{host} is started\n"));
     if let Some(way) = found.host(host)?.way(layout, &found.networks) {
-        let greeted = drivers.guests.open(&way).greet(BOOT_DEADLINE).await;
-        greeted.map_err(LabError::from)?;
+        let guest = drivers.guests.open(&way);
+        tokio::select! {
+            greeted = guest.greet(BOOT_DEADLINE) => drop(greeted.map_err(LabError::from)?),
+            power = lab::stopped(drivers, target) => {
+                let cure = format!("`twin power cycle {host}` starts it anew; then `twin recover`");
+                let what = format!("{host} is {power:?} before its guest answered");
+                return Err(Failure::machine(what, vec![cure]));
+            }
+        }
     }
     Ok(())
 }

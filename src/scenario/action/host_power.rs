@@ -9,13 +9,10 @@ use super::ran::Ran;
 use super::{Action, Verified, clock_step, host_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction};
-use crate::lab::{BOOT_DEADLINE, Silent, switch};
+use crate::lab::{BOOT_DEADLINE, Silent, stopped, switch};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-power";
-
-/// Between two looks whether a host that boots still runs.
-const STILL_THERE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Switch {
@@ -112,20 +109,8 @@ async fn boot(world: &World, host: &str, within: Duration) -> Result<String, Act
     let guest = world.guest(host)?;
     tokio::select! {
         greeted = guest.greet(within) => Ok(greeted?.boot_id),
-        ended = ends(world, host) => {
-            let power = ended?;
+        power = stopped(&world.drivers, world.target(host)?) => {
             Err(ActionError::Target(format!("{host} is {power:?} before its guest answered")))
-        }
-    }
-}
-
-/// Waits until a host that was started runs no longer; how it is then.
-async fn ends(world: &World, host: &str) -> Result<Power, ActionError> {
-    loop {
-        world.drivers.clock.sleep(STILL_THERE).await;
-        let power = power_state(world, host).await?;
-        if matches!(power, Power::ShutOff | Power::Crashed) {
-            return Ok(power);
         }
     }
 }
