@@ -123,6 +123,8 @@ pub struct Reader {
     pub problems: Vec<Problem>,
     /// The keys of each mapping that was read, in the order in which they ended.
     keys: Vec<Keys>,
+    /// The keys that misspelt ones stand for, each with the place of its mapping.
+    misspelt: Vec<(String, &'static str)>,
 }
 
 /// The keys that a mapping can have.
@@ -149,6 +151,13 @@ impl Reader {
     /// Notes a problem.
     pub fn wrong(&mut self, problem: Problem) {
         self.problems.push(problem);
+    }
+
+    /// Whether the mapping at `place` has a key that is a misspelt `key`: the reader has reported that, and a check that misses
+    /// `key` need not.
+    pub fn is_misspelt(&self, place: &str, key: &str) -> bool {
+        let mut known = self.misspelt.iter();
+        known.any(|(at, meant)| at == place && *meant == key)
     }
 
     /// Opens a mapping. `place` names it in messages.
@@ -337,6 +346,7 @@ impl<'n> Fields<'n> {
         for (key, _) in self.entries {
             if let Some(meant) = nearest(&key.text, self.keys.known.iter().copied()) {
                 let place = self.place.clone();
+                reader.misspelt.push((place.clone(), meant));
                 let missing = FormatError::MissingKey { key: meant, place }.at(self.span);
                 reader.problems.retain(|problem| *problem != missing);
             }

@@ -59,6 +59,13 @@ impl Validator<'_> {
         self.reader.wrong(error.at(self.parsed.span(path)));
     }
 
+    /// Reports what a mapping lacks a key for, unless the key is there and misspelt.
+    fn missing(&mut self, path: &str, key: &str, error: TopologyError) {
+        if !self.reader.is_misspelt(path, key) {
+            self.wrong(path, error);
+        }
+    }
+
     fn empty(&mut self) {
         // A file whose every host was wrong has hosts: only an empty mapping is empty.
         let complete = self.reader.problems.is_empty();
@@ -106,29 +113,16 @@ impl Validator<'_> {
                 };
                 self.wrong(&format!("{path}.gateway"), error);
             }
-            (None, NetworkMode::Nat) => self.wrong(
-                path,
-                TopologyError::GatewayMissing {
-                    network: name,
-                    mode: "nat",
-                },
-            ),
-            (None, NetworkMode::Route) => self.wrong(
-                path,
-                TopologyError::GatewayMissing {
-                    network: name,
-                    mode: "route",
-                },
-            ),
-            (None, NetworkMode::Open) => self.wrong(
-                path,
-                TopologyError::GatewayMissing {
-                    network: name,
-                    mode: "open",
-                },
-            ),
+            (None, NetworkMode::Nat) => self.without_gateway(path, name, "nat"),
+            (None, NetworkMode::Route) => self.without_gateway(path, name, "route"),
+            (None, NetworkMode::Open) => self.without_gateway(path, name, "open"),
             _ => {}
         }
+    }
+
+    fn without_gateway(&mut self, path: &str, network: String, mode: &'static str) {
+        let error = TopologyError::GatewayMissing { network, mode };
+        self.missing(path, "gateway", error);
     }
 
     fn ranges(&mut self, network: &Network, path: &str) {
@@ -165,18 +159,14 @@ impl Validator<'_> {
         path: &str,
         taken: &mut BTreeMap<&'t str, &'t str>,
     ) {
-        let path = format!("{path}.bridge");
         let Some(bridge) = &network.bridge else {
             if network.mode == NetworkMode::Bridge {
-                self.wrong(
-                    &path,
-                    TopologyError::BridgeMissing {
-                        network: network.name.to_string(),
-                    },
-                );
+                let network = network.name.to_string();
+                self.missing(path, "bridge", TopologyError::BridgeMissing { network });
             }
             return;
         };
+        let path = format!("{path}.bridge");
         let allowed =
             |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         let why = if bridge.is_empty() || bridge.len() > INTERFACE_NAME_LENGTH {
@@ -264,7 +254,11 @@ impl Validator<'_> {
         let image = host.image.as_str();
         match (image, &host.source) {
             ("cloud", None) => {
-                self.wrong(path, TopologyError::SourceMissing { host: name.clone() });
+                self.missing(
+                    path,
+                    "source",
+                    TopologyError::SourceMissing { host: name.clone() },
+                );
             }
             ("cloud", Some(_)) | (_, None) => {}
             (_, Some(_)) => self.wrong(
@@ -349,7 +343,9 @@ impl Validator<'_> {
                 self.wrong(&format!("{path}.address"), error);
             }
             routes += usize::from(nic.default_route);
-            if nic.default_route && network.gateway.is_none() {
+            let place = format!("networks.{}", network.name);
+            let misspelt = self.reader.is_misspelt(&place, "gateway");
+            if nic.default_route && network.gateway.is_none() && !misspelt {
                 let error = TopologyError::RouteWithoutGateway {
                     host: host.name.to_string(),
                     network: network.name.to_string(),

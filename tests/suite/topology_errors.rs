@@ -40,6 +40,13 @@ fn several_mistakes_are_told_at_once() {
     assert!(kinds.len() >= 5, "{codes:?}");
 }
 
+/// A misspelt key is reported once: no check that misses the key it stands for reports it again.
+#[test]
+fn a_misspelt_key_is_reported_once() {
+    let (codes, picture) = problems(&folder(KIND).join("unknown-key.misspelt.yaml"));
+    assert_eq!(codes, ["unknown-key"; 3], "{picture}");
+}
+
 #[test]
 fn a_wrong_topology_ends_with_exit_2_and_makes_nothing() {
     let directory = tempfile::tempdir().unwrap();
