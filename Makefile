@@ -34,9 +34,9 @@ test: setup guest-dev
 	  --skip undo::what_can_be_put_back
 
 # Every 'Done when' of the issues at full size, or one part of it: suite, live, library, deaths, benches, fuzz, power,
-# errors. Figures go to target/full.txt.
+# errors. Figures go to target/full-PART.txt, so that two parts can run at once.
 test-full: setup build guest-dev
-	scripts/test-full.sh target/full.txt $(PART)
+	scripts/test-full.sh target/full$(PART:%=-%).txt $(PART)
 
 # The HTML reports of all scenarios in headless Chromium.
 test-report: setup build

@@ -14,6 +14,8 @@ all | suite | live | library | deaths | benches | fuzz | power | errors) ;;
 esac
 mkdir -p "$(dirname "$out")"
 : >"$out"
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
 failed=0
 twin=target/release/twin
 export TWIN_YES=1
@@ -23,9 +25,9 @@ line() { # PART WHAT COMMAND...
     shift 2
     if [ "$part" != all ] && [ "$part" != "$of" ]; then return; fi
     printf '\n== %s\n' "$what"
-    if ! "$@" 2>&1 | tee target/line.txt; then result=FAILED; failed=1; fi
+    if ! "$@" 2>&1 | tee "$said"; then result=FAILED; failed=1; fi
     printf '%-7s %5d s  %s\n' "$result" $((SECONDS - from)) "$what" >>"$out"
-    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:|power:|errors:|fuzz:|[0-9]+x[0-9]+M)' target/line.txt | sed 's/^/               /' >>"$out" || true
+    grep -E '^(test result|median of|topology:|scenario:|verdict|all running|all answering|twin snapshot|consistency|restores:|deaths:|kills:|power:|errors:|fuzz:|[0-9]+x[0-9]+M)' "$said" | sed 's/^/               /' >>"$out" || true
 }
 
 # shellcheck disable=SC2317 # called by name
