@@ -3,6 +3,8 @@
 #
 #   unshare -m bash apart.sh SCRIPT
 set -eu
+# Whatever the caller's is: a system's services run with this one.
+umask 022
 mount --make-rprivate /
 for place in /run/libvirt /run/dbus /etc/libvirt/qemu /var/lib/libvirt /var/cache/libvirt; do
     mkdir -p "$place"

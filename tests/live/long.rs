@@ -442,8 +442,11 @@ fn d3_a_guest_that_qemu_paused_for_want_of_space_goes_on_once_there_is_some() {
     let bytes = free.blocks_available() * free.fragment_size() - (6 << 20);
     let filled = filler.path().display().to_string();
     tool("fallocate", &["-l", &bytes.to_string(), &filled]);
-    let write = "dd if=/dev/urandom of=/var/big bs=1M count=48 2>/dev/null; sync";
-    let mut writes = pair.lab.spawn(&["exec", "a", "--", "sh", "-c", write]);
+    // It writes on without the session that started it: that one ends when the host is paused.
+    let write = "(dd if=/dev/urandom of=/var/big bs=1M count=48; sync; touch /run/written) >/dev/null 2>&1 &";
+    let mut starts = pair
+        .lab
+        .spawn(&["exec", "a", "--", "setsid", "sh", "-c", write]);
     let domain = pair.domain("a");
     wait_for("QEMU pauses it", Duration::from_secs(60), || {
         tool("virsh", &["domstate", "--reason", &domain])
@@ -467,12 +470,18 @@ fn d3_a_guest_that_qemu_paused_for_want_of_space_goes_on_once_there_is_some() {
     );
     drop(filler);
     pair.lab.done(&["power", "resume", "a"]);
-    wait_for("it writes on", Duration::from_secs(60), || {
-        writes.try_wait().unwrap()
+    starts.wait().unwrap();
+    let size = ["sh", "-c", "test -e /run/written && stat -c %s /var/big"];
+    let bytes = wait_for("it writes on", Duration::from_secs(120), || {
+        let stat = pair
+            .lab
+            .run(&[&["exec", "a", "--"][..], &size[..]].concat());
+        if !stat.status.success() {
+            let state = tool("virsh", &["domstate", "--reason", &domain]);
+            eprintln!("{}, {}: {}", state.trim(), stat.status, text(&stat.stderr));
+        }
+        stat.status.success().then(|| text(&stat.stdout))
     });
-    let bytes = pair
-        .lab
-        .done(&["exec", "a", "--", "stat", "-c", "%s", "/var/big"]);
     assert_eq!(bytes.trim(), (48u64 << 20).to_string());
     // One that is paused by hand goes on too, and is not taken for one that is off.
     tool("virsh", &["suspend", &domain]);

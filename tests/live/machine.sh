@@ -9,6 +9,8 @@
 # DISK has the directories `state`, mounted as STATE, and `libvirt` and `etc`, where libvirt keeps what it knows. BOOT is what
 # the kernel says which boot this is.
 set -eu
+# Whatever the caller's is: a system's services run with this one.
+umask 022
 disk=$1 state=$2 boot=$3 twin=${4:-}
 mount --make-rprivate /
 place=$(mktemp -d)

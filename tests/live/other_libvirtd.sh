@@ -4,6 +4,8 @@
 #
 #   unshare --mount --net --pid --fork --kill-child --mount-proc bash other_libvirtd.sh DIRECTORY UUID
 set -eu
+# Whatever the caller's is: a system's services run with this one.
+umask 022
 directory=$1 uuid=$2
 mount --make-rprivate /
 for place in /run/libvirt /etc/libvirt/qemu /var/lib/libvirt /var/cache/libvirt; do

@@ -257,7 +257,7 @@ pub(crate) fn restart_libvirtd() {
     wait_for("libvirtd ends", Duration::from_secs(20), || {
         (!process.exists()).then_some(())
     });
-    tool("libvirtd", &["-d"]);
+    tool("sh", &["-c", "umask 022; exec libvirtd -d"]);
 }
 
 /// Checks a document against `twin schema`.
