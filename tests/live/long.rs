@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::machine::{Machine, plain_machine};
+use crate::space::{DISK_GIB, free_bytes};
 use crate::support::{
     OwnImage, TestLab, define, first_line, in_namespaces, qemu_directory, root, state, text, tool,
     wait_for,
 };
 use crate::trust::{PAIR, Pair};
-use crate::turns;
 
 #[test]
 fn a4_one_libvirt_is_one_machine_whatever_the_uri() {
@@ -431,15 +432,15 @@ fn d4_baselines_of_an_older_qemu_are_named_and_the_others_restore() {
 
 #[test]
 fn d3_a_guest_that_qemu_paused_for_want_of_space_goes_on_once_there_is_some() {
-    let _turn = turns::alone();
-    let pair = Pair::new();
+    let (_directory, device) = plain_machine(DISK_GIB);
+    let machine = Machine::boot(&device.0, 0);
+    let pair = Pair::of(machine.lab());
     // Memory is not in the pool: only the disk is short of space.
     pair.write(&PAIR.replace("disk: 4GiB}", "disk: 4GiB, ram: anon}"));
     pair.upped(&["--only", "a"]);
-    let pool = pair.lab.state.join("pool");
+    let pool = pair.lab.pool();
     let filler = tempfile::NamedTempFile::new_in(&pool).unwrap();
-    let free = nix::sys::statvfs::statvfs(&pool).unwrap();
-    let bytes = free.blocks_available() * free.fragment_size() - (6 << 20);
+    let bytes = free_bytes(&pool) - (6 << 20);
     let filled = filler.path().display().to_string();
     tool("fallocate", &["-l", &bytes.to_string(), &filled]);
     // It writes on without the session that started it: that one ends when the host is paused.
@@ -449,7 +450,8 @@ fn d3_a_guest_that_qemu_paused_for_want_of_space_goes_on_once_there_is_some() {
         .spawn(&["exec", "a", "--", "setsid", "sh", "-c", write]);
     let domain = pair.domain("a");
     wait_for("QEMU pauses it", Duration::from_secs(60), || {
-        tool("virsh", &["domstate", "--reason", &domain])
+        pair.lab
+            .tool("virsh", &["domstate", "--reason", &domain])
             .contains("I/O error")
             .then_some(())
     });
@@ -477,14 +479,14 @@ fn d3_a_guest_that_qemu_paused_for_want_of_space_goes_on_once_there_is_some() {
             .lab
             .run(&[&["exec", "a", "--"][..], &size[..]].concat());
         if !stat.status.success() {
-            let state = tool("virsh", &["domstate", "--reason", &domain]);
-            eprintln!("{}, {}: {}", state.trim(), stat.status, text(&stat.stderr));
+            let state = pair.lab.tool("virsh", &["domstate", "--reason", &domain]);
+            println!("{}, {}: {}", state.trim(), stat.status, text(&stat.stderr));
         }
         stat.status.success().then(|| text(&stat.stdout))
     });
     assert_eq!(bytes.trim(), (48u64 << 20).to_string());
     // One that is paused by hand goes on too, and is not taken for one that is off.
-    tool("virsh", &["suspend", &domain]);
+    pair.lab.tool("virsh", &["suspend", &domain]);
     let on = pair.lab.run(&["power", "on", "a"]);
     assert_eq!(on.status.code(), Some(1), "{}", text(&on.stderr));
     assert!(

@@ -18,6 +18,7 @@ mod failures;
 mod images;
 mod kills;
 mod long;
+mod machine;
 mod neighbours;
 mod power;
 mod privacy;

@@ -11,10 +11,11 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{first_line, full, in_namespaces, root, state, text, tool, wait_for};
+use crate::machine::{Loop, Machine, blank_disk, on_the_pool, plain_machine};
+use crate::support::{full, state, text, tool, wait_for};
 
 /// Sectors of the log, and of the disk.
 const SECTOR: u64 = 512;
@@ -22,6 +23,9 @@ const SECTOR: u64 = 512;
 /// Flags of an entry.
 const FLUSH: u64 = 1;
 const DISCARD: u64 = 4;
+
+/// The machine's disk.
+const DISK_GIB: u64 = 16;
 
 /// Of one kind, and how many of them are restored.
 fn cuts_of_a_kind() -> usize {
@@ -78,26 +82,6 @@ fn carry_out(entry: &Entry, log: &File, disk: &File) {
     let mut data = vec![0; usize::try_from(entry.sectors * SECTOR).unwrap()];
     log.read_exact_at(&mut data, entry.at + SECTOR).unwrap();
     disk.write_all_at(&data, entry.sector * SECTOR).unwrap();
-}
-
-/// A loop device; detached when dropped.
-struct Loop(String);
-
-impl Loop {
-    fn on(file: &Path) -> Self {
-        let shown = file.display().to_string();
-        Self(
-            tool("losetup", &["--find", "--show", &shown])
-                .trim()
-                .to_owned(),
-        )
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["--detach", &self.0]).output();
-    }
 }
 
 /// A disk whose writes are written down.
@@ -175,90 +159,15 @@ impl Drop for LoggedDisk {
     }
 }
 
-/// A machine with that disk. Its power goes when it is dropped.
-struct Machine {
-    process: Child,
-    first: String,
-}
-
-impl Machine {
-    fn boot(device: &str, boot: usize) -> Self {
-        Self::boot_with(device, boot, &[])
-    }
-
-    /// Boots one on which twin's units are installed.
-    fn boot_with_units(device: &str, boot: usize) -> Self {
-        Self::boot_with(device, boot, &[env!("CARGO_BIN_EXE_twin")])
-    }
-
-    fn boot_with(device: &str, boot: usize, units: &[&str]) -> Self {
-        let mut process = in_namespaces("machine.sh")
-            .arg(device)
-            .arg(state())
-            .arg(format!("00000000-0000-4000-8000-{boot:012}"))
-            .args(units)
-            .spawn()
-            .unwrap();
-        assert_eq!(first_line(&mut process), "ready\n");
-        let children = format!("/proc/{0}/task/{0}/children", process.id());
-        let first = std::fs::read_to_string(children).unwrap().trim().to_owned();
-        Self { process, first }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command
-            .args(["--target", &self.first, "--mount", "--net", "--pid", "--"])
-            .args(words)
-            .current_dir(root())
-            .env("TWIN_YES", "1")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        let mut all = vec![env!("CARGO_BIN_EXE_twin"), "--color", "never"];
-        all.extend(words);
-        self.command(&all).output().unwrap()
-    }
-
-    /// Runs a verb that has to succeed.
-    fn done(&self, what: &str, words: &[&str]) -> String {
-        let output = self.run(words);
-        let said = text(&output.stdout) + &text(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{what}: {words:?}: {said}");
-        said
-    }
-
-    fn json(&self, words: &[&str]) -> serde_json::Value {
-        let mut all = vec!["--json"];
-        all.extend(words);
-        let output = self.run(&all);
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{words:?}: {error}: {}", text(&output.stderr)))
-    }
-
-    fn baselines(&self) -> BTreeSet<String> {
-        let listed = self.json(&["--lab", LAB, "snapshots"]);
-        let baselines = listed["baselines"].as_array().unwrap().iter();
-        baselines
-            .map(|baseline| baseline["name"].as_str().unwrap().to_owned())
-            .collect()
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let first = PathBuf::from("/proc").join(&self.first);
-        wait_for("the machine is off", Duration::from_secs(30), || {
-            (!first.exists()).then_some(())
-        });
-    }
-}
-
 const LAB: &str = "power";
+
+fn baselines(machine: &Machine) -> BTreeSet<String> {
+    let listed = machine.json(&["--lab", LAB, "snapshots"]);
+    let baselines = listed["baselines"].as_array().unwrap().iter();
+    baselines
+        .map(|baseline| baseline["name"].as_str().unwrap().to_owned())
+        .collect()
+}
 
 /// What was asked for, and where the log was then.
 struct Asked {
@@ -356,26 +265,6 @@ impl Replay<'_> {
     }
 }
 
-/// A disk with an empty XFS, this machine's images and what twin has found out about it.
-fn blank_disk(directory: &Path) -> PathBuf {
-    let disk = directory.join("disk");
-    File::create(&disk).unwrap().set_len(16 << 30).unwrap();
-    tool(
-        "mkfs.xfs",
-        &["-q", "-m", "reflink=1", &disk.display().to_string()],
-    );
-    let device = Loop::on(&disk);
-    let script = "mount -t xfs \"$1\" /mnt && install -d -m 711 /mnt/state /mnt/state/pool && install -d -m 755 /mnt/etc /mnt/libvirt &&
-        install -d -m 700 -o libvirt-qemu /mnt/state/pool/ram && cp -r --preserve=mode \"$2/pool/images\" /mnt/state/pool/ &&
-        cp --preserve=mode \"$2\"/*.json /mnt/state/ && umount /mnt";
-    let here = state().display().to_string();
-    tool(
-        "unshare",
-        &["--mount", "bash", "-ec", script, "bash", &device.0, &here],
-    );
-    disk
-}
-
 /// How many states of baselines a host's disk holds.
 fn states_in(machine: &Machine, file: &str) -> usize {
     let listed = machine
@@ -391,7 +280,7 @@ fn states_in(machine: &Machine, file: &str) -> usize {
 
 /// What has to hold after a power loss.
 fn holds(machine: &Machine, asked: &Asked, has_effect: bool, restores: bool, what: &str) {
-    let there = machine.baselines();
+    let there = baselines(machine);
     let lab = |words: &[&str]| {
         let mut all = vec!["--lab", LAB];
         all.extend(words);
@@ -419,7 +308,7 @@ fn holds(machine: &Machine, asked: &Asked, has_effect: bool, restores: bool, wha
             wrong.lines().count()
         );
     }
-    let there = machine.baselines();
+    let there = baselines(machine);
     if has_effect {
         assert_eq!(there, asked.after, "{what}");
     } else {
@@ -477,21 +366,6 @@ fn holds(machine: &Machine, asked: &Asked, has_effect: bool, restores: bool, wha
     }
 }
 
-/// A machine's disk, on which nothing is written down.
-fn plain_machine() -> (tempfile::TempDir, Loop) {
-    let directory = on_the_pool();
-    let device = Loop::on(&blank_disk(directory.path()));
-    (directory, device)
-}
-
-/// A directory where files can be shared: each cut is a disk of its own.
-fn on_the_pool() -> tempfile::TempDir {
-    tempfile::Builder::new()
-        .prefix("test-power-")
-        .tempdir_in(state().join("pool"))
-        .unwrap()
-}
-
 /// Makes zeros of a part of a host's disk. Where it is, is in the disk's header, behind `field`.
 fn zero(machine: &Machine, file: &str, field: u64, follow: bool) {
     let word = |at: u64| {
@@ -531,7 +405,7 @@ const SNAPSHOTS: u64 = 64;
 
 #[test]
 fn d1_a_disk_that_a_power_loss_has_damaged_is_mended_or_reported_and_not_used() {
-    let (_directory, device) = plain_machine();
+    let (_directory, device) = plain_machine(DISK_GIB);
     let machine = Machine::boot(&device.0, 0);
     let up = ["--lab", LAB, "up", "tiny", "--scale", "8"];
     machine.done("before", &up);
@@ -621,7 +495,7 @@ const FAULTS: &str = "schema: twin/scenario/v1\nname: faults\ntitle: t\nabout: a
 /// Faults that are open when the machine ends: disks are back before libvirtd runs, hosts wait until all is, and then start.
 #[test]
 fn d3_what_is_open_when_this_machine_ends_is_put_back_when_it_boots() {
-    let (_directory, device) = plain_machine();
+    let (_directory, device) = plain_machine(DISK_GIB);
     // The machine has another state directory in the place of this one.
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| {
@@ -681,7 +555,7 @@ fn d3_what_is_open_when_this_machine_ends_is_put_back_when_it_boots() {
 #[test]
 fn d1_baselines_outlive_a_power_loss_at_any_write() {
     let directory = on_the_pool();
-    let disk = blank_disk(directory.path());
+    let disk = blank_disk(directory.path(), DISK_GIB);
     let begin = directory.path().join("begin");
     let file = |path: &Path| path.display().to_string();
     tool("cp", &["--reflink=always", &file(&disk), &file(&begin)]);
@@ -704,7 +578,7 @@ fn d1_baselines_outlive_a_power_loss_at_any_write() {
         &["snapshot", "two", "--remove"],
         &["up", "tiny", "--scale", "8"],
     ] {
-        let (before, from) = (machine.baselines(), logged.written());
+        let (before, from) = (baselines(&machine), logged.written());
         let of = if verb[0] == "up" { "other" } else { LAB };
         let mut words = vec!["--lab", of];
         words.extend(verb);
@@ -722,7 +596,7 @@ fn d1_baselines_outlive_a_power_loss_at_any_write() {
         all.push(Asked {
             verb,
             before,
-            after: machine.baselines(),
+            after: baselines(&machine),
             from,
             told,
             to,

@@ -6,18 +6,25 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use crate::machine::{Machine, plain_machine};
 use crate::support::{TestLab, text, tool, wait_for};
-use crate::turns;
+
+/// A disk on which two hosts and their baselines have room.
+pub(crate) const DISK_GIB: u64 = 6;
+
+/// MiB that a file system takes for itself as it fills.
+const LITTLE: u64 = 64;
 
 /// Takes the pool's space; gives it back when dropped.
 pub(crate) struct Filled(PathBuf);
 
 impl Filled {
-    /// Leaves so many MiB.
+    /// Leaves so many MiB. Of this machine's own pool only where no other lab's guests have their memory in it: they die where
+    /// there is no space for what they write.
     pub(crate) fn leaving(lab: &TestLab, mib: u64) -> Self {
-        // The file system takes a little for itself.
-        const LITTLE: u64 = 64;
-        let pool = lab.state.join("pool");
+        let others = others_in_memory(lab);
+        assert!(others.is_empty(), "switch these off first: {others:?}");
+        let pool = lab.pool();
         let filled = Self(pool.join(format!("filled-{}", std::process::id())));
         let length = free_bytes(&pool).saturating_sub(mib.max(LITTLE) << 20);
         let file = filled.0.display().to_string();
@@ -40,13 +47,20 @@ impl Drop for Filled {
     }
 }
 
-/// Free bytes as `df` tells them.
-fn free_bytes(pool: &std::path::Path) -> u64 {
-    let said = tool(
-        "df",
-        &["--output=avail", "-B1", &pool.display().to_string()],
-    );
-    said.lines().nth(1).unwrap().trim().parse().unwrap()
+/// Guests of other labs whose memory is in the pool.
+fn others_in_memory(lab: &TestLab) -> Vec<String> {
+    let guests = std::fs::read_dir(lab.pool().join("ram/libvirt/qemu"));
+    let guests = guests.into_iter().flatten().flatten();
+    let own = format!("-{}-", lab.name);
+    guests
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|guest| !guest.contains(&own))
+        .collect()
+}
+
+pub(crate) fn free_bytes(pool: &std::path::Path) -> u64 {
+    let found = nix::sys::statvfs::statvfs(pool).unwrap();
+    found.blocks_available() * found.fragment_size()
 }
 
 /// A twin that stands at a point of its journal; it has the lab's lock, and is killed where the test fails meanwhile.
@@ -105,8 +119,9 @@ fn words(lab: &TestLab, word: &str) {
 
 #[test]
 fn a_full_pool_is_told_of_and_takes_nothing_with_it() {
-    let _turn = turns::alone();
-    let lab = TestLab::new();
+    let (_directory, device) = plain_machine(DISK_GIB);
+    let machine = Machine::boot(&device.0, 0);
+    let lab = machine.lab();
     lab.done(&["up", "tiny"]);
     write(&lab, "cut");
     lab.done(&["snapshot", "x"]);
@@ -139,7 +154,7 @@ fn a_full_pool_is_told_of_and_takes_nothing_with_it() {
             && said.contains("--remove"),
         "{said}"
     );
-    let other = TestLab::new();
+    let other = machine.lab();
     let refused = other.run(&["up", "tiny"]);
     let said = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(4), "{said}");

@@ -40,13 +40,16 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// Runs a tool and returns its output.
 pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
+    output_of(Command::new(program).args(arguments))
+}
+
+fn output_of(command: &mut Command) -> String {
+    let output = command
         .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
-        "{program} {arguments:?}: {}",
+        "{command:?}: {}",
         text(&output.stderr)
     );
     text(&output.stdout)
@@ -62,6 +65,8 @@ pub(crate) fn blank_image(path: &Path, size: &str) {
 pub(crate) struct TestLab {
     pub(crate) name: String,
     pub(crate) state: PathBuf,
+    /// The first process of the machine that it is on, where that is not this one.
+    pub(crate) inside: Option<String>,
     /// Given back once the lab is destroyed.
     _turn: Turn,
 }
@@ -79,12 +84,39 @@ impl TestLab {
         Self {
             name,
             state,
+            inside: None,
             _turn: turns::beside(),
         }
     }
 
+    /// A program on its machine.
+    fn program(&self, program: &str) -> Command {
+        let Some(first) = &self.inside else {
+            return Command::new(program);
+        };
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", first, "--mount", "--net", "--pid", "--"])
+            .arg(program);
+        command
+    }
+
+    /// Runs a tool on its machine and returns its output.
+    pub(crate) fn tool(&self, program: &str, arguments: &[&str]) -> String {
+        output_of(self.program(program).args(arguments))
+    }
+
+    /// Its pool, as this machine sees it.
+    pub(crate) fn pool(&self) -> PathBuf {
+        let pool = self.state.join("pool");
+        match &self.inside {
+            Some(first) => PathBuf::from(format!("/proc/{first}/root{}", pool.display())),
+            None => pool,
+        }
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_twin"));
+        let mut command = self.program(env!("CARGO_BIN_EXE_twin"));
         command
             .args(["--color", "never", "--lab", &self.name, "--state-dir"])
             .arg(&self.state)
@@ -130,7 +162,7 @@ impl TestLab {
 
     /// The bridge of one of its networks, as libvirt tells it.
     pub(crate) fn bridge(&self, network: &str) -> String {
-        let told = tool("virsh", &["net-info", &format!("{}-{network}", self.name)]);
+        let told = self.tool("virsh", &["net-info", &format!("{}-{network}", self.name)]);
         let line = told.lines().find_map(|line| line.strip_prefix("Bridge:"));
         line.expect("a bridge").trim().to_owned()
     }
@@ -154,7 +186,7 @@ impl TestLab {
         let mut traces = Vec::new();
         let prefix = format!("{}-", self.name);
         let listed = |arguments: &[&str]| {
-            tool("virsh", arguments)
+            self.tool("virsh", arguments)
                 .lines()
                 .map(str::to_owned)
                 .collect::<Vec<_>>()
@@ -169,7 +201,7 @@ impl TestLab {
                 .into_iter()
                 .filter(|name| name.starts_with(&prefix)),
         );
-        for entry in std::fs::read_dir(self.state.join("pool/labs"))
+        for entry in std::fs::read_dir(self.pool().join("labs"))
             .into_iter()
             .flatten()
             .flatten()

@@ -29,8 +29,12 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new() -> Self {
+        Self::of(TestLab::new())
+    }
+
+    pub(crate) fn of(lab: TestLab) -> Self {
         let pair = Self {
-            lab: TestLab::new(),
+            lab,
             directory: tempfile::tempdir().unwrap(),
             domains: Vec::new(),
             networks: Vec::new(),
