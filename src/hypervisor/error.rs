@@ -76,7 +76,7 @@ impl HypervisorError {
             }
             Self::Refused { why, .. } if why.contains("No space left") => "free space on the state disk, then run the same command again".into(),
             Self::Refused { why, .. } if why.contains("Permission denied") => {
-                "the QEMU user must be able to read the state directory: run scripts/host-setup.sh".into()
+                "let QEMU's user pass through all directories above that file (`chmod o+x`), then run the same command again".into()
             }
             Self::Refused { .. } => "`twin doctor` may tell more; then run the same command again".into(),
         }

@@ -129,6 +129,9 @@ impl ImageError {
             Self::Tool { tool, .. } if tool.starts_with("apt") => {
                 "see that `apt-get update` works, then run the same command again".into()
             }
+            Self::Tool { why, .. } if why.contains("Permission denied") => {
+                "let QEMU's user pass through all directories above that file (`chmod o+x`), then run the same command again".into()
+            }
             Self::Tool { .. } => "see its last words above; then run the same command again".into(),
             Self::Closed { .. } => {
                 "let others pass through the directories above it (`chmod o+x`), then run the same command again".into()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::ImageError;
+use crate::tools;
 
 /// apt may have to fetch 100 MB.
 const FETCH: Duration = Duration::from_secs(600);
@@ -30,7 +31,7 @@ pub(super) fn distribution() -> (String, String) {
 
 /// Runs a tool; its standard output, or its last words as an error.
 pub(super) async fn run(command: &mut Command, deadline: Duration) -> Result<Vec<u8>, ImageError> {
-    let tool = name(command);
+    let tool = tools::program(command.as_std());
     let output = run_to_end(command, deadline).await?;
     if output.status.success() {
         return Ok(output.stdout);
@@ -44,7 +45,7 @@ pub(super) async fn run_to_end(
     command: &mut Command,
     deadline: Duration,
 ) -> Result<Output, ImageError> {
-    let tool = name(command);
+    let tool = tools::program(command.as_std());
     run_with(command, &tool, Stdio::null(), deadline).await
 }
 
@@ -67,11 +68,6 @@ pub(super) async fn run_with(
         std::io::ErrorKind::NotFound => ImageError::ToolMissing { tool: tool.clone() },
         _ => failed(error.to_string()),
     })
-}
-
-fn name(command: &Command) -> String {
-    let program = command.as_std().get_program();
-    program.to_string_lossy().into_owned()
 }
 
 /// The last lines that a tool wrote.

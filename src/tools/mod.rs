@@ -5,7 +5,7 @@
 
 mod namespace;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 pub use namespace::UserNamespace;
@@ -59,6 +59,17 @@ pub fn limited(
     ("prlimit", words)
 }
 
+/// What a command runs: within limits, the program that they are for.
+pub fn program(command: &std::process::Command) -> String {
+    let called = command.get_program().to_string_lossy();
+    let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    // Behind prlimit's own words and setsid's; then behind setpriv's, where there are some.
+    let mut started = words.split(|word| word == "--").skip(2);
+    let limited = || started.find_map(|words| words.first().filter(|word| *word != "setpriv"));
+    let found = (called == "prlimit").then(limited).flatten();
+    found.unwrap_or(&called).clone().into_owned()
+}
+
 /// A path as an argument that no program takes for an option or for a URL: from the root, or from the working directory.
 pub fn plain(path: &Path) -> OsString {
     if path.is_absolute() {
@@ -106,6 +117,20 @@ mod tests {
         let told = String::from_utf8_lossy(&own.stdout).into_owned();
         let (process, session) = told.trim().split_once('\n').expect("two lines");
         assert_eq!(process.trim(), session.trim());
+    }
+
+    #[test]
+    fn what_runs_within_limits_is_called_by_its_own_name() {
+        for user in [None, Some((65534, 65534))] {
+            let (start, words) = limited("qemu-img", Limits::IMAGE, user);
+            let mut command = std::process::Command::new(start);
+            command.args(words).args(["create", "--", "file"]);
+            assert_eq!(program(&command), "qemu-img");
+        }
+        let mut command = std::process::Command::new("mkfs.xfs");
+        command.args(["--", "a", "--", "b"]);
+        assert_eq!(program(&command), "mkfs.xfs");
+        assert_eq!(program(&std::process::Command::new("prlimit")), "prlimit");
     }
 
     #[test]

@@ -128,13 +128,21 @@ impl Jumphost {
         let images = stage.path().join("var/lib/twin/pool/images");
         std::fs::create_dir_all(&images).unwrap();
         let image = image.display().to_string();
-        tool("cp", &["-r", &image, &images.display().to_string()]);
+        tool(
+            "cp",
+            &[
+                "-r",
+                "--preserve=mode",
+                &image,
+                &images.display().to_string(),
+            ],
+        );
         let packed = stage.path().join("all.tar.gz");
         let packed = packed.display().to_string();
         tool("tar", &["-C", &place, "-czf", &packed, "usr", "var"]);
         self.lab.done(&["cp", &packed, "j:/root/all.tar.gz"]);
         self.sh(
-            "tar -C / --no-same-owner -xzf /root/all.tar.gz && rm /root/all.tar.gz && chmod 711 /var/lib/twin /var/lib/twin/pool \
+            "tar -C / --no-same-owner --no-overwrite-dir -xzf /root/all.tar.gz && rm /root/all.tar.gz && chmod 711 /var/lib/twin /var/lib/twin/pool \
              /var/lib/twin/pool/images && systemctl daemon-reload && systemctl enable twin-before-libvirt twin-after-boot",
         );
         // Kernels and initial RAM file systems are for QEMU's group.
