@@ -70,7 +70,12 @@ impl<'c> Context<'c> {
         Ok(journal)
     }
 
-    /// Opens the journal where there is one: for verbs that must not make it.
+    /// Opens the journal where there is one: for verbs that must not make it, and write to it.
+    pub(crate) fn existing_journal(&self) -> Result<Option<Journal>, Failure> {
+        Ok(Journal::open_existing(self.layout().state())?)
+    }
+
+    /// Opens the journal to read it, where there is one.
     pub(crate) fn journal_if_there(&self) -> Result<Option<Journal>, Failure> {
         Ok(Journal::look(self.layout().state())?)
     }

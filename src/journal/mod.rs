@@ -48,18 +48,6 @@ pub enum JournalError {
         /// The last version known.
         known: i64,
     },
-    /// The file is of another twin, and may only be read here.
-    #[error(
-        "the journal {path} has version {found}, this twin knows {known}, and it may only be read"
-    )]
-    OfAnother {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: i64,
-        /// The version known.
-        known: i64,
-    },
     /// The file cannot be looked at.
     #[error("the journal {path} cannot be looked at: {source}")]
     Unreadable {
@@ -85,9 +73,7 @@ impl JournalError {
     pub fn cure(&self) -> String {
         match self {
             Self::Newer { .. } => "use the twin that wrote it, or another --state-dir".into(),
-            Self::OfAnother { .. } | Self::Unreadable { .. } => {
-                "run as root, or with a --state-dir of your own".into()
-            }
+            Self::Unreadable { .. } => "run as root, or with a --state-dir of your own".into(),
             Self::Directory { source, .. }
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
             {
@@ -157,30 +143,48 @@ impl Journal {
         })
     }
 
-    /// Opens the journal in `directory` to read it, where there is one: nothing is made, and who may not write it can.
+    /// Opens the journal in `directory` where there is one.
+    pub fn open_existing(directory: &Path) -> Result<Option<Self>, JournalError> {
+        if exists(directory)? {
+            Self::open(directory).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Opens the journal in `directory` to read it, where there is one: nothing is made or migrated, and who may not write it can.
+    /// One of an earlier twin, which may be at work, is read from a copy in memory.
     pub fn look(directory: &Path) -> Result<Option<Self>, JournalError> {
+        if !exists(directory)? {
+            return Ok(None);
+        }
         let path = directory.join("journal.sqlite");
-        match path.metadata() {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(JournalError::Unreadable { path, source }),
-        }
-        // Opening and closing it would let go of the locks that this process has on it.
-        if nix::unistd::access(&path, nix::unistd::AccessFlags::W_OK).is_ok() {
-            return Self::open(directory).map(Some);
-        }
         let fail = |source| JournalError::Sqlite {
             path: path.clone(),
             source,
         };
-        let (connection, found) = schema::read_only(&path).map_err(fail)?;
-        if found != schema::VERSION {
-            return Err(JournalError::OfAnother {
+        let may_write = nix::unistd::access(&path, nix::unistd::AccessFlags::W_OK).is_ok();
+        let opened = if may_write {
+            schema::existing(&path)
+        } else {
+            schema::read_only(&path)
+        };
+        let (connection, found) = opened.map_err(fail)?;
+        if found > schema::VERSION {
+            return Err(JournalError::Newer {
                 path,
                 found,
                 known: schema::VERSION,
             });
         }
+        let connection = if found < schema::VERSION {
+            schema::migrated_copy(&connection).map_err(fail)?
+        } else {
+            connection
+        };
+        // What was opened to look is not written to by mistake.
+        let query_only = connection.pragma_update(None, "query_only", true);
+        query_only.map_err(fail)?;
         Ok(Some(Self {
             path,
             connection: Mutex::new(connection),
@@ -247,6 +251,16 @@ fn make_file(directory: &Path, path: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether there is a journal in a directory.
+fn exists(directory: &Path) -> Result<bool, JournalError> {
+    let path = directory.join("journal.sqlite");
+    match path.metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(JournalError::Unreadable { path, source }),
+    }
 }
 
 /// Now, as the journal writes it: RFC 3339 in UTC.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 
 /// The version that this twin writes: one a migration.
@@ -11,6 +12,10 @@ pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// How long a write waits for another twin's.
 const BUSY: Duration = Duration::from_secs(10);
+
+/// Pages that are copied before another twin may write, and how long it is let.
+const PAGES: i32 = 1000;
+const PAUSE: Duration = Duration::from_millis(1);
 
 const MIGRATIONS: &[&str] = &[
     "
@@ -92,17 +97,24 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", true)
 }
 
+/// Opens a journal as it is; returns its version too. Where the machine ended while it was written, its log is put in order.
+pub(super) fn existing(path: &Path) -> rusqlite::Result<(Connection, i64)> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    look(Connection::open_with_flags(path, flags)?)
+}
+
+fn look(connection: Connection) -> rusqlite::Result<(Connection, i64)> {
+    connection.busy_timeout(BUSY)?;
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok((connection, version))
+}
+
 /// Opens a journal that may only be read; returns its version too.
 ///
 /// A reader takes part in the log's index, which only who may write can make: where nobody has the journal open, and all of
 /// the log has found its way into the file, the file is all there is, and is read as it stands.
 pub(super) fn read_only(path: &Path) -> rusqlite::Result<(Connection, i64)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let look = |connection: Connection| -> rusqlite::Result<(Connection, i64)> {
-        connection.busy_timeout(BUSY)?;
-        let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        Ok((connection, version))
-    };
     let shared = Connection::open_with_flags(path, flags).and_then(look);
     let log = path.with_extension("sqlite-wal");
     let settled = log.metadata().is_ok_and(|log| log.len() == 0) || !log.exists();
@@ -116,6 +128,14 @@ pub(super) fn read_only(path: &Path) -> rusqlite::Result<(Connection, i64)> {
         .replace('#', "%23");
     let still = format!("file:{escaped}?immutable=1");
     Connection::open_with_flags(still, flags | OpenFlags::SQLITE_OPEN_URI).and_then(look)
+}
+
+/// A copy in memory of the journal of an earlier twin, brought to [`VERSION`]; the file stays as it is.
+pub(super) fn migrated_copy(earlier: &Connection) -> rusqlite::Result<Connection> {
+    let mut copy = Connection::open_in_memory()?;
+    Backup::new(earlier, &mut copy)?.run_to_completion(PAGES, PAUSE, None)?;
+    migrate(&copy)?;
+    Ok(copy)
 }
 
 /// Brings the tables to [`VERSION`]; returns the version found, which may be a later one.
@@ -180,7 +200,16 @@ mod tests {
             connection
                 .pragma_update(None, "user_version", told)
                 .expect("told");
+            let row = "INSERT INTO runs (id, lab, scenario, seed, started_at) VALUES ('old', '', 's', 1, '')";
+            let has_run = steps > 0 && connection.execute(row, []).is_ok();
             drop(connection);
+            // Who only looks sees what there is, and changes nothing.
+            let before = std::fs::read(&file).expect("read");
+            let looked = Journal::look(directory.path()).expect("looks");
+            let runs = looked.expect("there").runs(None).expect("read");
+            assert_eq!(runs.len(), usize::from(has_run), "{steps}, told {told}");
+            assert_eq!(std::fs::read(&file).expect("read"), before, "{steps}");
+
             let journal = Journal::open(directory.path());
             let journal = journal.unwrap_or_else(|error| panic!("{steps}, told {told}: {error}"));
             let lab = (uuid::Uuid::nil(), "lab");

@@ -39,7 +39,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     ask(context, flags.consent.yes, &goes).await?;
     let watch = context.ui.watch();
     // A lab whose journal is lost, or cannot be read, is destroyed all the same.
-    let journal = context.journal_if_there().ok().flatten();
+    let journal = context.existing_journal().ok().flatten();
     let work = async {
         Ok(lab::destroy(
             &found,

@@ -69,7 +69,7 @@ fn before_libvirt(context: &Context<'_>) -> Result<u8, Failure> {
             vec!["`twin recover` puts back what is open".into()],
         ));
     }
-    let Some(journal) = context.journal_if_there()? else {
+    let Some(journal) = context.existing_journal()? else {
         return DONE;
     };
     let autostarted =
@@ -342,7 +342,7 @@ type Tried = HashMap<(String, i64), Instant>;
 
 /// Puts back faults whose time is over, where the twin that made them hangs.
 async fn lift_overdue(context: &Context<'_>, tried: &mut Tried) {
-    let Ok(Some(journal)) = context.journal_if_there() else {
+    let Ok(Some(journal)) = context.existing_journal() else {
         return;
     };
     // It is nearly always nothing, and then the hypervisor is not asked.
