@@ -118,7 +118,8 @@ impl Hypervisor for Libvirt {
     async fn machine(&self) -> Result<Machine, HypervisorError> {
         let uri = self.uri.clone();
         self.quick
-            .call("reading the capabilities", QUICK, move |connection| {
+            // libvirt may start each emulator first, to learn what it can do.
+            .call("reading the capabilities", LONG, move |connection| {
                 let capabilities = connection.get_capabilities()?;
                 let info = connection.get_node_info()?;
                 let kind = connection.get_type()?;
