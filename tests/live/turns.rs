@@ -1,6 +1,5 @@
 //! Which tests run beside one another. Most share the machine: each has a lab, and what it judges is the lab's. A test that
-//! restarts libvirtd, fills the pool, takes a picture of the whole machine, or bounds how long a verb takes has the machine for
-//! itself.
+//! restarts libvirtd, takes a picture of the whole machine, or bounds how long a verb takes has the machine for itself.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
