@@ -237,6 +237,6 @@ async fn deliver(
         Output::Stdout(data)
     };
     output.send(piece).await.map_err(|_| GuestError::Gone {
-        what: "a program whose output nobody takes any more".into(),
+        what: "a program; twin no longer reads its output".into(),
     })
 }

@@ -14,7 +14,7 @@ use crate::tools::{self, Limits};
 const MOST_PACKETS: &str = "200";
 
 /// Runs a program until its own input ends: that is when the capture is dropped, and when twin dies, however it does. The
-/// program's death is told by the end of its output, which the shell has no part in.
+/// program's output ends when the program does: the shell has closed its own.
 const UNTIL_DROPPED: &str = "\"$@\" & exec >&- 2>&-; read -r _; kill $!; wait";
 
 /// It listens within this.

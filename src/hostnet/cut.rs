@@ -167,7 +167,7 @@ mod tests {
         ] {
             assert!(rules.contains(wanted), "{wanted}: {rules}");
         }
-        // Of a host that is off nobody knows which ports it will have.
+        // libvirt names a host's ports when it starts the host: one that is off has none yet.
         let mut off = cut;
         off.sides[0].ports.clear();
         let rules = self::rules("twin_a", "cut_b", &off);

@@ -78,7 +78,7 @@ pub struct Network {
     pub name: String,
     /// Its bridge.
     pub bridge: String,
-    /// The bridge's Ethernet address, which is made from the network's UUID: nobody else's bridge has it.
+    /// The bridge's Ethernet address, which is made from the network's UUID: no other bridge has it.
     pub mac: Mac,
     /// Its subnet, where this machine has an address on it.
     pub cidr: Option<Cidr>,
@@ -89,7 +89,7 @@ pub struct Network {
 pub struct Side {
     /// This machine's ends of their interfaces; of a host that is off there are none.
     pub ports: Vec<String>,
-    /// The Ethernet addresses of their interfaces, which nobody else has.
+    /// The Ethernet addresses of their interfaces, which no other interface has.
     pub macs: Vec<Mac>,
     /// Their addresses.
     pub addresses: Vec<Ipv4Addr>,
@@ -197,7 +197,7 @@ pub enum Bandwidth {
         /// In kbit a second.
         kbit: u64,
     },
-    /// Somebody else has made a rule of it.
+    /// Another program has set a queueing discipline of its own.
     Foreign {
         /// The kind of queueing discipline.
         kind: String,
@@ -281,7 +281,7 @@ pub trait HostNet: Send + Sync {
         forbidden: &Forbidden,
     ) -> Result<(), HostNetError>;
 
-    /// Lists the rules that refuse what goes to a bridge, whoever made them, by iptables or nftables.
+    /// Lists the rules that refuse what goes to a bridge, of any program, by iptables or nftables.
     async fn rejections(&self, bridge: &str) -> Result<Vec<Rejection>, HostNetError>;
 
     /// Packets that a cut has dropped so far; nothing where there is no such cut.
@@ -293,7 +293,7 @@ pub trait HostNet: Send + Sync {
     /// What a link lets through from this machine.
     async fn bandwidth(&self, link: &str) -> Result<Bandwidth, HostNetError>;
 
-    /// Sets that; fails where somebody else has made a rule of it.
+    /// Sets that; fails where another program has set a queueing discipline of its own.
     async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError>;
 
     /// Removes an nftables table; one that is gone is as good.

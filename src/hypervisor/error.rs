@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::storage;
+
 /// A failed call. `Display` says what failed; [`HypervisorError::cure`] what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HypervisorError {
@@ -76,7 +78,7 @@ impl HypervisorError {
             }
             Self::Refused { why, .. } if why.contains("No space left") => "free space on the state disk, then run the same command again".into(),
             Self::Refused { why, .. } if why.contains("Permission denied") => {
-                "let QEMU's user pass through all directories above that file (`chmod o+x`), then run the same command again".into()
+                storage::LET_PASS.into()
             }
             Self::Refused { .. } => "`twin doctor` may tell more; then run the same command again".into(),
         }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::storage;
+
 /// A failure. `Display` says what failed; [`ImageError::cure`] what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -130,7 +132,7 @@ impl ImageError {
                 "see that `apt-get update` works, then run the same command again".into()
             }
             Self::Tool { why, .. } if why.contains("Permission denied") => {
-                "let QEMU's user pass through all directories above that file (`chmod o+x`), then run the same command again".into()
+                storage::LET_PASS.into()
             }
             Self::Tool { .. } => "see its last words above; then run the same command again".into(),
             Self::Closed { .. } => {

@@ -12,7 +12,7 @@ pub use durable::{
     make_directory, place, remove, rename, replace, sync_directory, sync_file, write,
 };
 pub use readers::{
-    close_to_others, emulator, for_the_caller, is_passage, make_passage, make_shared,
+    LET_PASS, close_to_others, emulator, for_the_caller, is_passage, make_passage, make_shared,
     see_to_passage, share, share_with_emulator, write_shared,
 };
 pub use removal::{Known, Left, Users, remove_known, survey};

@@ -78,6 +78,9 @@ pub fn is_passage(directory: &Metadata) -> bool {
     directory.permissions().mode() & 0o011 == 0o011
 }
 
+/// What to do where QEMU's user may not open a file.
+pub const LET_PASS: &str = "let QEMU's user pass through all directories above that file (`chmod o+x`); scripts/host-setup.sh sees to the pool's, and to AppArmor; then run the same command again";
+
 /// Makes a directory that QEMU's user can pass through, or opens one that a kill left closed. Who may list one that can be
 /// passed is its owner's to say.
 pub fn see_to_passage(path: &Path) -> io::Result<()> {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::support::{TestLab, first_line, in_namespaces, root, state, text, tool, wait_for};
+use crate::support::{
+    TestLab, first_line, in_namespaces, inside, root, state, text, tool, wait_for,
+};
 
 /// A loop device; detached when dropped.
 pub(crate) struct Loop(pub(crate) String);
@@ -59,9 +61,8 @@ impl Machine {
     }
 
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = inside(&self.first);
         command
-            .args(["--target", &self.first, "--mount", "--net", "--pid", "--"])
             .args(words)
             .current_dir(root())
             .env("TWIN_YES", "1")

@@ -94,10 +94,8 @@ impl TestLab {
         let Some(first) = &self.inside else {
             return Command::new(program);
         };
-        let mut command = Command::new("nsenter");
-        command
-            .args(["--target", first, "--mount", "--net", "--pid", "--"])
-            .arg(program);
+        let mut command = inside(first);
+        command.arg(program);
         command
     }
 
@@ -220,6 +218,13 @@ impl Drop for TestLab {
         // A lab that the test has destroyed itself, or never made, is as good.
         let _ = self.run(&["destroy"]);
     }
+}
+
+/// Runs what its arguments say on the machine whose first process that is.
+pub(crate) fn inside(first: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", first, "--mount", "--net", "--pid", "--"]);
+    command
 }
 
 /// Runs a script of this directory as the first process of new namespaces; killed, it takes all of them along.
