@@ -2,7 +2,7 @@
 //! while a run is at work, and the unit that twin was started from is killed. A guest in a guest boots in a minute.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{OwnImage, TestLab, qemu_directory, root, state, text, tool, wait_for};
 
@@ -174,6 +174,12 @@ impl Jumphost {
     }
 }
 
+/// At its boot twin waits for libvirt for up to five minutes, and for a host's guest for up to ten.
+const UNITS: Duration = Duration::from_secs(1200);
+
+/// From when on it is told what a wait for them has seen.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
 /// The directory of the micro image that this twin-guest is in; made by bringing a lab up where there is none yet.
 fn micro(guest: &Path) -> Option<std::path::PathBuf> {
     let lab = TestLab::new();
@@ -249,14 +255,19 @@ fn d3_a_jumphost_puts_back_what_is_open_when_it_boots_and_when_twins_unit_is_kil
         let now = jumphost.try_sh("cat /proc/sys/kernel/random/boot_id")?;
         (now != boot).then_some(())
     });
-    let said = wait_for("its units have ended", Duration::from_secs(600), || {
+    let words = "journalctl -b --no-pager -o short-monotonic -u twin-before-libvirt -u twin-after-boot -u libvirtd";
+    let until = Instant::now() + UNITS;
+    wait_for("its units have ended", UNITS, || {
         let state = "systemctl show -P ActiveState twin-after-boot";
-        let state = jumphost.try_sh(state)?;
-        let over = ["active\n", "failed\n"].contains(&state.as_str());
-        over.then(|| {
-            jumphost.sh("journalctl -b --no-pager -o cat -u twin-before-libvirt -u twin-after-boot")
-        })
+        let state = jumphost.try_sh(state);
+        if Instant::now() + LAST_WORDS > until {
+            println!("{state:?}: {:?}", jumphost.try_sh(words));
+        }
+        ["active\n", "failed\n"]
+            .contains(&state?.as_str())
+            .then_some(())
     });
+    let said = jumphost.sh(words);
     println!("{said}");
     for told in [
         "release: a has its own disks",
