@@ -1,5 +1,5 @@
 //! A jumphost as a guest: systemd, libvirt and twin in it, as `make install` installs them, and a lab of its own. Its power goes
-//! while a run is at work, and the unit that twin was started from is killed. A guest in a guest boots in a minute.
+//! while a run is at work, and the unit that twin was started from is killed. A guest in a guest boots in three to ten minutes.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
