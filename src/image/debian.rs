@@ -247,7 +247,7 @@ async fn configure(site: &Site, guest: &Path) -> Result<(), ImageError> {
     let words = [rooted.as_os_str(), OsStr::new("enable")].into_iter();
     let words = words.chain(units.map(OsStr::new));
     site.run("systemctl", words, Stdio::null(), LOCAL).await?;
-    // The console lets root in without a password: whoever reaches it owns the hypervisor anyway.
+    // The console lets root in without a password: who can open it manages this machine's domains, and owns the guest anyway.
     let words = [TREE, "passwd", "-d", "root"];
     site.run("chroot", words, Stdio::null(), LOCAL).await?;
     site.put("etc/resolv.conf", holding("")?, "644").await

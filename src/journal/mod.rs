@@ -218,8 +218,7 @@ impl Journal {
         }
     }
 
-    /// From the `point`-th point on, whoever uses this journal dies there: what it does ends with [`Died`]. In release builds
-    /// it does nothing.
+    /// From the `point`-th point on, each point of this journal panics with [`Died`]. In release builds this does nothing.
     pub fn die_at(&self, point: u64) {
         self.death.set(point);
     }

@@ -28,7 +28,7 @@ impl Journal {
         self.start(lab, verb, None)
     }
 
-    /// Starts an operation that somebody has to finish when it is broken off; `plan` says what that takes.
+    /// Starts an operation that `twin recover` or a watchdog finishes where it is broken off; `plan` says what that takes.
     pub fn begin_planned(
         &self,
         lab: Uuid,

@@ -105,8 +105,8 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
 
 const RUN_COLUMNS: &str = "id, scenario, seed, started_at, ended_at, verdict, lab_name, document";
 
-/// Inserts an act. The row is read before it is committed: what an INSERT returns by itself is told before the disk has it,
-/// and whether the disk takes it is not told then.
+/// Inserts an act and returns its sequence, which is read before the INSERT: `INSERT .. RETURNING` gives its row before it is
+/// committed, and hides that the commit failed.
 fn insert(connection: &mut Connection, act: &Intent<'_>) -> rusqlite::Result<i64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let next = "SELECT coalesce(max(sequence), 0) + 1 FROM acts WHERE run = ?1";

@@ -2,9 +2,11 @@
 //! while a run is at work, and the unit that twin was started from is killed. A guest in a guest boots in three to ten minutes.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{OwnImage, TestLab, qemu_directory, root, state, text, tool, wait_for};
+use crate::support::{
+    OwnImage, TestLab, qemu_directory, root, state, text, tool, wait_for, wait_or_say,
+};
 
 /// What the jumphost boots: the debian image with libvirt and QEMU.
 const PACKAGES: &str = "[systemd, systemd-sysv, udev, dbus, kmod, iproute2, procps, libvirt-daemon-system, libvirt-clients, \
@@ -177,9 +179,6 @@ impl Jumphost {
 /// At its boot twin waits for libvirt for up to five minutes, and for a host's guest for up to ten.
 const UNITS: Duration = Duration::from_secs(1200);
 
-/// From when on it is told what a wait for them has seen.
-const LAST_WORDS: Duration = Duration::from_secs(10);
-
 /// The directory of the micro image that this twin-guest is in; made by bringing a lab up where there is none yet.
 fn micro(guest: &Path) -> Option<std::path::PathBuf> {
     let lab = TestLab::new();
@@ -256,17 +255,13 @@ fn d3_a_jumphost_puts_back_what_is_open_when_it_boots_and_when_twins_unit_is_kil
         (now != boot).then_some(())
     });
     let words = "journalctl -b --no-pager -o short-monotonic -u twin-before-libvirt -u twin-after-boot -u libvirtd";
-    let until = Instant::now() + UNITS;
-    wait_for("its units have ended", UNITS, || {
-        let state = "systemctl show -P ActiveState twin-after-boot";
-        let state = jumphost.try_sh(state);
-        if Instant::now() + LAST_WORDS > until {
-            println!("{state:?}: {:?}", jumphost.try_sh(words));
-        }
-        ["active\n", "failed\n"]
-            .contains(&state?.as_str())
-            .then_some(())
-    });
+    let over = || {
+        let state = jumphost.try_sh("systemctl show -P ActiveState twin-after-boot")?;
+        let over = ["active\n", "failed\n"].contains(&state.as_str());
+        over.then_some(())
+    };
+    let say = || format!("{:?}", jumphost.try_sh(words));
+    wait_or_say("its units have ended", UNITS, over, say);
     let said = jumphost.sh(words);
     println!("{said}");
     for told in [

@@ -334,17 +334,27 @@ pub(crate) fn at_best(mut work: impl FnMut()) -> Duration {
 }
 
 /// Waits until `found` returns something, within `deadline`.
-pub(crate) fn wait_for<T>(
+pub(crate) fn wait_for<T>(what: &str, deadline: Duration, found: impl FnMut() -> Option<T>) -> T {
+    wait_or_say(what, deadline, found, String::new)
+}
+
+/// The same; a test that waits in vain fails with what `say` returns.
+pub(crate) fn wait_or_say<T>(
     what: &str,
     deadline: Duration,
     mut found: impl FnMut() -> Option<T>,
+    say: impl FnOnce() -> String,
 ) -> T {
     let until = Instant::now() + deadline;
     loop {
         if let Some(found) = found() {
             return found;
         }
-        assert!(Instant::now() < until, "{what}: not within {deadline:?}");
+        assert!(
+            Instant::now() < until,
+            "{what}: not within {deadline:?}\n{}",
+            say()
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -1,8 +1,8 @@
 //! The libvirt driver.
 //!
 //! libvirt's calls block, so threads of our own make them: one for quick calls, a few for long ones (start, destroy,
-//! define). Handles stay in those threads. Each call has a deadline; a call that passes it goes on in its thread, and the
-//! caller is told that the outcome is unknown.
+//! define). Handles stay in those threads. Each call has a deadline. A call that passes it goes on in its thread; the
+//! caller gets [`HypervisorError::Deadline`], which says that the outcome is unknown.
 
 mod at_boot;
 mod capture;

@@ -13,7 +13,7 @@ const MEASURED: Duration = Duration::from_millis(20);
 
 const KHZ_IN_MHZ: u64 = 1000;
 
-/// How often the counter and the clock are read to be read at one time: whoever is kept from the CPU between the two is late.
+/// How often the counter and the clock are read: in some readings the kernel runs another thread between the two.
 const READINGS: u32 = 50;
 
 /// The frequency in kHz, to the nearest MHz; nothing where the counter does not tell the time.

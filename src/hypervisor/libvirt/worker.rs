@@ -58,7 +58,7 @@ impl Workers {
         let (answer, answered) = oneshot::channel();
         let named = what.to_owned();
         let job: Job = Box::new(move |session| {
-            // The caller may have given up; its answer is then nobody's.
+            // Fails where the caller has given up; the answer is dropped then.
             let _ = answer.send(session.make(&named, call));
         });
         let late = || HypervisorError::Deadline {

@@ -184,7 +184,7 @@ fn feed(
         return Ok(0);
     };
     if zero {
-        // Preallocated, and reads as zeros: what is in the cluster is nobody's.
+        // Preallocated, and reads as zeros: QEMU never reads the cluster itself.
         return Ok(length);
     }
     // A compressed cluster's last sector may lie behind the file's end.
