@@ -239,6 +239,7 @@ fn read_image(bytes: &[u8]) -> bool {
         for snapshot in image.snapshots()? {
             image.checksums(&snapshot)?;
         }
+        image.shared_vm_state()?;
         image.undercounted().map(drop)
     };
     read().is_ok()

@@ -103,8 +103,8 @@ pub trait Capture: Send + Sync {
     /// Replaces a domain's definition by one that it had before.
     async fn redefine(&self, target: Target, definition: &str) -> Result<(), HypervisorError>;
 
-    /// Writes memory that is in a file back to it while the domain runs, and splits its folios. Where there is no such file
-    /// nothing is done.
+    /// Makes the next capture short, while the domain runs: writes memory that is in a file back to it, splits its folios, and
+    /// gives the disks a place for device state that no captured state shares. Where memory is in no file nothing is done.
     async fn write_back(&self, target: Target) -> Result<(), HypervisorError>;
 
     /// Splits large folios of the file that a domain's memory is in, so that what the guest changes from now on is written

@@ -4,6 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use twin::hypervisor::{Hypervisor, HypervisorError, Memory, Power, PowerAction, Target};
+use twin::image::qcow2::Qcow2;
 use twin::units::Mib;
 
 /// How a domain is brought into a state, whatever it is in.
@@ -187,11 +188,8 @@ pub(super) async fn memory_in_a_file(hypervisor: &dyn Hypervisor, host: Target, 
         .filter_map(|disk| disk.path)
         .collect();
     let states = hypervisor.examine(&disks, "file", false).await;
-    let bytes = states
-        .expect("examined")
-        .remove(0)
-        .expect("held")
-        .state_bytes;
+    let state = states.expect("examined").remove(0).expect("held");
+    let bytes = state.state_bytes;
     assert!(bytes < memory.bytes() / 4, "memory is not in it: {bytes}");
 
     word(Some(b"late"));
@@ -200,6 +198,23 @@ pub(super) async fn memory_in_a_file(hypervisor: &dyn Hypervisor, host: Target, 
     assert_eq!(&word(None), b"late", "only the caller puts memory back");
     assert_ne!(power_of(hypervisor, host).await, Power::Running);
     bring(hypervisor, host, Power::Running).await;
+    let shared = || -> Vec<u64> {
+        // The simulated hypervisor has no such files.
+        let images = disks.iter().filter_map(|disk| Qcow2::open(disk).ok());
+        images
+            .map(|image| image.shared_vm_state().expect("its tables"))
+            .collect()
+    };
+    let loaded = shared();
+    assert!(loaded.iter().all(|shared| *shared >= bytes), "{loaded:?}");
+    hypervisor.write_back(host).await.expect("written back");
+    assert_eq!(
+        shared(),
+        vec![0; loaded.len()],
+        "the next capture has its own"
+    );
+    let states = hypervisor.examine(&disks, "file", false).await;
+    assert_eq!(states.expect("examined").remove(0).expect("held"), state);
     hypervisor.discard(host, "file").await.expect("discarded");
     bring(hypervisor, host, Power::ShutOff).await;
 }

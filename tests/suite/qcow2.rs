@@ -92,6 +92,34 @@ fn headers_and_snapshots_are_read_as_qemu_img_reads_them() {
 }
 
 #[test]
+fn device_state_that_a_snapshot_has_too_is_counted_until_it_is_written_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = OPTIONS.iter().filter(|options| !options.contains("bits=1"));
+    for options in options {
+        let file = image(directory.path(), "a.qcow2", options);
+        let shared = || Qcow2::open(&file).unwrap().shared_vm_state().unwrap();
+        let write = |at: &str| {
+            let act = format!("write -q -b -P 7 {at} 256k");
+            let mut command = Command::new("qemu-io");
+            command.args(["-f", "qcow2", "-c", &act, path(&file)]);
+            assert!(command.status().unwrap().success(), "{act}");
+        };
+        assert_eq!(shared(), 0, "{options}: there is none");
+        write("0");
+        write("1M");
+        assert_eq!(shared(), 0, "{options}: there is no snapshot");
+        qemu_img(&["snapshot", "-c", "first", path(&file)]);
+        assert_eq!(shared(), 1280 << 10, "{options}: all is the snapshot's too");
+        write("1M");
+        assert_eq!(shared(), 256 << 10, "{options}: the first part is still");
+        write("0");
+        assert_eq!(shared(), 0, "{options}: nothing is any more");
+        qemu_img(&["snapshot", "-a", "first", path(&file)]);
+        assert_eq!(shared(), 1280 << 10, "{options}: loaded again");
+    }
+}
+
+#[test]
 fn imago_sees_the_same_image() {
     use imago::SyncFormatAccess;
     use imago::file::File as ImagoFile;

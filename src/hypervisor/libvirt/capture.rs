@@ -6,12 +6,9 @@
 //! its content is in the device state anyway.
 
 use std::fs::File;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid as RustixPid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -19,6 +16,7 @@ use virt::sys;
 
 use super::domains::{ours, power_of};
 use super::failure::Failure;
+use super::memory::{self, ram_file};
 use super::monitor::{monitor, refused, writable};
 use super::xml;
 use crate::hypervisor::{Anatomy, DiskState, DomainDisk, Memory, Power, Target};
@@ -26,7 +24,6 @@ use crate::image::Lent;
 use crate::image::qcow2::{Qcow2, Qcow2Error};
 use crate::model::Bearing;
 use crate::model::spec::DomainSpec;
-use crate::storage::{self, Guarded};
 
 /// A job of QEMU's that takes longer is given up.
 const JOB_DEADLINE: Duration = Duration::from_secs(600);
@@ -37,6 +34,9 @@ const JOB_LOOK: Duration = Duration::from_millis(8);
 /// What QEMU says of a disk that cannot hold state, before it saves or loads any.
 const NO_SNAPSHOTS: &str = "does not support snapshots";
 
+/// Saved device state without memory is smaller.
+const MOST_STATE: u64 = 32 << 20;
+
 /// How often counts that are too low are looked at again.
 const LOOKS_AT_COUNTS: u32 = 2;
 
@@ -46,91 +46,36 @@ const PANIC_WRITE: &str = "o /b 0x505 1";
 /// How long QEMU may take to pass the panic on.
 const PANIC_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The nodes of the disks that take snapshots, by file. The monitor is a process that a guest may have taken over: it names
-/// the nodes, and libvirt's definition names the files.
-fn nodes(domain: &Domain) -> Result<Vec<(PathBuf, String)>, Failure> {
+/// A disk that takes snapshots.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    /// The file of the guest's disk.
+    file: PathBuf,
+    /// QEMU's name for it as a node.
+    name: String,
+    /// The device that the guest sees it as, by QEMU's path.
+    device: String,
+}
+
+/// The disks that take snapshots. The monitor is a process that a guest may have taken over: it names the nodes, and
+/// libvirt's definition names the files.
+fn nodes(domain: &Domain) -> Result<Vec<Node>, Failure> {
     Ok(nodes_in(&writable(domain)?, &domain.get_xml_desc(0)?))
 }
 
-pub(super) fn nodes_in(blocks: &[Value], definition: &str) -> Vec<(PathBuf, String)> {
+pub(super) fn nodes_in(blocks: &[Value], definition: &str) -> Vec<Node> {
     let files = xml::disk_files(definition);
     let nodes = blocks.iter().filter_map(|block| {
         // `/machine/peripheral/virtio-disk0/virtio-backend`
-        let mut device = block["qdev"].as_str()?.split('/');
-        let file = device.find_map(|part| files.get(part))?;
-        let node = block["inserted"]["node-name"].as_str()?;
-        Some((file.clone(), node.to_owned()))
+        let device = block["qdev"].as_str()?;
+        let file = device.split('/').find_map(|part| files.get(part))?;
+        Some(Node {
+            file: file.clone(),
+            name: block["inserted"]["node-name"].as_str()?.to_owned(),
+            device: device.to_owned(),
+        })
     });
     nodes.collect()
-}
-
-/// libvirt's settings for QEMU, and where it makes memory files when they do not say.
-const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
-const MEMORY_BACKING: &str = "/var/lib/libvirt/qemu/ram";
-
-/// What libvirt takes of a domain's name for its directories (`conf/domain_conf.c`, `VIR_DOMAIN_SHORT_NAME_MAX`).
-const SHORT_NAME: usize = 20;
-
-/// The name of the file with all of a domain's memory.
-const RAM: &str = "pc.ram";
-
-/// Where libvirt makes memory files, by its settings.
-fn memory_backing() -> PathBuf {
-    let settings = std::fs::read_to_string(QEMU_CONF).unwrap_or_default();
-    let set = settings.lines().rev().find_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        let quoted = (name.trim() == "memory_backing_dir").then_some(value)?;
-        quoted.trim().strip_prefix('"')?.split('"').next()
-    });
-    PathBuf::from(set.unwrap_or(MEMORY_BACKING))
-}
-
-/// The file that a running domain's memory is in, where it is in one that the process shares: in the directory that libvirt
-/// makes for this start of the domain, and the very file that the process has mapped.
-fn ram_file(domain: &Domain, target: Target) -> Option<Guarded> {
-    let (id, name) = (domain.get_id()?, domain.get_name().ok()?);
-    // twin's names are ASCII, of which libvirt takes the beginning.
-    let short: String = name.chars().take(SHORT_NAME).collect();
-    let backing = memory_backing();
-    let below = Path::new("libvirt/qemu").join(format!("{id}-{short}"));
-    let pid = super::domains::process(target).ok()?;
-    let file = Guarded::new(&backing, &below.join(RAM));
-    let inode = mapped(pid, &file.path())?;
-    let file = file.with_inode(inode);
-    let file = match storage::emulator() {
-        Some((user, _)) => file.with_owners([user, 0]),
-        None => file,
-    };
-    // One that is not what it has to be is none: the host is started anew where it is put back.
-    if let Err(error) = file.open() {
-        tracing::warn!(%error, "a memory file is not used");
-        return None;
-    }
-    Some(file)
-}
-
-/// Device and inode of the file that a process has mapped shared under this name.
-fn mapped(pid: nix::unistd::Pid, file: &Path) -> Option<(u64, u64)> {
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let (range, _) = mappings(&maps, file)
-        .into_iter()
-        .find(|(_, shared)| *shared)?;
-    // A link of the kernel's own to the file itself, whatever its name leads to by now.
-    let found = std::fs::metadata(format!("/proc/{pid}/map_files/{range}")).ok()?;
-    Some((found.dev(), found.ino()))
-}
-
-/// The mappings of a file: the range as the kernel writes it, and whether it is shared.
-fn mappings<'m>(maps: &'m str, file: &Path) -> Vec<(&'m str, bool)> {
-    let lines = maps.lines().filter_map(|line| {
-        let (range, rest) = line.split_once(' ')?;
-        // Permissions, offset, device, inode, and the path behind some space.
-        let mut parts = rest.splitn(5, ' ');
-        let permissions = parts.next()?;
-        let path = parts.nth(3)?.trim_start();
-        (Path::new(path) == file).then_some((range, permissions.ends_with('s')))
-    });
-    lines.collect()
 }
 
 pub(super) fn anatomy(connection: &Connect, target: Target) -> Result<Anatomy, Failure> {
@@ -189,60 +134,41 @@ pub(super) fn version_of(answer: &Value) -> Option<String> {
     Some(format!("QEMU {major}.{minor}.{micro}"))
 }
 
-/// Folios of more bytes than this are split, so that one changed page is not written with its neighbours.
-const COARSE: usize = 64 << 10;
-
-const PAGE: usize = 4096;
-
-/// The first page of each piece of a file that a process maps: address and length.
-fn pages(maps: &str, file: &Path) -> Vec<(usize, usize)> {
-    let hex = |text: &str| usize::from_str_radix(text, 16).ok();
-    let mapped = mappings(maps, file).into_iter().filter_map(|(range, _)| {
-        let (from, to) = range.split_once('-')?;
-        Some((hex(from)?, hex(to)?))
-    });
-    mapped
-        .flat_map(|(from, to)| (from..to).step_by(COARSE).map(|at| (at, PAGE)))
-        .collect()
-}
-
 pub(super) fn write_back(connection: &Connect, target: Target) -> Result<(), Failure> {
     let domain = ours(connection, target)?;
     let live = domain.is_active()?;
     let Some(file) = live.then(|| ram_file(&domain, target)).flatten() else {
         return Ok(());
     };
-    let failed = |error: std::io::Error| refused("writing memory back", error.to_string());
-    file.open()
-        .and_then(|memory| memory.sync_data())
-        .map_err(failed)?;
-    split(target, &file.path());
-    Ok(())
+    own_state(&domain)?;
+    memory::write_back(target, &file)
 }
 
-pub(super) fn split_folios(
-    connection: &Connect,
-    target: Target,
-    file: &Path,
-) -> Result<(), Failure> {
-    ours(connection, target)?;
-    split(target, file);
-    Ok(())
-}
-
-/// QEMU advises huge pages for all memory, so a file system with large folios reads memory in pieces of up to 2 MiB, and
-/// one byte that the guest changes marks the whole piece dirty (Linux `iomap_page_mkwrite`). Clean ones are split here.
-/// An old kernel cannot, and a process may have just ended; they stay large then.
-fn split(target: Target, file: &Path) {
-    let cooled = || -> Option<()> {
-        let pid = super::domains::process(target).ok()?;
-        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-        let process = pidfd_open(RustixPid::from_raw(pid.as_raw())?, PidfdFlags::empty()).ok()?;
-        super::ffi::cool(process.as_fd(), &pages(&maps, file)).ok()
-    };
-    if cooled().is_none() {
-        tracing::debug!(file = %file.display(), "large folios of memory stay");
+/// Sees to it that disks do not share the clusters of their saved device state with a snapshot, as they do once QEMU has loaded
+/// one: the next capture would have to give each of them up and take another, and QEMU flushes the disk three times for each,
+/// while the guest stands still. That place is none of the guest's disk, and nothing reads it before it is written.
+///
+/// QEMU says what it could not write in the domain's log and not here. The next capture takes longer then.
+fn own_state(domain: &Domain) -> Result<(), Failure> {
+    for Node { file, device, .. } in nodes(domain)? {
+        let shared = Qcow2::open(&file).and_then(|image| image.shared_vm_state());
+        let bytes = match shared {
+            // With memory in it, writing it anew would take longer than it saves.
+            Ok(bytes) if (1..=MOST_STATE).contains(&bytes) => bytes,
+            Ok(_) => continue,
+            Err(error) => {
+                tracing::debug!(file = %file.display(), %error, "device state stays shared");
+                continue;
+            }
+        };
+        for act in [&format!("write -q -b -P 0 0 {bytes}"), "flush"] {
+            domain.qemu_monitor_command(
+                &format!("qemu-io -d {device} \"{act}\""),
+                sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP,
+            )?;
+        }
     }
+    Ok(())
 }
 
 pub(super) fn start_paused(connection: &Connect, target: Target) -> Result<(), Failure> {
@@ -300,7 +226,7 @@ fn human_or_job(domain: &Domain, way: &Way, state: &str) -> Result<(), Failure> 
 
 /// Runs a job to its end.
 fn job(domain: &Domain, verb: &str, state: &str) -> Result<(), Failure> {
-    let nodes: Vec<String> = nodes(domain)?.into_iter().map(|(_, node)| node).collect();
+    let nodes: Vec<String> = nodes(domain)?.into_iter().map(|node| node.name).collect();
     let id = format!("twin-{verb}");
     // One that a twin which was killed has left.
     let dismiss = json!({"execute": "job-dismiss", "arguments": {"id": id}});
@@ -477,12 +403,13 @@ pub(super) fn discard(connection: &Connect, target: Target, state: &str) -> Resu
     if domain.is_active()? {
         ignore_shared(&domain, false)?;
         let nodes = nodes(&domain)?;
-        let held: Result<Vec<bool>, _> = nodes.iter().map(|(disk, _)| holds(disk, state)).collect();
+        let held: Result<Vec<bool>, _> =
+            nodes.iter().map(|node| holds(&node.file, state)).collect();
         if held?.contains(&true) {
             job(&domain, "snapshot-delete", state)?;
         }
         // A state that QEMU could not remove when the disk was full it has forgotten, and it is in the file all the same.
-        for (disk, _) in &nodes {
+        for Node { file: disk, .. } in &nodes {
             if holds(disk, state)? {
                 return Err(refused(
                     "discarding a state",

@@ -10,6 +10,7 @@ mod domains;
 mod emulator;
 mod failure;
 mod ffi;
+mod memory;
 mod monitor;
 mod networks;
 mod nics;
@@ -410,7 +411,7 @@ impl Capture for Libvirt {
         let file = file.to_owned();
         self.long
             .call("splitting folios", QUICK, move |connection| {
-                capture::split_folios(connection, target, &file)
+                memory::split_folios(connection, target, &file)
             })
             .await
     }

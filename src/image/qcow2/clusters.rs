@@ -47,6 +47,8 @@ struct Entry {
     guest: u64,
     /// The entry without its "copied" bit.
     value: u64,
+    /// Whether nothing else refers to its cluster: its "copied" bit, and that of its table.
+    copied: bool,
     /// Which subclusters are allocated and which read as zeros; 0 without extended L2.
     bitmap: u64,
 }
@@ -127,11 +129,13 @@ fn walk(
         let bytes = read_bytes(source, "an L2 table", offset, length, length)?;
         let entries = bytes.chunks_exact(usize::try_from(width).unwrap_or(8));
         for (slot, piece) in (0u64..).zip(entries) {
+            let value = number(piece, 0, 8);
             let entry = Entry {
                 guest: index
                     .wrapping_mul(header.l2_covers())
                     .wrapping_add(slot << header.cluster_bits),
-                value: number(piece, 0, 8) & !COPIED,
+                value: value & !COPIED,
+                copied: l1_entry & value & COPIED != 0,
                 bitmap: number(piece, 8, 8),
             };
             if entry.value & COMPRESSED == 0 {
@@ -260,6 +264,29 @@ pub(super) fn vm_state(
         sha256: hex(digest),
         bytes: wanted,
     })
+}
+
+/// From where saved device state begins on the active disk to the end of its last cluster that something else refers to as well,
+/// in bytes.
+pub(super) fn shared_vm_state(source: &impl ReadAt, header: &Header) -> Result<u64, Qcow2Error> {
+    let entries = u64::from(header.l1_entries);
+    let l1 = table(source, "the L1 table", header.l1_offset, entries)?;
+    let first = usize::try_from(header.l1_entries_for(header.size)).unwrap_or(usize::MAX);
+    let state = l1.get(first..).unwrap_or_default();
+    let mut end = 0;
+    walk(
+        source,
+        header,
+        state,
+        |_| {},
+        |entry| {
+            if !entry.copied && entry.bytes(header).is_some() {
+                end = entry.guest.saturating_add(header.cluster_bytes());
+            }
+            Ok(())
+        },
+    )?;
+    Ok(end)
 }
 
 /// Counts what all snapshots and the active disk refer to, and compares with the counts in the file. The counts are read

@@ -154,6 +154,12 @@ impl<R: ReadAt> Qcow2<R> {
         clusters::vm_state(&self.source, &self.header, snapshot)
     }
 
+    /// Bytes of saved device state that the active disk shares with a snapshot: all of it right after QEMU has loaded one. It
+    /// is counted from where such state begins, to the end of the last cluster that is shared.
+    pub fn shared_vm_state(&self) -> Result<u64, Qcow2Error> {
+        clusters::shared_vm_state(&self.source, &self.header)
+    }
+
     /// Compares the reference counts with what the snapshots and the active disk refer to; returns what is counted too low.
     /// Such a cluster would be given away while it is still needed. While a guest writes, what it frees may be in between: look
     /// again before believing.
