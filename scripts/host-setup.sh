@@ -5,7 +5,8 @@
 #
 #   --dry-run         says what would be done, and does nothing
 #   --no-pool         makes no XFS pool, also where the state directory cannot reflink
-#   --pool-size SIZE  of the sparse file behind the pool (default: half of what is free, at most 200G)
+#   --pool-size SIZE  of the sparse file behind the pool (default: half of what is free, at most 200G); one that is there
+#                     and smaller grows
 #   --state-dir DIR   the state directory (default: /var/lib/twin)
 #   --build           installs what building twin needs, too
 #   --remove          takes back what this script set up, but for packages; refuses while a lab is there, and leaves and
@@ -243,6 +244,7 @@ state_directory() {
         if findmnt -n -o OPTIONS "$pool_dir" 2>/dev/null | grep -qw discard; then
             does "mount the pool anew without discard, where nothing runs in it" remount_pool
         fi
+        [ -z "$pool_size" ] || grow_pool
     elif $pool; then
         if [ -d "$state_dir" ] && can_reflink "$state_dir"; then
             say "pool: $state_dir can reflink by itself"
@@ -293,6 +295,27 @@ make_pool() {
     does "format it" mkfs.xfs -q -f -m reflink=1,crc=1 "$pool_image.draft"
     does "keep it" mv "$pool_image.draft" "$pool_image"
     does "mount the pool on $pool_dir" mount_pool
+}
+
+# Guests may run meanwhile.
+grow_pool() {
+    local wanted has sized
+    has=$(stat -c %s "$pool_image")
+    sized=$(mktemp)
+    truncate -s "$pool_size" "$sized" || { rm -f "$sized"; die "--pool-size $pool_size is no size"; }
+    wanted=$(stat -c %s "$sized")
+    rm -f "$sized"
+    if [ "$wanted" -lt "$has" ]; then
+        say "pool: it has $(numfmt --to=iec "$has") and does not get smaller"
+    elif [ "$wanted" -gt "$has" ]; then
+        does "let the pool grow to $pool_size" enlarge_pool
+    fi
+}
+
+enlarge_pool() {
+    truncate -s "$pool_size" "$pool_image"
+    losetup -c "$(findmnt -n -o SOURCE "$pool_dir")"
+    xfs_growfs -d "$pool_dir" >/dev/null
 }
 
 mount_pool() {

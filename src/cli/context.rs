@@ -262,3 +262,71 @@ pub(crate) fn this_command() -> String {
     let words: Vec<String> = std::env::args().map(|word| quoted(&word)).collect();
     words.join(" ")
 }
+
+/// Flags that a variable can stand for, which sudo drops.
+const VARIABLES: [(&str, &str); 3] = [
+    ("--lab", "TWIN_LAB"),
+    ("--state-dir", "TWIN_STATE_DIR"),
+    ("--connect", "TWIN_CONNECT"),
+];
+
+/// This command under sudo, as a shell reads it.
+pub(crate) fn this_command_as_root() -> String {
+    let words: Vec<String> = std::env::args().collect();
+    as_root(&words, |variable| std::env::var(variable).ok())
+}
+
+fn as_root(words: &[String], variable: impl Fn(&str) -> Option<String>) -> String {
+    let is_given = |flag: &str| {
+        let with_value = format!("{flag}=");
+        let mut own = words.iter().take_while(|word| *word != "--");
+        own.any(|word| word == flag || word.starts_with(&with_value))
+    };
+    let stood_for = VARIABLES.iter().filter(|(flag, _)| !is_given(flag));
+    let stood_for = stood_for.filter_map(|(flag, name)| {
+        let value = variable(name).filter(|value| !value.is_empty())?;
+        Some([(*flag).to_owned(), value])
+    });
+    let (program, rest) = words.split_at(words.len().min(1));
+    let all = ["sudo".to_owned()].into_iter();
+    let all = all
+        .chain(program.iter().cloned())
+        .chain(stood_for.flatten());
+    let all = all.chain(rest.iter().cloned());
+    all.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_for_sudo_names_what_variables_stand_for() {
+        let asked = |words: &[&str], set: &[(&str, &str)]| {
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            let set = |name: &str| {
+                let set = set.iter().find(|(variable, _)| *variable == name);
+                set.map(|(_, value)| (*value).to_owned())
+            };
+            as_root(&words, set)
+        };
+        let none: &[(&str, &str)] = &[];
+        assert_eq!(asked(&["twin", "up", "a b"], none), "sudo twin up 'a b'");
+        let set = [
+            ("TWIN_LAB", "x"),
+            ("TWIN_STATE_DIR", "/srv/a b"),
+            ("TWIN_CONNECT", ""),
+        ];
+        assert_eq!(
+            asked(&["twin", "down"], &set),
+            "sudo twin --lab x --state-dir '/srv/a b' down"
+        );
+        assert_eq!(
+            asked(
+                &["twin", "--lab=y", "exec", "a", "--", "ls", "--state-dir"],
+                &set
+            ),
+            "sudo twin --state-dir '/srv/a b' --lab=y exec a -- ls --state-dir"
+        );
+    }
+}

@@ -247,7 +247,7 @@ async fn state_lines(layout: &Layout, probe: &TimedProbe) -> Vec<Line> {
         lines.push(Line::missing(
             "state",
             format!("there is no {}", pool.display()),
-            "run scripts/host-setup.sh, or `twin up`, which makes it",
+            "run scripts/host-setup.sh, which makes one that can reflink; `twin up` makes a directory",
         ));
         return lines;
     }

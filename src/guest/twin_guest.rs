@@ -51,7 +51,7 @@ impl TwinGuest {
 fn unexpected(what: &str) -> GuestError {
     GuestError::Refused {
         why: format!(
-            "its answer to {what} was not understood; its image is of another version: `twin up --replace HOST`"
+            "its answer to {what} was not understood; its image is of another version: `twin up TOPOLOGY --replace HOST`"
         ),
     }
 }

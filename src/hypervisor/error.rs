@@ -71,7 +71,7 @@ impl HypervisorError {
             Self::Permission { .. } => "run as root; to look only, a member of the group libvirt will do: `sudo usermod -aG libvirt $USER`, then log in anew".into(),
             Self::Disconnected { .. } => "run the same command again; it goes on where it stopped".into(),
             Self::Deadline { .. } => "see whether libvirtd hangs (`virsh list` answers?), then run the same command again".into(),
-            Self::NotFound { .. } => "`twin status` shows what is there; `twin up` brings back what is missing".into(),
+            Self::NotFound { .. } => "`twin status` shows what is there; `twin up TOPOLOGY` brings back what is missing".into(),
             Self::NotOurs { .. } => "leave it, or choose another lab name with --lab".into(),
             Self::Refused { why, .. } if why.contains("Cannot find QEMU binary") || why.contains("emulator") || why.contains("No such file or directory: '/usr/bin/qemu") || why.contains("Cannot check QEMU binary") => {
                 "install QEMU: `apt-get install qemu-system-x86`, or run scripts/host-setup.sh; then run the same command again".into()

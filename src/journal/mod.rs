@@ -91,8 +91,12 @@ impl JournalError {
             {
                 "free space on the state disk, then run the same command again".into()
             }
+            Self::Sqlite { source, .. } if source.to_string().contains("locked") => {
+                "another twin is writing to it: run the same command again".into()
+            }
             Self::Sqlite { path, .. } => format!(
-                "move {} away; labs are found by their marks",
+                "copy {0} and what is beside it ({0}-wal, {0}-shm) to a safe place before you repair it; without it labs are \
+                 still found by their marks, but `twin recover` does not know what runs have left",
                 path.display()
             ),
             Self::Directory { .. } => {

@@ -208,7 +208,7 @@ impl LabError {
                 format!("`{instead}` makes another lab beside it"),
             ],
             Self::Decided { lab, .. } => vec![format!(
-                "it stays as it was made; `twin --lab {lab} destroy`, then `up` again, makes it otherwise"
+                "it stays as it was made; `twin --lab {lab} destroy`, then the same command again, makes it otherwise: its disks and baselines go with that"
             )],
             Self::NoSuchHosts { known, .. } => vec![format!("there is: {}", known.join(", "))],
             Self::PoolAway { pool, image } => vec![format!(

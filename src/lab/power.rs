@@ -95,7 +95,10 @@ async fn shut_down(
             Power::Paused => {
                 return Err((
                     "it is paused, and cannot shut down".into(),
-                    "`twin down --force` takes its power away".into(),
+                    format!(
+                        "`twin power resume {0}` lets it go on, then `twin down` again; or `twin power off {0}` takes its power away",
+                        host.name
+                    ),
                 ));
             }
             Power::Running => {}
@@ -104,7 +107,10 @@ async fn shut_down(
         if now >= until {
             return Err((
                 format!("it has not shut down within {timeout:?}"),
-                "`twin down --force` takes its power away".into(),
+                format!(
+                    "`twin power off {}` takes its power away; `twin down --timeout 10m` waits longer",
+                    host.name
+                ),
             ));
         }
         if now >= press {

@@ -94,20 +94,20 @@ pub async fn answer(
             Ok(greeting) if greeting.problems.is_empty() => Ok(greeting),
             Ok(greeting) => Err(failure(
                 format!("the guest could not set itself up: {}", greeting.problems.join("; ")),
-                format!("look at it with `twin console {name}`; `twin up --replace {name}` makes it anew"),
+                format!("look at it with `twin console {name}`; `twin up TOPOLOGY --replace {name}` makes it anew; its disks stay"),
             )),
             Err(error) => {
                 let mut seen = signs.seen(drivers).await;
                 seen.push(last_seen(serial_log));
                 let seen = seen.join("; ");
-                let cure = format!("`twin console {name}` shows more; then `twin up` again, or `twin up --replace {name}`");
+                let cure = format!("`twin console {name}` shows more; then run the same command again, with --timeout where the guest is slow, or with --replace {name}");
                 Err(failure(format!("{error}; {seen}"), cure))
             }
         },
         power = stopped(drivers, target) => {
             let seen = last_seen(serial_log);
             let what = if power == Power::Crashed { "the guest crashed" } else { "the domain stopped" };
-            Err(failure(format!("{what} before it answered; {seen}"), format!("`twin power cycle {name}` starts it anew; then `twin up` again")))
+            Err(failure(format!("{what} before it answered; {seen}"), format!("`twin power cycle {name}` starts it anew; then run the same command again")))
         }
     }
 }

@@ -64,7 +64,7 @@ impl Space {
 }
 
 /// How to get more space.
-pub(crate) const MORE_SPACE: &str = "free space: `twin snapshots` shows what baselines take, `twin snapshot NAME --remove` gives it back; or `scripts/host-setup.sh --pool-size` makes the pool larger";
+pub(crate) const MORE_SPACE: &str = "free space: `twin snapshots` shows what baselines take, `twin snapshot NAME --remove` gives it back; or `scripts/host-setup.sh --pool-size SIZE` lets the pool's file grow";
 
 /// Files that hold the memory of running guests, of any lab.
 fn memory_files(directory: &Path) -> Vec<File> {

@@ -144,8 +144,10 @@ fn plan_network(
             plan.blocked.push(Blocked {
                 thing: format!("network {name}"),
                 why: "its definition differs, and changing it would cut the hosts on it off".into(),
-                cure: "`twin destroy`, then `twin up`; the hosts' disks and baselines go with that"
-                    .into(),
+                cure: format!(
+                    "`twin destroy`, then `{}`; the hosts' disks and baselines go with that",
+                    desired.again
+                ),
             });
             return;
         }

@@ -39,7 +39,7 @@ pub(super) fn settle(
     for (index, disk) in spec.disks.iter_mut().enumerate() {
         if !observed.files.contains(&disk.path) {
             if host.running {
-                return Err(gone(name, &disk.path));
+                return Err(gone(desired, name, &disk.path));
             }
             if !host.fresh {
                 let path = disk.path.display();
@@ -142,14 +142,17 @@ pub fn moved_blocks(name: &Name, was: &Path, is: Option<&Path>) -> Blocked {
     }
 }
 
-fn gone(name: &Name, path: &Path) -> Blocked {
+fn gone(desired: &Desired, name: &Name, path: &Path) -> Blocked {
     Blocked {
         thing: name.to_string(),
         why: format!(
             "its disk {} has been removed while it runs: what is on it ends with its process",
             path.display()
         ),
-        cure: "copy what matters out of it with `twin cp`; `twin power cycle HOST`, then `twin up`, starts it on a blank disk".into(),
+        cure: format!(
+            "copy what matters out of it with `twin cp`; `twin power off {name}`, then `{}`, starts it on a blank disk",
+            desired.again
+        ),
     }
 }
 

@@ -255,7 +255,7 @@ async fn plan<'f>(
     }
     let mut cures = Vec::new();
     if !refusals.is_empty() {
-        cures.push("`twin up` brings back what is missing".to_owned());
+        cures.push("`twin up TOPOLOGY` brings back what is missing".to_owned());
     }
     if !doubts.is_empty() {
         cures.push(format!(

@@ -80,7 +80,7 @@ impl LetGo {
         (!self.gone.is_empty()).then(|| {
             (
                 format!("the process of {} has ended meanwhile", self.gone.join(", ")),
-                "`twin restore NAME` or `twin power cycle HOST` brings back what has ended; the logs of libvirt and the kernel say why it did".to_owned(),
+                "`twin power on HOST` boots what has ended, `twin restore NAME` puts the whole lab back to a baseline; the logs of libvirt and the kernel say why it ended".to_owned(),
             )
         })
     }

@@ -239,3 +239,26 @@ fn b1_a_pool_that_others_can_read_is_closed() {
     );
     assert_eq!(mode(&machine.path("var/lib/twin/pool.xfs")), 0o600);
 }
+
+#[test]
+fn a7_a_pool_that_is_there_grows_and_does_not_shrink() {
+    let machine = Machine::new();
+    let grown = "/repo/scripts/host-setup.sh --pool-size 3G";
+    let kept = "echo kept >/var/lib/twin/pool/notes";
+    let space = "df --output=size -BM /var/lib/twin/pool | tail -n 1; cat /var/lib/twin/pool/notes";
+    let said = machine.says(&format!("{SETUP} && {kept} && {grown} && {space}"), 0);
+    assert!(said.contains("let the pool grow to 3G"), "{said}");
+    let size = said.lines().rev().nth(1).unwrap().trim();
+    let size: u64 = size.strip_suffix('M').unwrap().parse().unwrap();
+    assert!(
+        (2900..=3072).contains(&size) && said.ends_with("kept\n"),
+        "{said}"
+    );
+    let mounted = "mount -o loop /var/lib/twin/pool.xfs /var/lib/twin/pool";
+    let again = machine.says(&format!("{mounted}; {SETUP}; {grown}"), 0);
+    assert!(
+        again.contains("it has 3.0G and does not get smaller"),
+        "{again}"
+    );
+    assert!(again.ends_with("done; 0 steps\n"), "{again}");
+}

@@ -8,7 +8,7 @@ use tracing::instrument;
 use super::up::duration;
 use super::{DONE, Does, interruptible, milliseconds, say_dirty};
 use crate::cli::consent::{Consent, ask, end_dry_run};
-use crate::cli::context::Context;
+use crate::cli::context::{Context, this_command};
 use crate::cli::failure::Failure;
 use crate::hypervisor::Power;
 use crate::lab::{self, Found};
@@ -72,7 +72,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     interruptible(work, || {
         Failure::interrupted(
             "interrupted; some hosts may be down",
-            vec!["`twin down` goes on".into()],
+            vec![format!("`{}` goes on", this_command())],
         )
     })
     .await?;

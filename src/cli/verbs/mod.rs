@@ -27,7 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::context::{Context, quoted};
+use super::context::{Context, this_command_as_root};
 use super::failure::{Failure, code};
 use super::flags::{Cli, Verb};
 use super::logging;
@@ -120,10 +120,9 @@ fn needs_root(verb: &Verb) -> Option<Failure> {
     if !acts || nix::unistd::geteuid().is_root() {
         return None;
     }
-    let asked: Vec<String> = std::env::args().map(|word| quoted(&word)).collect();
     Some(Failure::machine(
         "no permission: this changes bridges, rules, disks and guests, which only root may",
-        vec![format!("run as root: `sudo {}`", asked.join(" "))],
+        vec![format!("run as root: `{}`", this_command_as_root())],
     ))
 }
 

@@ -5,7 +5,7 @@ use tracing::instrument;
 
 use super::{DONE, Does, interruptible, lost_with_disks, milliseconds, say_dirty};
 use crate::cli::consent::{Consent, ask, end_dry_run};
-use crate::cli::context::Context;
+use crate::cli::context::{Context, this_command};
 use crate::cli::failure::Failure;
 use crate::lab::{self, Found};
 use crate::report::ChangeDocument;
@@ -62,7 +62,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let changed = interruptible(work, || {
         Failure::interrupted(
             "interrupted; some hosts may be wiped",
-            vec!["`twin release` goes on".into()],
+            vec![format!("`{}` goes on", this_command())],
         )
     })
     .await?;
