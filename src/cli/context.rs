@@ -257,10 +257,15 @@ pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
+/// Words as a shell reads them.
+fn as_typed(words: impl Iterator<Item = String>) -> String {
+    let words: Vec<String> = words.map(|word| quoted(&word)).collect();
+    words.join(" ")
+}
+
 /// This command as a shell reads it.
 pub(crate) fn this_command() -> String {
-    let words: Vec<String> = std::env::args().map(|word| quoted(&word)).collect();
-    words.join(" ")
+    as_typed(std::env::args())
 }
 
 /// Flags that a variable can stand for, which sudo drops.
@@ -293,7 +298,7 @@ fn as_root(words: &[String], variable: impl Fn(&str) -> Option<String>) -> Strin
         .chain(program.iter().cloned())
         .chain(stood_for.flatten());
     let all = all.chain(rest.iter().cloned());
-    all.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+    as_typed(all)
 }
 
 #[cfg(test)]

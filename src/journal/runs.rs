@@ -175,13 +175,13 @@ impl Journal {
         Ok(sequence)
     }
 
-    /// Writes down that an act has been done; also where somebody put it back before it took effect: it is open again then.
+    /// Writes down that an act has been done; also where the watchdog put it back before it took effect: it is open again then.
     pub fn mark_acted(&self, run: &str, sequence: i64) -> Result<(), JournalError> {
         let sql = "UPDATE acts SET state = 'acted', note = NULL, claimed_by = NULL WHERE run = ?1 AND sequence = ?2";
         self.write_act(sql, params![run, sequence])
     }
 
-    /// Writes down how an undo ended, where whoever did it has the act still; tells whether that is so.
+    /// Writes down how an undo ended, where the process that did it has the act still; returns whether it has.
     pub fn mark_act(
         &self,
         (run, sequence): (&str, i64),
@@ -206,7 +206,7 @@ impl Journal {
         self.write_act(sql, params![run, sequence, at.to_string()])
     }
 
-    /// Claims an act for undoing; false where somebody else has it. One that was left is not left any more, but tried.
+    /// Claims an act for undoing; false where another process has it. One that was left is not left any more, but tried.
     pub fn claim_act(&self, run: &str, sequence: i64, by: &str) -> Result<bool, JournalError> {
         let sql = "UPDATE acts SET claimed_by = ?3, state = CASE state WHEN 'left' THEN 'acted' ELSE state END WHERE run = ?1 AND sequence = ?2 AND state IN ('intended', 'acted', 'left')
             AND (claimed_by IS NULL OR claimed_by = ?3)";
@@ -266,7 +266,7 @@ impl Journal {
         Ok(labs.iter().filter_map(|lab| lab.parse().ok()).collect())
     }
 
-    /// Returns open acts, of a lab or of all, whose time was over before `now` and that nobody is putting back; also those that
+    /// Returns open acts, of a lab or of all, whose time was over before `now` and that no process is putting back; also those that
     /// could not be put back.
     pub fn overdue_acts(
         &self,

@@ -111,7 +111,7 @@ fn look(connection: Connection) -> rusqlite::Result<(Connection, i64)> {
 
 /// Opens a journal that may only be read; returns its version too.
 ///
-/// A reader takes part in the log's index, which only who may write can make: where nobody has the journal open, and all of
+/// A reader takes part in the log's index, which only who may write can make: where no process has the journal open, and all of
 /// the log has found its way into the file, the file is all there is, and is read as it stands.
 pub(super) fn read_only(path: &Path) -> rusqlite::Result<(Connection, i64)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -235,30 +235,32 @@ pub(super) fn checksums(
     })
 }
 
+/// Visits what an L1 table has of saved device state, which lies behind the disk of so many bytes.
+fn walk_state(
+    source: &impl ReadAt,
+    header: &Header,
+    (l1, disk_bytes): (&[u64], u64),
+    on_entry: impl FnMut(Entry) -> Result<(), Qcow2Error>,
+) -> Result<(), Qcow2Error> {
+    let first = usize::try_from(header.l1_entries_for(disk_bytes)).unwrap_or(usize::MAX);
+    let state = l1.get(first..).unwrap_or_default();
+    walk(source, header, state, |_| {}, on_entry)
+}
+
 pub(super) fn vm_state(
     source: &impl ReadAt,
     header: &Header,
     snapshot: &Snapshot,
 ) -> Result<VmState, Qcow2Error> {
     let l1 = snapshot_l1(source, header, snapshot)?;
-    let first = header.l1_entries_for(snapshot.disk_bytes);
-    let state = l1
-        .get(usize::try_from(first).unwrap_or(usize::MAX)..)
-        .unwrap_or_default();
     let mut digest = Sha256::new();
     let wanted = snapshot.vm_state_bytes;
-    walk(
-        source,
-        header,
-        state,
-        |_| {},
-        |entry| {
-            if entry.guest < wanted {
-                feed(source, header, &mut digest, entry)?;
-            }
-            Ok(())
-        },
-    )?;
+    walk_state(source, header, (&l1, snapshot.disk_bytes), |entry| {
+        if entry.guest < wanted {
+            feed(source, header, &mut digest, entry)?;
+        }
+        Ok(())
+    })?;
     digest.update(wanted.to_be_bytes());
     Ok(VmState {
         sha256: hex(digest),
@@ -271,21 +273,13 @@ pub(super) fn vm_state(
 pub(super) fn shared_vm_state(source: &impl ReadAt, header: &Header) -> Result<u64, Qcow2Error> {
     let entries = u64::from(header.l1_entries);
     let l1 = table(source, "the L1 table", header.l1_offset, entries)?;
-    let first = usize::try_from(header.l1_entries_for(header.size)).unwrap_or(usize::MAX);
-    let state = l1.get(first..).unwrap_or_default();
     let mut end = 0;
-    walk(
-        source,
-        header,
-        state,
-        |_| {},
-        |entry| {
-            if !entry.copied && entry.bytes(header).is_some() {
-                end = entry.guest.saturating_add(header.cluster_bytes());
-            }
-            Ok(())
-        },
-    )?;
+    walk_state(source, header, (&l1, header.size), |entry| {
+        if !entry.copied && entry.bytes(header).is_some() {
+            end = entry.guest.saturating_add(header.cluster_bytes());
+        }
+        Ok(())
+    })?;
     Ok(end)
 }
 
