@@ -1,5 +1,7 @@
 # The commands of README.md. Each installs what it needs.
 GUEST_TARGET := x86_64-unknown-linux-gnu
+# Where cargo puts what it builds.
+OUT := $(or $(CARGO_TARGET_DIR),target)
 export TWIN_COMMIT := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)+$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 .PHONY: setup build guest guest-dev demo test test-full test-report bench lint fuzz
@@ -9,15 +11,15 @@ setup:
 # twin, and twin-guest beside it.
 build: guest
 	cargo build --release --locked
-	install -m 755 target/guest/$(GUEST_TARGET)/guest/twin-guest target/release/twin-guest
+	install -m 755 $(OUT)/guest/$(GUEST_TARGET)/guest/twin-guest $(OUT)/release/twin-guest
 
 guest:
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile guest --bin twin-guest \
-	  --no-default-features --features guest --target $(GUEST_TARGET) --target-dir target/guest
+	  --no-default-features --features guest --target $(GUEST_TARGET) --target-dir $(OUT)/guest
 
 guest-dev: guest
-	mkdir -p target/debug
-	install -m 755 target/guest/$(GUEST_TARGET)/guest/twin-guest target/debug/twin-guest
+	mkdir -p $(OUT)/debug
+	install -m 755 $(OUT)/guest/$(GUEST_TARGET)/guest/twin-guest $(OUT)/debug/twin-guest
 
 # Builds, brings the testcloud up, replays D-040 in all its variants, and says how long each phase took.
 demo:
@@ -55,7 +57,7 @@ lint: cargo-deny
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTFLAGS="-C target-feature=+crt-static" cargo clippy --locked --profile guest --bin twin-guest \
 	  --no-default-features --features guest --target $(GUEST_TARGET) \
-	  --target-dir $(or $(CARGO_TARGET_DIR),target)/guest -- -D warnings
+	  --target-dir $(OUT)/guest -- -D warnings
 
 	cargo deny check bans licenses sources
 
@@ -74,9 +76,9 @@ install:
 	  sed 's|@bindir@|$(prefix)/bin|' systemd/$$unit.in >$(DESTDIR)$(prefix)/lib/systemd/system/$$unit && \
 	  chmod 644 $(DESTDIR)$(prefix)/lib/systemd/system/$$unit || exit 1; \
 	done
-	install -D -m 755 target/release/twin $(DESTDIR)$(prefix)/bin/twin
-	install -D -m 755 target/release/twin-host $(DESTDIR)$(prefix)/lib/twin/twin-host
-	install -D -m 755 target/release/twin-guest $(DESTDIR)$(prefix)/lib/twin/twin-guest
+	install -D -m 755 $(OUT)/release/twin $(DESTDIR)$(prefix)/bin/twin
+	install -D -m 755 $(OUT)/release/twin-host $(DESTDIR)$(prefix)/lib/twin/twin-host
+	install -D -m 755 $(OUT)/release/twin-guest $(DESTDIR)$(prefix)/lib/twin/twin-guest
 
 # The parsers and readers on hostile input, FUZZ_SECONDS each: of people's files by mutation, of what others wrote (guests, libvirt,
 # nft, the journal) guided by coverage.

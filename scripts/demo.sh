@@ -21,7 +21,7 @@ phase() { # NAME COMMAND...: its exit code is the command's
 
 phase "set the machine up" scripts/host-setup.sh --build
 phase "build twin and twin-guest" build
-twin=target/release/twin
+twin=${CARGO_TARGET_DIR:-target}/release/twin
 verdict=0
 phase "doctor" "$twin" doctor
 phase "bring the testcloud up" "$twin" --lab testcloud up testcloud --wait services

@@ -4,7 +4,7 @@ set -uo pipefail
 umask 077
 cd "$(dirname "$0")/.." || exit 1
 rounds=${1:-1}
-twin=target/release/twin
+twin=${CARGO_TARGET_DIR:-target}/release/twin
 most=1200
 
 "$twin" up testcloud --wait services || exit 1

@@ -17,7 +17,7 @@ mkdir -p "$(dirname "$out")"
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 failed=0
-twin=target/release/twin
+twin=${CARGO_TARGET_DIR:-target}/release/twin
 export TWIN_YES=1
 
 line() { # PART WHAT COMMAND...

@@ -5,7 +5,7 @@ set -euo pipefail
 umask 077
 cd "$(dirname "$0")/.."
 out=target/report
-twin=target/release/twin
+twin=${CARGO_TARGET_DIR:-target}/release/twin
 lab=report-test
 reports=${REPORTS:-cross-bridge-reject dual-homed-cilium host-power-loss oom-openstack1 rebuild shutoff-capi-mgmt}
 
