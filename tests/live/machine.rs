@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::support::{
@@ -111,8 +112,15 @@ impl Drop for Machine {
     }
 }
 
+/// Has twin build what hosts boot and find out what this machine can, on a machine where it has not run before.
+fn run_twin_once() {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| drop(TestLab::new().done(&["up", "tiny", "--scale", "8"])));
+}
+
 /// A disk with an empty XFS, this machine's images and what twin has found out about it.
 pub(crate) fn blank_disk(directory: &Path, gib: u64) -> PathBuf {
+    run_twin_once();
     let disk = directory.join("disk");
     File::create(&disk).unwrap().set_len(gib << 30).unwrap();
     tool(
