@@ -77,7 +77,8 @@ install:
 	  chmod 644 $(DESTDIR)$(prefix)/lib/systemd/system/$$unit || exit 1; \
 	done
 	install -D -m 755 $(OUT)/release/twin $(DESTDIR)$(prefix)/bin/twin
-	install -D -m 755 $(OUT)/release/twin-host $(DESTDIR)$(prefix)/lib/twin/twin-host
+	# What earlier versions had beside it.
+	rm -f $(DESTDIR)$(prefix)/lib/twin/twin-host
 	install -D -m 755 $(OUT)/release/twin-guest $(DESTDIR)$(prefix)/lib/twin/twin-guest
 
 # The parsers and readers on hostile input, FUZZ_SECONDS each: of people's files by mutation, of what others wrote (guests, libvirt,

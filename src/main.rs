@@ -1,5 +1,5 @@
-//! The `twin` command: answers at once what needs no machine, and becomes `twin-host` for the rest.
+//! The `twin` command.
 
 fn main() -> std::process::ExitCode {
-    twin::cli::front()
+    twin::cli::main()
 }

@@ -12,7 +12,7 @@ use crate::report::ChangeDocument;
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Yes {
     /// Answers yes to what is asked; needed where there is no terminal to ask on.
-    #[arg(long, env = "TWIN_YES", value_parser = super::flags::boolish, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, hide_possible_values = true)]
+    #[arg(long, env = "TWIN_YES", value_parser = super::global::boolish, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, hide_possible_values = true)]
     pub(crate) yes: bool,
 }
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::flags::{DEFAULT_CONNECT, DEFAULT_STATE_DIR, Global};
+use super::global::{DEFAULT_CONNECT, DEFAULT_STATE_DIR, Global};
 use super::ui::Ui;
 use super::{logging, wiring};
 use crate::journal::Journal;

@@ -2,6 +2,7 @@
 
 use crate::diagnostics::{Problem, Source};
 use crate::lab::LabError;
+use crate::snapshot::SnapshotError;
 use crate::topology::LoadError;
 
 /// The exit codes.
@@ -132,3 +133,27 @@ through_lab!(
     crate::guest::GuestError,
     crate::hostnet::HostNetError
 );
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        let (message, cures) = (error.to_string(), error.cures());
+        match error {
+            SnapshotError::Lab(error) => error.into(),
+            SnapshotError::Unknown { .. } | SnapshotError::Exists { .. } => {
+                Self::usage(message, cures)
+            }
+            SnapshotError::Gates { .. } => Self::failed(message, cures),
+            SnapshotError::Dirty { .. } => Self::dirty(message, cures),
+            SnapshotError::Interrupted { .. } => Self::interrupted(message, cures),
+            SnapshotError::Io { .. }
+            | SnapshotError::Refused { .. }
+            | SnapshotError::Mode { .. }
+            | SnapshotError::Damaged { .. }
+            | SnapshotError::StandsTooLong { .. }
+            | SnapshotError::PutBack { .. } => Self::machine(message, cures),
+        }
+    }
+}
+
+/// Done.
+pub(crate) const DONE: Result<u8, Failure> = Ok(code::DONE);

@@ -5,11 +5,15 @@
 
 mod consent;
 mod context;
+mod dirty;
+mod dispatch;
+mod elapsed;
 mod failure;
 mod files;
 mod flags;
-mod front;
+mod global;
 mod guard;
+mod interrupt;
 mod logging;
 mod ui;
 mod verbs;
@@ -20,7 +24,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub use flags::Cli;
-pub use front::front;
 pub use wiring::lab as drivers;
 
 /// Parses the arguments. Help and mistakes are printed, and their exit code returned.
@@ -59,7 +62,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(ui.failure(&failure));
         }
     };
-    let code = runtime.block_on(verbs::run(cli, &ui));
+    let code = runtime.block_on(dispatch::run(cli, &ui));
     // Calls into libvirt that passed their deadline may still run in their threads; they end with the process.
     runtime.shutdown_background();
     ExitCode::from(code)

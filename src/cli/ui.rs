@@ -10,7 +10,7 @@ use owo_colors::OwoColorize;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::flags::{Color, Global};
+use super::global::{Color, Global};
 use crate::diagnostics::{place, render};
 use crate::lab::{Event, Watch};
 use crate::report::{ErrorDocument, FindingDocument};
@@ -256,4 +256,15 @@ impl Watch for Progress {
             Event::Note(note) => self.ui.remark(note),
         }
     }
+}
+
+/// Refuses `--json` for a verb that has no document.
+pub(crate) fn no_document(ui: &Ui, verb: &str) -> Result<(), Failure> {
+    if ui.json {
+        return Err(Failure::usage(
+            format!("{verb} has no JSON document"),
+            vec!["leave --json out".into()],
+        ));
+    }
+    Ok(())
 }

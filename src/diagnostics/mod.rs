@@ -3,11 +3,13 @@
 //! A file becomes a tree of [`Node`]s that know their place. A [`Reader`] takes it apart and collects a [`Problem`]
 //! for each thing that is wrong, instead of stopping at the first. [`render`] shows them with their lines.
 
+mod error;
 mod reader;
 mod render;
 mod tree;
 
-pub use reader::{Fields, FormatError, Keys, Reader, keys_of};
+pub use error::FormatError;
+pub use reader::{Fields, Keys, Reader, keys_of};
 pub use render::{Place, place, render};
 pub use tree::{Key, Node, Value, parse};
 

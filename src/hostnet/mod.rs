@@ -4,11 +4,15 @@ mod bandwidth;
 mod capture;
 mod cut;
 mod forward;
+#[cfg(fuzzing)]
+mod fuzzing;
 mod leftover;
 mod linux;
 mod tool;
 
 pub use bandwidth::HANDLE;
+#[cfg(fuzzing)]
+pub use fuzzing::read_rules;
 pub use linux::LinuxNet;
 
 use std::net::Ipv4Addr;
@@ -18,19 +22,6 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Cidr, Mac};
-
-/// Reads rules in each way that there is, for `fuzz/`: as iptables-save writes them, and as nft does.
-#[cfg(fuzzing)]
-pub fn read_rules(text: &str) {
-    let network = Network {
-        name: "net".into(),
-        bridge: "virbr1".into(),
-        mac: "52:54:00:00:00:01".parse().expect("a MAC"),
-        cidr: "10.12.4.0/22".parse().ok(),
-    };
-    forward::read(text, &network.bridge);
-    leftover::read(text, &network);
-}
 
 /// A link of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,6 @@
 //! Images from elsewhere: any qcow2 by path or URL, with a `NoCloud` seed.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +11,9 @@ use hadris_iso::joliet::JolietLevel;
 use hadris_iso::read::PathSeparator;
 use hadris_iso::write::options::{BaseIsoLevel, CreationFeatures, IsoFormatOptions};
 use hadris_iso::write::{File as IsoFile, InputFiles, IsoImageWriter};
-use sha2::{Digest, Sha256};
 
 use super::ImageError;
+use super::hash::sha256_of;
 use super::pins::Pins;
 use super::qcow2::Qcow2;
 use crate::http::{self, Limits};
@@ -166,33 +163,6 @@ pub(super) fn stands_alone(path: &Path) -> Result<Mib, ImageError> {
         )));
     }
     Ok(Mib::from_bytes_ceil(image.header().size))
-}
-
-/// Returns a file's SHA-256 in hex.
-pub(super) fn sha256_of(path: &Path) -> Result<String, ImageError> {
-    let mut file =
-        File::open(path).map_err(ImageError::io(format!("opening {}", path.display())))?;
-    let mut hash = Sha256::new();
-    let mut piece = vec![0u8; 1 << 20];
-    loop {
-        match file
-            .read(&mut piece)
-            .map_err(ImageError::io(format!("reading {}", path.display())))?
-        {
-            0 => break,
-            length => hash.update(&piece[..length]),
-        }
-    }
-    Ok(hex(&hash.finalize()))
-}
-
-/// Bytes in hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Returns the files of a `NoCloud` seed.

@@ -11,6 +11,7 @@ mod cloud;
 mod debian;
 mod disk;
 mod error;
+mod hash;
 mod initramfs;
 mod lent;
 mod measure;
@@ -30,4 +31,7 @@ pub use error::ImageError;
 pub use lent::Lent;
 pub use measure::{Boot as MeasuredBoot, boot_once};
 pub use recipe::{Kind, Recipe, RecipeLookup};
-pub use store::{Progress, Store};
+pub use store::Store;
+
+/// Told what a build is at.
+pub type Progress<'p> = &'p (dyn Fn(&str) + Send + Sync);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::ImageError;
-use super::cloud::sha256_of;
+use super::hash::sha256_of;
 use crate::storage;
 
 /// The file with the pins, in the store.

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::cloud::{hex, sha256_of, stands_alone};
+use super::cloud::stands_alone;
+use super::hash::{hex, sha256_of};
 use super::pins::Pins;
-use super::{Bases, ImageError, Kind, Recipe, RecipeLookup, Source, debian, measure, micro};
+use super::{
+    Bases, ImageError, Kind, Progress, Recipe, RecipeLookup, Source, debian, measure, micro,
+};
 use crate::model::place::{BuiltImage, Overhead};
 use crate::model::spec::Boot;
 use crate::model::{AcceleratorChoice, Host};
@@ -17,9 +20,6 @@ use crate::units::Mib;
 
 /// Part of every hash: raised when a builder changes what it makes.
 const BUILDER: &str = "1";
-
-/// Told what a build is at.
-pub type Progress<'p> = &'p (dyn Fn(&str) + Send + Sync);
 
 /// What stands beside a built image.
 #[derive(Clone, Debug, Serialize, Deserialize)]

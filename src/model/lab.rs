@@ -1,155 +1,12 @@
 //! A topology as one lab on one machine.
 
-use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::str::FromStr;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::spec::Thing;
-use super::{AcceleratorChoice, Host, Network, NetworkMode, Topology};
-use crate::units::{Cidr, Mac, Mib, Name};
-
-/// The divisor of payload sizes: a power of two, 1 to 64.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(transparent)]
-pub struct Scale(u32);
-
-/// The number is no power of two between 1 and 64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a scale is 1, 2, 4, 8, 16, 32 or 64")]
-pub struct ScaleError;
-
-impl Scale {
-    /// Full size.
-    pub const FULL: Self = Self(1);
-    /// The smallest lab.
-    pub const LARGEST: Self = Self(64);
-
-    /// Makes a scale.
-    pub const fn new(divisor: u32) -> Result<Self, ScaleError> {
-        if divisor.is_power_of_two() && divisor <= Self::LARGEST.0 {
-            Ok(Self(divisor))
-        } else {
-            Err(ScaleError)
-        }
-    }
-
-    /// Returns the divisor.
-    pub const fn divisor(self) -> u32 {
-        self.0
-    }
-
-    /// Returns what runs where `full` was asked for.
-    pub const fn effective(self, full: Mib) -> Mib {
-        full.divided(self.0)
-    }
-
-    /// Chooses full size where `need` (by scale) fits `available`, else the largest scale that takes at most 60 % of it.
-    pub fn choose(available: Mib, need: impl Fn(Self) -> Mib) -> Option<Self> {
-        const SHARE_PERCENT: u64 = 60;
-        let share = Mib(available.0 * SHARE_PERCENT / 100);
-        (0..=6)
-            .map(|power| Self(1 << power))
-            .find(|scale| need(*scale) <= share)
-    }
-}
-
-impl FromStr for Scale {
-    type Err = ScaleError;
-    fn from_str(text: &str) -> Result<Self, ScaleError> {
-        Self::new(text.parse().map_err(|_| ScaleError)?)
-    }
-}
-
-impl fmt::Display for Scale {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-/// What is decided once, when a lab is made. Each of the lab's things carries it, so that any one of them tells the rest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LabRecord {
-    /// The lab's identity.
-    pub uuid: Uuid,
-    /// Its name.
-    pub name: Name,
-    /// The topology it was made from.
-    pub topology: Name,
-    /// What payload sizes are divided by.
-    pub scale: Scale,
-    /// How guests are run.
-    pub accelerator: AcceleratorChoice,
-    /// How many addresses every network is moved up by; 0 in the default lab.
-    pub shift: u32,
-    /// Stand-in timers over 60 s are divided by this.
-    pub time_scale: u32,
-    /// The state directory that holds the lab's files. Marks of before 2026-12 do not name it: there the paths in the
-    /// specs tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<PathBuf>,
-}
-
-/// The mark on a thing: the lab's, and what the thing is in it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Mark {
-    /// The lab.
-    pub lab: LabRecord,
-    /// The host or network.
-    pub thing: Name,
-    /// What was asked for when the thing was made, as JSON of its spec: compared to find changes.
-    pub spec: serde_json::Value,
-}
-
-/// What a mark says of the thing that carries it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Bearing {
-    /// The mark is this thing's own: kind, UUID and name are those that it was made with.
-    Own(Mark),
-    /// The mark is another thing's. `virt-clone` and an edited `virsh dumpxml` keep the metadata.
-    Foreign(Mark),
-}
-
-impl Mark {
-    /// Tells whether the thing of kind `S` with this UUID and name is the one that the mark was made for.
-    pub fn borne_by<S: Thing>(self, uuid: Uuid, name: &str) -> Bearing {
-        let own = serde_json::from_value::<S>(self.spec.clone())
-            .is_ok_and(|spec| spec.uuid() == uuid && spec.name() == name);
-        if own {
-            Bearing::Own(self)
-        } else {
-            Bearing::Foreign(self)
-        }
-    }
-
-    /// The name that the mark's own thing has in the hypervisor, `h-a`.
-    pub fn made_for(&self) -> String {
-        let name = self.spec["name"].as_str();
-        name.map_or_else(|| self.thing.to_string(), str::to_owned)
-    }
-
-    /// The UUID of the mark's own thing.
-    pub fn made_for_uuid(&self) -> Option<Uuid> {
-        self.spec["uuid"].as_str()?.parse().ok()
-    }
-}
-
-impl Bearing {
-    /// Splits into the thing's own mark and another's.
-    pub fn split(bearing: Option<Self>) -> (Option<Mark>, Option<Mark>) {
-        match bearing {
-            Some(Self::Own(mark)) => (Some(mark), None),
-            Some(Self::Foreign(mark)) => (None, Some(mark)),
-            None => (None, None),
-        }
-    }
-}
+use super::{Host, LabRecord, Network, NetworkMode, Topology};
+use crate::units::{Cidr, Mac};
 
 /// A network as it is on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -335,25 +192,6 @@ pub fn bridge_mac(network: Uuid) -> Mac {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_scale_is_full_where_it_fits_and_else_takes_at_most_sixty_percent() {
-        let need = |scale: Scale| scale.effective(Mib(136 * 1024)) + Mib(5 * 120);
-        assert_eq!(Scale::choose(Mib(512 * 1024), need), Some(Scale::FULL));
-        assert_eq!(
-            Scale::choose(Mib(22 * 1024), need).map(Scale::divisor),
-            Some(16)
-        );
-        assert_eq!(Scale::choose(Mib(1024), need), None);
-    }
-
-    #[test]
-    fn only_powers_of_two_are_scales() {
-        assert!("16".parse::<Scale>().is_ok());
-        for bad in ["0", "3", "128", "x", "-1"] {
-            assert_eq!(bad.parse::<Scale>(), Err(ScaleError), "{bad}");
-        }
-    }
 
     #[test]
     fn generated_bridge_names_fit_the_kernel_and_differ_by_network() {

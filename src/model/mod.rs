@@ -8,12 +8,15 @@ pub mod placement;
 pub mod spec;
 
 mod lab;
+mod mark;
+mod scale;
 mod topology;
 
 pub use lab::{
-    Bearing, LabRecord, Mark, Placed, PlacedHost, PlacedNetwork, Scale, ScaleError, attached_mac,
-    bridge_mac, bridge_name, domain_uuid, mac_for,
+    Placed, PlacedHost, PlacedNetwork, attached_mac, bridge_mac, bridge_name, domain_uuid, mac_for,
 };
+pub use mark::{Bearing, LabRecord, Mark, Thing};
+pub use scale::{Scale, ScaleError};
 pub use topology::{
     AcceleratorChoice, Baseline, Compute, Dhcp, Disk, Host, ImageName, Instance, Network,
     NetworkMode, Nic, Policy, RamBacking, Service, Topology, Vip,

@@ -6,17 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{AcceleratorChoice, Dhcp, Mark, NetworkMode, RamBacking};
+use super::{AcceleratorChoice, Dhcp, Mark, NetworkMode, RamBacking, Thing};
 use crate::units::{Cidr, Mac, Mib};
-
-/// What a spec describes: a thing with an identity of its own.
-pub trait Thing: serde::de::DeserializeOwned {
-    /// Its UUID.
-    fn uuid(&self) -> Uuid;
-
-    /// Its name in the hypervisor.
-    fn name(&self) -> &str;
-}
 
 impl Thing for NetworkSpec {
     fn uuid(&self) -> Uuid {

@@ -6,32 +6,12 @@ use super::documents::{
     Outcome, ProbeDocument, ScenarioDocument, ScenarioStepDocument, VariantDocument, Verdict,
     WorldDocument,
 };
+use super::escape::escaped;
 use super::html_chart::{memory, timeline};
-use super::outcomes::{Outcomes, outcomes, right};
-use super::scenario_text::{looks, seconds, time_scale};
+use super::outcomes::{Outcomes, outcomes, right, seconds};
+use super::scenario_text::{looks, time_scale};
 
 const STYLE: &str = include_str!("style.css");
-
-/// Makes text safe between tags and in attributes.
-pub(super) fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            // Characters that no XML or HTML may hold.
-            '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
-            character if character.is_control() && character != '\n' && character != '\t' => {
-                safe.push('\u{fffd}');
-            }
-            other => safe.push(other),
-        }
-    }
-    safe
-}
 
 const fn class_of(verdict: Verdict) -> &'static str {
     match verdict {

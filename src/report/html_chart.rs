@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::documents::{LookDocument, ProbeDocument, SampleDocument, VariantDocument};
-use super::html::escaped;
-use super::scenario_text::seconds;
+use super::escape::escaped;
+use super::outcomes::seconds;
 
 /// The width of a picture, and of the names at its left, in its own units.
 const WIDTH: f64 = 720.0;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::documents::{Outcome, ScenarioDocument, VariantDocument};
-use super::html::escaped;
+use super::escape::escaped;
 
 /// How a case ended.
 enum Ended {

@@ -2,6 +2,7 @@
 
 mod baselines;
 mod documents;
+mod escape;
 mod html;
 mod html_chart;
 mod junit;

@@ -1,7 +1,6 @@
 //! The variants of a run beside one another: when each probe fired in which.
 
 use super::documents::{Outcome, ProbeDocument, VariantDocument, WorldDocument};
-use super::scenario_text::seconds;
 
 /// What was seen in one variant.
 pub(super) struct Cell {
@@ -90,4 +89,9 @@ pub(super) fn outcomes(world: &WorldDocument) -> Option<Outcomes<'_>> {
         variants: variants.map(|variant| variant.name.as_str()).collect(),
         lines,
     })
+}
+
+/// Seconds with one digit.
+pub(super) fn seconds(milliseconds: u64) -> String {
+    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
 }

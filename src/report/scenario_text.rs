@@ -3,12 +3,7 @@
 use std::fmt::Write as _;
 
 use super::documents::{Outcome, ProbeDocument, ScenarioDocument, VariantDocument, WorldDocument};
-use super::outcomes::{Cell, Outcomes, outcomes};
-
-/// Seconds with one digit.
-pub(super) fn seconds(milliseconds: u64) -> String {
-    format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
-}
+use super::outcomes::{Cell, Outcomes, outcomes, seconds};
 
 /// What stand-in timers were divided by, in words.
 pub(super) fn time_scale(document: &ScenarioDocument) -> String {

@@ -6,7 +6,8 @@ use futures::future::join_all;
 
 use super::World;
 use super::action::{CLOCK_STEP, before_a_pause};
-use super::engine::{Engine, since};
+use super::engine::Engine;
+use super::safety::Policy;
 use super::undo::{Hand, claimer, undo_one};
 use crate::journal::{Intent, Journal, JournalError};
 use crate::lab::Watch;
@@ -21,27 +22,6 @@ const CLOCKS: &str = "clocks";
 
 /// Between two looks at them.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// Whether a run takes a baseline before its first step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// It does where it can.
-    #[default]
-    Preferred,
-    /// It does, or does not begin.
-    Required,
-    /// It does not.
-    None,
-}
-
-impl Policy {
-    /// The words of scenario files.
-    pub(super) const WORDS: &'static [(&'static str, Self)] = &[
-        ("preferred", Self::Preferred),
-        ("required", Self::Required),
-        ("none", Self::None),
-    ];
-}
 
 fn set<'s>(world: &'s World, journal: &'s Journal, watch: &'s dyn Watch) -> Set<'s> {
     Set {
@@ -217,7 +197,7 @@ impl Engine<'_> {
         begun: Duration,
     ) -> bool {
         self.note("restoring the baseline");
-        let from = since(self.world, begun);
+        let from = self.world.since(begun);
         let set = set(self.world, self.journal, self.watch);
         let (result, detail) = match restore(set, name).await {
             Ok(()) => match self.as_before(name).await {
@@ -246,7 +226,7 @@ impl Engine<'_> {
             result: result.to_owned(),
             detail,
             at_ms: from,
-            took_ms: since(self.world, begun).saturating_sub(from),
+            took_ms: self.world.since(begun).saturating_sub(from),
         });
         whole
     }

@@ -8,13 +8,11 @@ use futures::future::join_all;
 use tokio::sync::watch;
 
 use super::World;
-use super::engine::since;
 use super::file::{Expect, Resolved};
-use super::inject::LOOK;
+use super::looking::{Against, GAP, LOOK, cannot_look, evidence, look_with_retries};
 use super::probe::{Finding, Seen};
 use super::probe_entry::{Phase, ResolvedProbe};
 use super::safety::Stop;
-use super::watching::{Against, GAP, cannot_look, evidence, look_with_retries};
 use crate::report::{EvidenceDocument, LookDocument, ProbeDocument};
 
 /// A look that takes longer is one that missed.
@@ -265,7 +263,7 @@ impl<'p> Continuous<'p> {
         let looked = looked.unwrap_or_else(|_| Err(format!("no end of a look within {LONGEST:?}")));
         if let Some(tally) = self.held().get_mut(index) {
             let enough = (u64::from(probe.times), probe.lasts);
-            tally.take(looked, enough, since(world, begun));
+            tally.take(looked, enough, world.since(begun));
         }
         self.looks.send_modify(|looks| {
             if let Some(looks) = looks.get_mut(index) {

@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::baseline::Policy;
+use super::arguments::duration;
 use super::error::ScenarioProblem;
 use super::probe_entry::{NamedStep, Phase, ResolvedProbe, id_of, probe};
-use super::safety::{self, Safety, Stop};
+use super::safety::{self, Policy, Safety, Stop};
 use super::step::{ResolvedStep, Steps, ids_of};
 use super::variables::{Filling, Placeholder, Variables};
-use crate::diagnostics::{
-    Fields, Node, Problem, Reader, Source, Span, nearest, parse as parse_yaml,
-};
+use crate::diagnostics::{Node, Problem, Reader, Source, Span, nearest, parse as parse_yaml};
 use crate::units::Name;
 
 /// What is expected of a probe.
@@ -149,42 +147,6 @@ pub fn parse(source: &Source) -> Result<Scenario, Vec<Problem>> {
     } else {
         Err(problems)
     }
-}
-
-pub(super) fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Duration) -> Duration {
-    let Some(node) = node else { return otherwise };
-    let Some(text) = reader.scalar::<String>(node, "duration") else {
-        return otherwise;
-    };
-    let parsed = text
-        .parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|signed| Duration::try_from(signed).ok());
-    if parsed.is_none() {
-        reader.bad_value(
-            node,
-            &text,
-            "duration",
-            &"it is written like 90s, 5m or 1h30m",
-        );
-    }
-    parsed.unwrap_or(otherwise)
-}
-
-/// Reads a share like `10%`, where it is given.
-pub(super) fn percent(
-    fields: &mut Fields<'_>,
-    key: &'static str,
-    reader: &mut Reader,
-) -> Option<f64> {
-    let node = fields.optional(key)?;
-    let text: String = reader.scalar(node, "share")?;
-    let share: Option<f64> = text.strip_suffix('%').and_then(|text| text.parse().ok());
-    let share = share.filter(|share| (0.0..=100.0).contains(share));
-    if share.is_none() {
-        reader.bad_value(node, &text, "share", &"it is written like 10%");
-    }
-    share
 }
 
 /// Reads variables; `given` takes down where each is given.

@@ -2,96 +2,27 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::future::{BoxFuture, join_all};
-use futures::stream::FuturesUnordered;
+use futures::future::join_all;
 
 use super::ScenarioError;
 use super::action::Action;
 use super::continuous::Continuous;
-use super::engine::{Engine, since};
+use super::engine::Engine;
 use super::file::Resolved;
+use super::injection::{Behind, Ended, Injection};
+use super::looking::LOOK;
 use super::probe::Seen;
 use super::probe_entry::Phase;
 use super::step::{ResolvedStep, Work};
 use super::watching::Watched;
 use crate::journal::{ActState, Intent};
 use crate::lab::Event;
-use crate::report::ScenarioStepDocument;
-
-/// How often probes are asked.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// What a look may take while something else goes on, which may want the same guest.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// What an action may take beyond its own deadline, which it keeps itself, before it is given up.
 const GRACE: Duration = Duration::from_secs(60);
-
-/// What a variant's steps came to.
-#[derive(Default)]
-pub(super) struct Injection {
-    pub(super) steps: Vec<ScenarioStepDocument>,
-    /// Why not every step did what it is for; empty when all did.
-    pub(super) troubles: Vec<String>,
-    pub(super) seen: Seen,
-    /// Acts that last for a time only: when it is over, and their steps.
-    lifts: Vec<(Duration, String)>,
-}
-
-/// How a step ended.
-struct Ended {
-    result: &'static str,
-    detail: String,
-    refused: Option<String>,
-    /// When it is to be put back.
-    lift: Option<Duration>,
-}
-
-impl Ended {
-    fn failed(detail: impl Into<String>) -> Self {
-        Self {
-            result: "failed",
-            detail: detail.into(),
-            refused: None,
-            lift: None,
-        }
-    }
-
-    fn done(detail: impl Into<String>) -> Self {
-        Self {
-            result: "verified",
-            detail: detail.into(),
-            refused: None,
-            lift: None,
-        }
-    }
-}
-
-/// A step that has ended, with the times, in milliseconds since the variant's begin, at which that began and ended.
-type Timed<'s> = (&'s ResolvedStep, Result<(Ended, u64, u64), ScenarioError>);
-
-/// Steps that go on in the background.
-#[derive(Default)]
-struct Behind<'s> {
-    running: FuturesUnordered<BoxFuture<'s, Timed<'s>>>,
-    ended: Vec<Timed<'s>>,
-}
-
-impl Behind<'_> {
-    /// Does something else while they go on.
-    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                // First: what is ready at once, again and again, would keep these from ever going on.
-                Some(ended) = self.running.next() => self.ended.push(ended),
-                done = &mut work => return done,
-            }
-        }
-    }
-}
 
 impl Engine<'_> {
     /// Does the steps, until one does not do what it is for.
@@ -171,12 +102,12 @@ impl Engine<'_> {
                         .extend(left.map(|left| format!("step {}: {left}", step.id)));
                 }
                 Work::Wait(_) | Work::Baseline(_) | Work::Pause(_) => {
-                    let from = since(self.world, begun);
+                    let from = self.world.since(begun);
                     let looking = (&mut *probes, continuous);
                     let ended = self
                         .wait(step, looking, injection, &mut behind, begun)
                         .await?;
-                    injection.take(step, (ended, from, since(self.world, begun)));
+                    injection.take(step, (ended, from, self.world.since(begun)));
                 }
             }
             injection.absorb(&mut behind)?;
@@ -248,12 +179,12 @@ impl Engine<'_> {
         let Work::Act(action, lasts) = &step.work else {
             return Ok((Ended::failed("it is no action"), 0, 0));
         };
-        let from = since(self.world, begun);
+        let from = self.world.since(begun);
         let mut ended = self.act(variant, step, action.as_ref(), begun).await?;
         if ended.result == "verified" {
             ended.lift = lasts.map(|lasts| self.world.drivers.clock.elapsed() + lasts);
         }
-        Ok((ended, from, since(self.world, begun)))
+        Ok((ended, from, self.world.since(begun)))
     }
 
     /// One action: capture, intent, act, verify.
@@ -446,37 +377,5 @@ impl Engine<'_> {
         }
         injection.lifts.sort();
         Ok(())
-    }
-}
-
-impl Injection {
-    /// Takes down how steps in the background ended.
-    fn absorb(&mut self, behind: &mut Behind<'_>) -> Result<(), ScenarioError> {
-        for (step, ended) in std::mem::take(&mut behind.ended) {
-            self.take(step, ended?);
-        }
-        Ok(())
-    }
-
-    /// Takes down how a step ended.
-    fn take(&mut self, step: &ResolvedStep, ended: (Ended, u64, u64)) {
-        let (ended, from, to) = ended;
-        self.steps.push(ScenarioStepDocument {
-            id: step.id.clone(),
-            what: step.describe(),
-            result: ended.result.to_owned(),
-            detail: ended.detail.clone(),
-            at_ms: from,
-            took_ms: to.saturating_sub(from),
-        });
-        self.seen.done.push(step.id.clone());
-        let refused = ended.refused.map(|refused| (step.id.clone(), refused));
-        self.seen.refused.extend(refused);
-        self.lifts
-            .extend(ended.lift.map(|at| (at, step.id.clone())));
-        if ended.result != "verified" {
-            self.troubles
-                .push(format!("step {}: {}", step.id, ended.detail));
-        }
     }
 }

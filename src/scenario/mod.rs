@@ -11,6 +11,7 @@
 //! `action/` and a line in its list; a new probe the same in `probe/`.
 
 pub mod action;
+mod arguments;
 mod at_boot;
 mod baseline;
 mod continuous;
@@ -18,26 +19,31 @@ mod engine;
 mod error;
 mod file;
 mod inject;
+mod injection;
+mod looking;
 pub mod probe;
 mod probe_entry;
 mod put_back;
 mod recovery;
+mod run;
 mod safety;
 mod sampling;
 mod schema;
 mod step;
 mod undo;
 mod variables;
+mod variant;
 mod watching;
 mod world;
 
 pub use at_boot::{before_libvirt, put_off};
-pub use baseline::{Cleared, Policy, clear};
-pub use engine::{Choice, chosen, may_begin, run};
+pub use baseline::{Cleared, clear};
+pub use engine::Choice;
 pub use error::{ActionError, ScenarioError, ScenarioProblem};
 pub use file::{Expect, Resolved, Scenario, parse};
 pub use probe_entry::{Phase, ResolvedProbe};
-pub use safety::Stop;
+pub use run::{chosen, may_begin, run};
+pub use safety::{Policy, Stop};
 pub use schema::schema;
 pub use step::{ResolvedStep, Work};
 pub use undo::{Recovered, lift_overdue, recover, recover_outside};

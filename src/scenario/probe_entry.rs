@@ -10,8 +10,8 @@
 
 use std::time::Duration;
 
+use super::arguments::duration;
 use super::error::ScenarioProblem;
-use super::file::duration;
 use super::probe::{self, Probe};
 use crate::diagnostics::{FormatError, Key, Node, Reader, Span, Value};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ScenarioError;
-use super::engine::{Engine, since};
+use super::engine::Engine;
 use super::undo::{self, Hand, claimer};
 use crate::journal::OpenAct;
 use crate::report::ScenarioStepDocument;
@@ -33,7 +33,7 @@ impl Engine<'_> {
             act.run == world.run && chosen
         });
         let undo = async |act| {
-            let from = since(world, begun);
+            let from = world.since(begun);
             let hand = Hand::of_the_lab(&claimer);
             let ended = undo::undo_one(world, self.journal, act, hand).await;
             (from, ended)
@@ -83,7 +83,7 @@ impl Engine<'_> {
             result: result.into(),
             detail,
             at_ms: from,
-            took_ms: since(self.world, begun).saturating_sub(from),
+            took_ms: self.world.since(begun).saturating_sub(from),
         }
     }
 }

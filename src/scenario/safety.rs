@@ -14,9 +14,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::baseline::Policy;
+use super::arguments::duration;
 use super::error::ScenarioProblem;
-use super::file::duration;
 use crate::diagnostics::{Node, Reader, Span};
 use crate::units::Name;
 
@@ -161,4 +160,25 @@ impl Safety {
         }
         stops
     }
+}
+
+/// Whether a run takes a baseline before its first step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// It does where it can.
+    #[default]
+    Preferred,
+    /// It does, or does not begin.
+    Required,
+    /// It does not.
+    None,
+}
+
+impl Policy {
+    /// The words of scenario files.
+    pub(super) const WORDS: &'static [(&'static str, Self)] = &[
+        ("preferred", Self::Preferred),
+        ("required", Self::Required),
+        ("none", Self::None),
+    ];
 }

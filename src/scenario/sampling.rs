@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::World;
-use super::engine::since;
 use crate::report::SampleDocument;
 
 /// Between two samples.
@@ -36,7 +35,7 @@ impl Samples {
                 let memory = state.memory;
                 let sample = SampleDocument {
                     host: host.clone(),
-                    at_ms: since(world, begun),
+                    at_ms: world.since(begun),
                     total_bytes: memory.total_kib * 1024,
                     available_bytes: memory.available_kib * 1024,
                     psi_full_avg10: memory.psi_full_avg10,

@@ -15,8 +15,8 @@
 use std::time::Duration;
 
 use super::action::{self, Action};
+use super::arguments::duration;
 use super::error::ScenarioProblem;
-use super::file::duration;
 use super::probe_entry::id_of;
 use crate::diagnostics::{Fields, Node, Reader, Span, Value, nearest};
 use crate::units::Name;

@@ -2,20 +2,15 @@
 
 use std::time::Duration;
 
+use super::ScenarioError;
 use super::continuous::Continuous;
-use super::engine::{Engine, since};
+use super::engine::Engine;
 use super::file::{Expect, Resolved};
-use super::inject::Injection;
+use super::injection::Injection;
+use super::looking::{Against, GAP, cannot_look, evidence, look_with_retries};
 use super::probe::{Finding, Seen};
 use super::probe_entry::{Phase, ResolvedProbe};
-use super::{ScenarioError, World};
 use crate::report::{EvidenceDocument, Outcome, ProbeDocument};
-
-/// Between a look that failed and the next.
-const AGAIN: Duration = Duration::from_millis(250);
-
-/// Of a longer time without a look, in milliseconds, nobody knows whether it held.
-pub(super) const GAP: u64 = 10_000;
 
 /// A probe while it is watched.
 pub(super) struct Watched<'p> {
@@ -92,28 +87,6 @@ impl Watched<'_> {
             Ok(Finding::Quiet) => (self.in_row, self.trouble) = (0, None),
             Err(why) => (self.in_row, self.trouble) = (0, Some(why)),
         }
-    }
-}
-
-pub(super) fn cannot_look(id: &str, why: &str) -> String {
-    format!("{id} cannot look: {why}")
-}
-
-/// Looks, and again where that could not be done, as often as the probe may.
-pub(super) async fn look_with_retries(
-    world: &World,
-    one: &ResolvedProbe,
-    stood: &Result<serde_json::Value, String>,
-    seen: &Seen,
-) -> Result<Finding, String> {
-    let stood = stood.as_ref().map_err(Clone::clone)?;
-    let mut left = one.retries;
-    loop {
-        match one.probe.look(world, stood, seen).await {
-            Err(_) if left > 0 => left -= 1,
-            looked => return looked.map_err(|error| error.to_string()),
-        }
-        world.drivers.clock.sleep(AGAIN).await;
     }
 }
 
@@ -261,7 +234,7 @@ impl Engine<'_> {
                     Err("no end within its time".into())
                 }
             };
-            probe.take(looked, phase, since(self.world, begun));
+            probe.take(looked, phase, self.world.since(begun));
         }
     }
 
@@ -299,22 +272,6 @@ impl Engine<'_> {
     }
 }
 
-/// What a probe saw, and why it could last not look.
-pub(super) fn evidence(
-    fired: Option<Vec<EvidenceDocument>>,
-    trouble: Option<String>,
-) -> Vec<EvidenceDocument> {
-    let trouble = trouble.map(|why| EvidenceDocument {
-        source: "could not look".into(),
-        text: why,
-    });
-    fired
-        .unwrap_or_default()
-        .into_iter()
-        .chain(trouble)
-        .collect()
-}
-
 impl Watched<'_> {
     fn document(self) -> ProbeDocument {
         let result = match (&self.fired, &self.trouble) {
@@ -335,14 +292,6 @@ impl Watched<'_> {
             evidence: evidence(self.fired, self.trouble),
         }
     }
-}
-
-/// What speaks against a variant: what was seen and should not be, or should have been and was not; and what could not be
-/// looked at.
-#[derive(Debug, Default)]
-pub(super) struct Against {
-    pub(super) wrong: Vec<String>,
-    pub(super) blind: Vec<String>,
 }
 
 /// Judges a variant: an action without effect, or a probe that could not look, leaves it open whatever else was seen; but a

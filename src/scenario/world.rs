@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ActionError;
 use super::variables::Variables;
@@ -30,6 +31,12 @@ pub struct World {
 }
 
 impl World {
+    /// Milliseconds since `started`, a reading of the clock.
+    pub(super) fn since(&self, started: Duration) -> u64 {
+        let elapsed = self.drivers.clock.elapsed().saturating_sub(started);
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// That the lab is still this process's alone.
     pub(super) fn held(&self) -> Result<(), LabError> {
         Ok(self.lock.as_ref().map_or(Ok(()), Lock::check)?)

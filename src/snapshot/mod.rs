@@ -10,6 +10,7 @@
 //! exactly when its manifest does. What is done is journalled, so that [`recover`] can finish what a dead twin began.
 
 mod catalog;
+mod choice;
 mod compare;
 mod create;
 mod error;
@@ -26,13 +27,14 @@ mod set;
 mod verify;
 
 pub use catalog::{Listed, list, names, of_runs, remove, show, shown, that_need, total};
+pub use choice::best_rung;
 pub use compare::differences;
 pub use create::{Created, Request, create};
 pub use error::SnapshotError;
 pub use manifest::{DiskRecord, FileRecord, HostRecord, Manifest};
 pub use recover::{Finished, recover, unfinished, unfinished_but_restores};
 pub use restore::{Clocks, Options, Restored, RestoredHost, restore};
-pub use rung::{Rung, best_rung};
+pub use rung::Rung;
 pub use self_test::{SelfTest, self_test};
 pub use set::Set;
 pub use verify::{check, need_another_emulator, verify};

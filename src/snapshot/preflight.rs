@@ -2,23 +2,20 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use futures::future::join_all;
 
+use super::choice::{Choice, choose};
 use super::create::{Request, capturable};
 use super::manifest::Manifest;
-use super::rung::{Choice, choose};
+use super::nested::{self, ANSWER};
 use super::set::{Set, blocking};
-use super::{Rung, SelfTest, SnapshotError, gates, nested};
+use super::{Rung, SelfTest, SnapshotError, gates};
 use crate::hypervisor::{Anatomy, Machine, Power};
 use crate::image::qcow2;
 use crate::lab::{BLOCK_BYTES, MORE_SPACE, allocated, free_disk};
 use crate::units::Mib;
 use crate::wire::GuestState;
-
-/// A guest that runs says so within this; one whose channel is in use does not.
-pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 /// Space that is left over on the file system after everything has diverged.
 pub(super) const RESERVE: Mib = Mib(64);

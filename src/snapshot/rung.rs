@@ -1,13 +1,6 @@
 //! Rungs: ways to take a baseline, the best first.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
-
-use super::files::can_reflink;
-use super::{SelfTest, SnapshotError};
-use crate::hypervisor::{Anatomy, Memory};
-use crate::lab::Layout;
 
 /// A way to take a baseline.
 #[derive(
@@ -44,101 +37,4 @@ impl std::fmt::Display for Rung {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.as_str())
     }
-}
-
-/// The best rung that the state directory's file system allows for hosts whose memory is in files there.
-pub fn best_rung(layout: &Layout) -> Rung {
-    let pool = layout.pool();
-    if can_reflink(&pool, &pool) {
-        Rung::Reflink
-    } else {
-        Rung::Copy
-    }
-}
-
-/// The rung chosen for a set, and where each host's memory goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Choice {
-    pub(super) rung: Rung,
-    pub(super) reasons: Vec<String>,
-    pub(super) memory: Vec<Memory>,
-}
-
-/// Chooses the best rung that works for all hosts, or checks the one asked for.
-pub(super) fn choose(
-    hosts: &[(String, Anatomy)],
-    directory: &Path,
-    self_test: Option<&SelfTest>,
-    mode: Option<Rung>,
-) -> Result<Choice, SnapshotError> {
-    let cannot = |mode, why: String| Err(SnapshotError::Mode { mode, why });
-    let alive: Vec<&(String, Anatomy)> = hosts.iter().filter(|(_, part)| part.process).collect();
-    let mut reasons = Vec::new();
-    let named = |hosts: Vec<&str>| hosts.join(", ");
-    if alive.is_empty() {
-        return Ok(Choice {
-            rung: Rung::Disks,
-            reasons: vec!["no host runs".into()],
-            memory: vec![Memory::None; hosts.len()],
-        });
-    }
-    if mode == Some(Rung::Disks) {
-        let running = named(alive.iter().map(|(name, _)| name.as_str()).collect());
-        return cannot(
-            Rung::Disks,
-            format!("{running} must be off for it: `twin down` first"),
-        );
-    }
-    let elsewhere: Vec<&str> = alive
-        .iter()
-        .filter(|(_, part)| part.ram_file.is_none())
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let failed = self_test.and_then(|test| test.failure.as_deref());
-    let in_place = if let Some(why) = failed {
-        Some(format!("the self-test of memory in a file failed: {why}"))
-    } else if !elsewhere.is_empty() {
-        Some(format!(
-            "the memory of {} is not in a file (ram: anon)",
-            named(elsewhere)
-        ))
-    } else {
-        None
-    };
-    let shares = alive
-        .iter()
-        .filter_map(|(_, part)| part.ram_file.as_ref())
-        .all(|file| {
-            file.path()
-                .parent()
-                .is_some_and(|from| can_reflink(from, directory))
-        });
-    let copy_why = "the file system of the state directory cannot share blocks (no reflink)";
-    let rung = match (mode, in_place) {
-        (Some(mode @ (Rung::Reflink | Rung::Copy)), Some(why)) => return cannot(mode, why),
-        (Some(Rung::Reflink), None) if !shares => return cannot(Rung::Reflink, copy_why.into()),
-        (Some(mode), _) => {
-            reasons.push(format!("mode {mode} was asked for"));
-            mode
-        }
-        (None, Some(why)) => {
-            reasons.push(why);
-            Rung::Stream
-        }
-        (None, None) if shares => Rung::Reflink,
-        (None, None) => {
-            reasons.push(copy_why.into());
-            Rung::Copy
-        }
-    };
-    let memory = hosts.iter().map(|(_, part)| match (part.process, rung) {
-        (false, _) => Memory::None,
-        (true, Rung::Reflink | Rung::Copy) => Memory::File,
-        (true, _) => Memory::Stream,
-    });
-    Ok(Choice {
-        rung,
-        reasons,
-        memory: memory.collect(),
-    })
 }

@@ -153,11 +153,6 @@ fn without_permission_the_cure_is_named() {
     let directory = qemu_directory("nobody");
     let binary = directory.path().join("twin");
     std::fs::copy(env!("CARGO_BIN_EXE_twin"), &binary).unwrap();
-    std::fs::copy(
-        env!("CARGO_BIN_EXE_twin-host"),
-        directory.path().join("twin-host"),
-    )
-    .unwrap();
     let as_nobody = |arguments: &[&str]| {
         let output = Command::new("setpriv")
             .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])

@@ -289,15 +289,7 @@ fn b5_an_image_is_built_by_a_user_who_owns_nothing_else() {
     }
     // What twin itself is, and what starts the others.
     let twins = [
-        "twin",
-        "twin-host",
-        "prlimit",
-        "setsid",
-        "setpriv",
-        "unshare",
-        "cat",
-        "nsenter",
-        "ps",
+        "twin", "prlimit", "setsid", "setpriv", "unshare", "cat", "nsenter", "ps",
     ];
     for (name, user) in &seen {
         let is_twins =

@@ -198,7 +198,7 @@ fn b1_members_of_the_group_libvirt_can_look_and_no_other_user() {
     let programs = directory.path().join("bin");
     std::fs::create_dir(&programs).unwrap();
     let built = Path::new(env!("CARGO_BIN_EXE_twin")).parent().unwrap();
-    for name in ["twin", "twin-host", "twin-guest"] {
+    for name in ["twin", "twin-guest"] {
         std::fs::copy(built.join(name), programs.join(name)).unwrap();
         std::fs::set_permissions(programs.join(name), std::fs::Permissions::from_mode(0o755))
             .unwrap();

@@ -1,7 +1,6 @@
 //! Probes in a real lab: each fires for what is there, and stays quiet for what is not.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use crate::support::{TestLab, qemu_directory, text, tool, valid};
 
@@ -157,13 +156,10 @@ fn a_reservation_that_was_put_back_is_none(lab: &TestLab, scenario: &str, topolo
 fn runs_are_there_for_those_who_may_only_look(lab: &TestLab) {
     let directory = qemu_directory("nobody");
     // Where the tests were built others may not come.
-    for name in ["twin", "twin-host"] {
-        let copy = directory.path().join(name);
-        let built = Path::new(env!("CARGO_BIN_EXE_twin")).with_file_name(name);
-        std::fs::copy(built, &copy).unwrap();
-        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let copy = directory.path().join("twin").display().to_string();
+    let copy = directory.path().join("twin");
+    std::fs::copy(env!("CARGO_BIN_EXE_twin"), &copy).unwrap();
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = copy.display().to_string();
     let state = lab.state.display().to_string();
     let member = ["--reuid=65534", "--regid=65534", "--groups=libvirt"];
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];

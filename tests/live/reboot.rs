@@ -122,9 +122,6 @@ impl Jumphost {
             "make",
             &["-s", "-C", &at, "install", &destination, "prefix=/usr"],
         );
-        for name in ["bin/twin", "lib/twin/twin-host"] {
-            tool("strip", &[&format!("{place}/usr/{name}")]);
-        }
         let guest = stage.path().join("usr/lib/twin/twin-guest");
         let image = micro(&guest).expect("this machine's own micro image");
         let images = stage.path().join("var/lib/twin/pool/images");

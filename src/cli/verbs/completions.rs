@@ -1,12 +1,10 @@
 //! `twin completions`.
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{DONE, no_document};
-use crate::cli::failure::Failure;
-use crate::cli::flags::Cli;
-use crate::cli::ui::Ui;
+use crate::cli::failure::{DONE, Failure};
+use crate::cli::ui::{Ui, no_document};
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
@@ -15,10 +13,10 @@ pub(crate) struct Flags {
     pub(crate) shell: Shell,
 }
 
-pub(crate) fn run(ui: &Ui, flags: &Flags) -> Result<u8, Failure> {
+pub(crate) fn run(ui: &Ui, flags: &Flags, mut command: Command) -> Result<u8, Failure> {
     no_document(ui, "completions")?;
     let mut script = Vec::new();
-    clap_complete::generate(flags.shell, &mut Cli::command(), "twin", &mut script);
+    clap_complete::generate(flags.shell, &mut command, "twin", &mut script);
     ui.bytes(&script);
     DONE
 }

@@ -9,9 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use tracing::instrument;
 
-use super::DONE;
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{DONE, Failure};
 
 /// Ctrl-].
 const ESCAPE: u8 = 0x1d;
@@ -24,7 +23,7 @@ pub(crate) struct Flags {
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    super::no_document(context.ui, "console")?;
+    crate::cli::ui::no_document(context.ui, "console")?;
     let found = context.lab().await?;
     let target = found.host(&flags.host)?.target(found.record.uuid);
     let path = context.drivers().hypervisor.console(target).await?;

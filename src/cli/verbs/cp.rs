@@ -9,9 +9,9 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tracing::instrument;
 
-use super::{DONE, interruptible};
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{DONE, Failure};
+use crate::cli::interrupt::interruptible;
 use crate::guest::{Output, Program};
 use crate::lab::Found;
 use crate::storage;
@@ -46,7 +46,7 @@ fn remote(text: &str) -> Option<(&str, &str)> {
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    super::no_document(context.ui, "cp")?;
+    crate::cli::ui::no_document(context.ui, "cp")?;
     let found = context.lab().await?;
     let work = async {
         match (remote(&flags.from), remote(&flags.to)) {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use clap::Args;
 use tracing::instrument;
 
-use super::{interruptible, milliseconds};
 use crate::cli::consent::{Consent, ask, end_dry_run};
 use crate::cli::context::Context;
+use crate::cli::elapsed::milliseconds;
 use crate::cli::failure::{Failure, code};
-use crate::lab;
+use crate::cli::interrupt::interruptible;
 use crate::report::ChangeDocument;
-use crate::snapshot;
+use crate::{lab, snapshot};
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {

@@ -6,10 +6,12 @@ use clap::Args;
 use tracing::instrument;
 
 use super::up::duration;
-use super::{DONE, Does, interruptible, milliseconds, say_dirty};
 use crate::cli::consent::{Consent, ask, end_dry_run};
 use crate::cli::context::{Context, this_command};
-use crate::cli::failure::Failure;
+use crate::cli::dirty::{Does, say_dirty};
+use crate::cli::elapsed::milliseconds;
+use crate::cli::failure::{DONE, Failure};
+use crate::cli::interrupt::interruptible;
 use crate::hypervisor::Power;
 use crate::lab::{self, Found};
 use crate::report::ChangeDocument;

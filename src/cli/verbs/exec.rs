@@ -7,9 +7,9 @@ use clap::Args;
 use tokio::sync::mpsc;
 use tracing::instrument;
 
-use super::interruptible;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, code};
+use crate::cli::interrupt::interruptible;
 use crate::guest::{GuestError, Output, Program, collect};
 use crate::hypervisor::Power;
 use crate::lab::{Found, FoundHost, LabError};

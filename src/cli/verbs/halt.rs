@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{DONE, milliseconds};
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::elapsed::milliseconds;
+use crate::cli::failure::{DONE, Failure};
 use crate::lab::{Lock, LockError};
 use crate::report::HaltDocument;
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tracing::instrument;
 
-use super::{DONE, Does, milliseconds, say_dirty};
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::dirty::{Does, say_dirty};
+use crate::cli::elapsed::milliseconds;
+use crate::cli::failure::{DONE, Failure};
 use crate::hypervisor::{Power, PowerAction};
 use crate::lab::{self, Found, FoundHost};
 use crate::report::ChangeDocument;

@@ -7,9 +7,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::instrument;
 
-use super::DONE;
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, code};
+use crate::cli::failure::{DONE, Failure, code};
 use crate::cli::guard::{other_died, to_work};
 use crate::cli::wiring;
 use crate::hypervisor::{Power, PowerAction};
@@ -62,7 +61,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
 
 /// At boot, before libvirtd runs.
 fn before_libvirt(context: &Context<'_>) -> Result<u8, Failure> {
-    super::no_document(context.ui, "recover --before-libvirt")?;
+    crate::cli::ui::no_document(context.ui, "recover --before-libvirt")?;
     if let Some(process) = wiring::hypervisor_runs() {
         return Err(Failure::machine(
             format!("{process} runs, and this is for the time before it: nothing was done"),
@@ -85,7 +84,7 @@ fn before_libvirt(context: &Context<'_>) -> Result<u8, Failure> {
 
 /// At boot, once libvirtd runs. A lab that cannot be put right does not keep the others from it.
 async fn after_boot(context: &Context<'_>) -> Result<u8, Failure> {
-    super::no_document(context.ui, "recover --after-boot")?;
+    crate::cli::ui::no_document(context.ui, "recover --after-boot")?;
     let mut worst = code::DONE;
     for found in labs_at_boot(context).await? {
         let outcome = lab_after_boot(context, &found).await;

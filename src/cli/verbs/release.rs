@@ -3,10 +3,12 @@
 use clap::Args;
 use tracing::instrument;
 
-use super::{DONE, Does, interruptible, lost_with_disks, milliseconds, say_dirty};
 use crate::cli::consent::{Consent, ask, end_dry_run};
 use crate::cli::context::{Context, this_command};
-use crate::cli::failure::Failure;
+use crate::cli::dirty::{Does, lost_with_disks, say_dirty};
+use crate::cli::elapsed::milliseconds;
+use crate::cli::failure::{DONE, Failure};
+use crate::cli::interrupt::interruptible;
 use crate::lab::{self, Found};
 use crate::report::ChangeDocument;
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DONE, no_document};
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{DONE, Failure};
+use crate::cli::ui::no_document;
 use crate::journal::{Journal, RunRow};
 use crate::report::{ScenarioDocument, scenario_html, scenario_junit, scenario_text};
 use crate::storage;

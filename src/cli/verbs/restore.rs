@@ -3,10 +3,11 @@
 use clap::{Args, ValueEnum};
 use tracing::instrument;
 
-use super::{DONE, Interrupt, milliseconds, since_given};
 use crate::cli::consent::{Consent, ask, end_dry_run};
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::elapsed::{milliseconds, since_given};
+use crate::cli::failure::{DONE, Failure};
+use crate::cli::interrupt::Interrupt;
 use crate::lab::Found;
 use crate::report::{RestoreDocument, RestoredHostDocument};
 use crate::scenario;
@@ -72,7 +73,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         lock: Some(&lock),
         ..context.set(&found, &journal, watch.as_ref())
     };
-    super::refuse_unfinished_but_restores(&set)?;
+    crate::cli::dirty::refuse_unfinished_but_restores(&set)?;
     let manifest = snapshot::show(&set, flags.name.as_str())?;
     ask(context, flags.consent.yes, &goes(&found, &manifest)).await?;
     // The hosts are put back by the baseline; what was done to this machine is not in it.

@@ -3,9 +3,8 @@
 use clap::Args;
 use tracing::instrument;
 
-use super::DONE;
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{DONE, Failure};
 use crate::journal::Journal;
 use crate::report::{RunDocument, RunsDocument};
 

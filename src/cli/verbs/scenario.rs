@@ -6,10 +6,10 @@ use clap::{Args, ValueEnum};
 
 use tracing::instrument;
 
-use super::{DONE, Interrupt};
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, code};
+use crate::cli::failure::{DONE, Failure, code};
 use crate::cli::files;
+use crate::cli::interrupt::Interrupt;
 use crate::diagnostics::Source;
 use crate::lab::{Found, LabError, Lock};
 use crate::report::{ScenarioEntry, ScenariosDocument, Verdict, scenario_text};
@@ -104,7 +104,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         ));
     }
     if flags.explain {
-        super::no_document(context.ui, "scenario --explain")?;
+        crate::cli::ui::no_document(context.ui, "scenario --explain")?;
         explain(context, &scenario, &source);
         return DONE;
     }
@@ -274,7 +274,7 @@ async fn dry_run(
     world: &World,
     source: &Source,
 ) -> Result<u8, Failure> {
-    super::no_document(context.ui, "scenario --dry-run")?;
+    crate::cli::ui::no_document(context.ui, "scenario --dry-run")?;
     let record = &world.found.record;
     context.ui.text(&format!(
         "{} in lab {} ({}); nothing is done\n",

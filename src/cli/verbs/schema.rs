@@ -3,8 +3,7 @@
 use clap::{Args, ValueEnum};
 use schemars::{Schema, schema_for};
 
-use super::DONE;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{DONE, Failure};
 use crate::cli::ui::Ui;
 use crate::{report, scenario, topology};
 

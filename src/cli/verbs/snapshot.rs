@@ -3,10 +3,12 @@
 use clap::Args;
 use tracing::instrument;
 
-use super::{DONE, Interrupt, dirty, milliseconds, since_given};
 use crate::cli::consent::{Yes, ask, end_dry_run};
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, code};
+use crate::cli::dirty::dirty;
+use crate::cli::elapsed::{milliseconds, since_given};
+use crate::cli::failure::{DONE, Failure, code};
+use crate::cli::interrupt::Interrupt;
 use crate::lab::Found;
 use crate::report::{
     BaselineDocument, BaselineFileDocument, BaselineHostDocument, ChangeDocument, SnapshotDocument,
@@ -107,8 +109,8 @@ async fn remove(
     if flags.dry_run {
         return Ok(end_dry_run(context, lab, VERB, goes, Vec::new()));
     }
-    super::refuse_unfinished(&set)?;
-    super::refuse_disks_aside(&set)?;
+    crate::cli::dirty::refuse_unfinished(&set)?;
+    crate::cli::dirty::refuse_disks_aside(&set)?;
     ask(context, flags.yes, &goes).await?;
     let started = context.drivers().clock.elapsed();
     snapshot::remove(set, name).await?;
@@ -126,8 +128,8 @@ async fn create(
     set: &Set<'_>,
     flags: &Flags,
 ) -> Result<u8, Failure> {
-    super::refuse_unfinished(set)?;
-    super::refuse_disks_aside(set)?;
+    crate::cli::dirty::refuse_unfinished(set)?;
+    crate::cli::dirty::refuse_disks_aside(set)?;
     let expected = context.layout().expected_baselines(found.record.uuid);
     let gates = expected
         .into_iter()

@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use tracing::instrument;
 
-use super::{DONE, interruptible};
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, code};
+use crate::cli::failure::{DONE, Failure, code};
+use crate::cli::interrupt::interruptible;
 use crate::hypervisor::Power;
 use crate::lab::{self, HostStatus, LabStatus};
 use crate::report::{
@@ -30,7 +30,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     if !flags.watch {
         return show(context).await;
     }
-    super::no_document(context.ui, "status --watch")?;
+    crate::cli::ui::no_document(context.ui, "status --watch")?;
     let watch = async {
         loop {
             context.ui.clear();

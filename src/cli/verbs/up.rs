@@ -6,11 +6,13 @@ use std::time::Duration;
 use clap::Args;
 use tracing::instrument;
 
-use super::{DONE, Does, interruptible, lost_with_disks, milliseconds, say_dirty};
 use crate::cli::consent::{Yes, ask};
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, code};
+use crate::cli::dirty::{Does, lost_with_disks, say_dirty};
+use crate::cli::elapsed::milliseconds;
+use crate::cli::failure::{DONE, Failure, code};
 use crate::cli::files;
+use crate::cli::interrupt::interruptible;
 use crate::doctor::TimedProbe;
 use crate::lab::{self, LabError, Lock, Prepared, Request, Upped};
 use crate::model::{AcceleratorChoice, ImageName, Scale};

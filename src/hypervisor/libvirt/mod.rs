@@ -37,11 +37,18 @@ use worker::Workers;
 /// The readers of what libvirt and QEMU say, for `fuzz/`.
 #[cfg(fuzzing)]
 pub mod readers {
-    use super::{monitor, xml};
+    use super::{capture, monitor, xml};
 
     /// Reads an answer of QEMU's monitor, beside the domain's definition.
     pub fn answer(text: &str, definition: &str) {
-        monitor::read(text, definition);
+        let Ok(answer) = monitor::answer("an answer", text) else {
+            return;
+        };
+        drop(capture::version_of(&answer));
+        if let Ok(blocks) = monitor::written(answer) {
+            let _ = monitor::limits_of(&blocks);
+            drop(capture::nodes_in(&blocks, definition));
+        }
     }
 
     /// Reads a definition in each way that there is.

@@ -24,7 +24,7 @@ pub(super) fn monitor(domain: &Domain, command: &Value) -> Result<Value, Failure
     answer(what, &text)
 }
 
-fn answer(what: &str, text: &str) -> Result<Value, Failure> {
+pub(super) fn answer(what: &str, text: &str) -> Result<Value, Failure> {
     let mut answer: Value =
         serde_json::from_str(text).map_err(|error| refused(what, error.to_string()))?;
     match answer["error"]["desc"].as_str() {
@@ -37,25 +37,12 @@ fn answer(what: &str, text: &str) -> Result<Value, Failure> {
     }
 }
 
-/// Reads an answer in each way that there is.
-#[cfg(fuzzing)]
-pub(super) fn read(text: &str, definition: &str) {
-    let Ok(answer) = answer("an answer", text) else {
-        return;
-    };
-    drop(super::capture::version_of(&answer));
-    if let Ok(blocks) = written(answer) {
-        let _ = limits_of(&blocks);
-        drop(super::capture::nodes_in(&blocks, definition));
-    }
-}
-
 /// The disks that the guest writes to, as `query-block` tells them.
 pub(super) fn writable(domain: &Domain) -> Result<Vec<Value>, Failure> {
     written(monitor(domain, &json!({"execute": "query-block"}))?)
 }
 
-fn written(mut blocks: Value) -> Result<Vec<Value>, Failure> {
+pub(super) fn written(mut blocks: Value) -> Result<Vec<Value>, Failure> {
     let blocks = blocks
         .as_array_mut()
         .map(std::mem::take)
@@ -71,7 +58,7 @@ fn written(mut blocks: Value) -> Result<Vec<Value>, Failure> {
 const LIMITS: [&str; 6] = ["bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"];
 
 /// The limits of all disks, where they can be set again as they are: the same for all, and for reading and writing together.
-fn limits_of(blocks: &[Value]) -> Option<Throttle> {
+pub(super) fn limits_of(blocks: &[Value]) -> Option<Throttle> {
     let limit = |block: &Value, name: &str| block["inserted"][name].as_u64().unwrap_or(0);
     let all = |block: &Value| LIMITS.map(|name| limit(block, name));
     let Some(first) = blocks.first() else {

@@ -2,10 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Qcow2, Qcow2Error};
-
-/// The most files in a chain: beyond this QEMU itself gets slow (shared/facts.md 10).
-pub const MAX_DEPTH: usize = 128;
+use super::{MAX_DEPTH, Qcow2, Qcow2Error};
 
 /// A file of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,10 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::{Header, Qcow2Error, ReadAt, Snapshot, damaged, number, read_bytes};
+use super::error::{Qcow2Error, damaged};
+use super::header::Header;
+use super::snapshots::Snapshot;
+use super::source::{ReadAt, number, read_bytes};
 
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Qcow2Error, ReadAt, damaged, number, read_bytes};
+use super::error::{Qcow2Error, damaged};
+use super::source::{ReadAt, number, read_bytes};
 
 const MAGIC: u64 = 0x5146_49fb;
 

@@ -6,93 +6,19 @@
 
 mod chain;
 mod clusters;
+mod error;
 mod header;
 mod snapshots;
+mod source;
 
-pub use chain::{ChainLink, MAX_DEPTH, chain, files_below};
+pub use chain::{ChainLink, chain, files_below};
 pub use clusters::{StateChecksums, VmState};
+pub use error::{MAX_DEPTH, Qcow2Error};
 pub use header::{Header, Incompatible};
 pub use snapshots::Snapshot;
+pub use source::ReadAt;
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-
-/// Why a file cannot be read as qcow2.
-#[derive(Debug, thiserror::Error)]
-pub enum Qcow2Error {
-    /// The file system said so.
-    #[error("cannot read {what}: {source}")]
-    Io {
-        /// What was read.
-        what: String,
-        /// What was said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It is no qcow2 file.
-    #[error("it is no qcow2 file")]
-    NotQcow2,
-    /// It uses something that this reader does not know.
-    #[error("it uses {what}, which twin does not read")]
-    Unsupported {
-        /// The feature.
-        what: String,
-    },
-    /// A number in it cannot be.
-    #[error("it is damaged: {what}")]
-    Damaged {
-        /// What is wrong.
-        what: String,
-    },
-    /// The chain leads back to a file that is in it.
-    #[error("its backing chain leads back to {path}")]
-    Loop {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The chain has too many files.
-    #[error("its backing chain has more than {MAX_DEPTH} files")]
-    TooDeep,
-}
-
-pub(super) fn damaged(what: impl Into<String>) -> Qcow2Error {
-    Qcow2Error::Damaged { what: what.into() }
-}
-
-/// Something that bytes can be read from at any place.
-pub trait ReadAt {
-    /// Fills `buffer` from `offset`; fails where the source ends before.
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()>;
-
-    /// How long the source is, in bytes.
-    fn length(&self) -> std::io::Result<u64>;
-}
-
-impl ReadAt for File {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-        FileExt::read_exact_at(self, buffer, offset)
-    }
-
-    fn length(&self) -> std::io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-}
-
-impl ReadAt for &[u8] {
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-        let piece = usize::try_from(offset)
-            .ok()
-            .and_then(|from| self.get(from..from.checked_add(buffer.len())?))
-            .ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(piece);
-        Ok(())
-    }
-
-    fn length(&self) -> std::io::Result<u64> {
-        Ok(self.len() as u64)
-    }
-}
 
 /// An open qcow2 file.
 #[derive(Debug)]
@@ -166,37 +92,4 @@ impl<R: ReadAt> Qcow2<R> {
     pub fn undercounted(&self) -> Result<Vec<u64>, Qcow2Error> {
         clusters::undercounted(&self.source, &self.header, &self.snapshots()?)
     }
-}
-
-/// Reads `length` bytes at `offset`, at most `most`.
-fn read_bytes(
-    source: &impl ReadAt,
-    what: &str,
-    offset: u64,
-    length: u64,
-    most: u64,
-) -> Result<Vec<u8>, Qcow2Error> {
-    let length = usize::try_from(length.min(most)).unwrap_or(0);
-    let mut bytes = vec![0; length];
-    source
-        .read_exact_at(&mut bytes, offset)
-        .map_err(|source| match source.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                damaged(format!("{what} at {offset} lies behind its end"))
-            }
-            _ => Qcow2Error::Io {
-                what: what.to_owned(),
-                source,
-            },
-        })?;
-    Ok(bytes)
-}
-
-/// Returns the big-endian number at `at`, or 0 behind the end.
-fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
-    bytes
-        .get(at..at.saturating_add(width))
-        .unwrap_or_default()
-        .iter()
-        .fold(0, |value, byte| value << 8 | u64::from(*byte))
 }

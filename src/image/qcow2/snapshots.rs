@@ -1,6 +1,8 @@
 //! The snapshot table.
 
-use super::{Header, Qcow2Error, ReadAt, damaged, number, read_bytes};
+use super::error::{Qcow2Error, damaged};
+use super::header::Header;
+use super::source::{ReadAt, number, read_bytes};
 
 /// QEMU's own limits.
 const MOST_SNAPSHOTS: u32 = 65_536;

@@ -10,8 +10,10 @@ use base64::Engine;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Action, Verified, host_of, inside};
+use super::contract::{Action, Verified};
+use super::inside;
 use crate::diagnostics::{Node, Reader};
+use crate::scenario::arguments::host_of;
 use crate::scenario::{ActionError, World};
 use crate::storage;
 

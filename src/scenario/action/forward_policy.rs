@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Verified, network_of};
+use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::hostnet::Forbidden;
 use crate::plan::table_name;
+use crate::scenario::arguments::network_of;
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "forward-policy";

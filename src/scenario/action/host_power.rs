@@ -5,11 +5,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::clock_step;
+use super::contract::{Action, Verified};
 use super::ran::Ran;
-use super::{Action, Verified, clock_step, host_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction};
 use crate::lab::{BOOT_DEADLINE, Silent, stopped, switch};
+use crate::scenario::arguments::host_of;
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-power";

@@ -8,14 +8,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Verified, host_of, host_power};
+use super::contract::{Action, Verified};
+use super::host_power;
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction};
-use crate::image;
 use crate::lab::allocated;
 use crate::plan::moved_disk_blocks;
+use crate::scenario::arguments::host_of;
 use crate::scenario::{ActionError, World};
-use crate::storage;
+use crate::{image, storage};
 
 pub(super) const NAME: &str = "host-release";
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Verified, host_of};
+use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::model::placement::Inventory;
+use crate::scenario::arguments::host_of;
 use crate::scenario::{ActionError, World};
 use crate::units::Mib;
 use crate::wire::{GuestState, Request};

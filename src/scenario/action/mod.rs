@@ -3,6 +3,7 @@
 mod clock_step;
 mod compute_reserve;
 mod compute_resume;
+mod contract;
 mod default_route;
 mod disk_fill;
 mod disk_throttle;
@@ -33,6 +34,8 @@ mod ran;
 mod service_run;
 mod service_stop;
 
+pub use contract::{Action, Verified};
+
 pub(super) use clock_step::{NAME as CLOCK_STEP, before_a_pause};
 pub(super) use host_autostart::NAME as HOST_AUTOSTART;
 pub(super) use instance_fill::{allocated, flavor, inventory};
@@ -40,72 +43,10 @@ pub(super) use instance_kill::instance;
 pub(super) use pod::TABLE as POD_TABLE;
 pub(super) use process_signal::found as processes;
 
-use std::fmt::Debug;
-use std::time::Duration;
-
-use async_trait::async_trait;
-
 use super::error::ScenarioProblem;
 use super::{ActionError, World};
 use crate::diagnostics::{Key, Keys, Node, Reader, keys_of, nearest};
 use crate::hypervisor::Power;
-
-/// How an action went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
-    /// Whether it took effect.
-    pub effective: bool,
-    /// What was seen.
-    pub seen: String,
-    /// What an action that asked the scheduler was refused with.
-    pub refused: Option<String>,
-}
-
-impl Verified {
-    fn new(effective: bool, seen: impl Into<String>) -> Self {
-        Self {
-            effective,
-            seen: seen.into(),
-            refused: None,
-        }
-    }
-}
-
-/// Something that can be done, with its arguments.
-#[async_trait]
-pub trait Action: Debug + Send + Sync {
-    /// Its name in files and in the journal.
-    fn name(&self) -> &'static str;
-
-    /// What it is about to do, for people.
-    fn describe(&self) -> String;
-
-    /// The hosts that it acts on.
-    fn hosts(&self) -> Vec<&str>;
-
-    /// Whether it is done to this machine rather than inside a host: then a baseline of the hosts does not put it back.
-    fn outside(&self) -> bool {
-        false
-    }
-
-    /// Reads what its undo needs, changing nothing. The undo sets this state; it never toggles.
-    async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError>;
-
-    /// Does it, with what was captured; ends within `within`.
-    async fn act(
-        &self,
-        world: &World,
-        captured: &serde_json::Value,
-        within: Duration,
-    ) -> Result<(), ActionError>;
-
-    /// Looks whether it took effect.
-    async fn verify(
-        &self,
-        world: &World,
-        captured: &serde_json::Value,
-    ) -> Result<Verified, ActionError>;
-}
 
 type ParseFn = fn(&Node, &mut Reader) -> Option<Box<dyn Action>>;
 type UndoFuture<'u> =
@@ -444,29 +385,6 @@ pub(super) fn files_back(action: &str, captured: &str) -> Result<Option<String>,
         return Ok(None);
     }
     host_release::disks_back(serde_json::from_str(captured)?)
-}
-
-/// Reads a key that names a network.
-pub(super) fn network_of(
-    fields: &mut crate::diagnostics::Fields<'_>,
-    key: &'static str,
-    reader: &mut Reader,
-) -> Option<String> {
-    fields
-        .required(key, reader)
-        .and_then(|node| reader.scalar::<crate::units::Name>(node, "network's name"))
-        .map(|name| name.to_string())
-}
-
-/// Reads the key `host`.
-pub(super) fn host_of(
-    fields: &mut crate::diagnostics::Fields<'_>,
-    reader: &mut Reader,
-) -> Option<String> {
-    fields
-        .required("host", reader)
-        .and_then(|node| reader.scalar::<crate::units::Name>(node, "host name"))
-        .map(|name| name.to_string())
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Verified, host_of, inside};
+use super::contract::{Action, Verified};
+use super::inside;
 use crate::diagnostics::{Node, Reader};
 use crate::hostnet::HANDLE;
-use crate::scenario::{ActionError, World, file};
+use crate::scenario::arguments::host_of;
+use crate::scenario::{ActionError, World, arguments};
 use crate::units::Name;
 
 pub(super) const NAME: &str = "net-emulate";
@@ -45,9 +47,9 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Action>>
         .required("nic", reader)
         .and_then(|node| reader.scalar(node, "interface name"));
     let delay = fields.optional("delay");
-    let delay = file::duration(reader, delay, Duration::ZERO);
-    let loss = file::percent(&mut fields, "loss", reader);
-    let corrupt = file::percent(&mut fields, "corrupt", reader);
+    let delay = arguments::duration(reader, delay, Duration::ZERO);
+    let loss = arguments::percent(&mut fields, "loss", reader);
+    let corrupt = arguments::percent(&mut fields, "corrupt", reader);
     let rate_kbit: Option<u64> = fields
         .optional("rate-kbit")
         .and_then(|node| reader.scalar(node, "thousands of bits a second"));

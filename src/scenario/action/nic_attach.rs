@@ -7,13 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::contract::{Action, Verified};
 use super::host_power::power_state;
+use super::inside;
 use super::nic_detach::{find_device, is_there};
-use super::{Action, Verified, host_of, inside, network_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::Power;
 use crate::model::attached_mac;
 use crate::model::spec::{NicLink, NicSpec};
+use crate::scenario::arguments::{host_of, network_of};
 use crate::scenario::{ActionError, World};
 use crate::units::Mac;
 

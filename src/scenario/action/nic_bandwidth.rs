@@ -6,11 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::contract::{Action, Verified};
 use super::host_power::power_state;
-use super::{Action, Verified, host_of, network_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hostnet::Bandwidth;
 use crate::hypervisor::Power;
+use crate::scenario::arguments::{host_of, network_of};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "nic-bandwidth";

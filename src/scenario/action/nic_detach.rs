@@ -7,14 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::contract::{Action, Verified};
 use super::host_power::power_state;
+use super::inside;
 use super::net_emulate::none_by_hand;
 use super::nic_bandwidth::limit;
 use super::nic_down::{in_order, is_up, routes};
 use super::nic_link::{set, state};
-use super::{Action, Verified, host_of, inside, network_of};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{NicState, Power};
+use crate::scenario::arguments::{host_of, network_of};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "nic-detach";

@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Verified, host_of, network_of};
+use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::NicState;
+use crate::scenario::arguments::{host_of, network_of};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "nic-link";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Verified};
+use super::contract::{Action, Verified};
 use crate::diagnostics::{Fields, Node, Reader};
 use crate::hostnet::{Cut, Side};
 use crate::plan::table_name;

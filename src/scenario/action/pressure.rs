@@ -5,8 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Verified, host_of, inside};
+use super::contract::{Action, Verified};
+use super::inside;
 use crate::diagnostics::{Node, Reader};
+use crate::scenario::arguments::host_of;
 use crate::scenario::{ActionError, World};
 use crate::units::Mib;
 

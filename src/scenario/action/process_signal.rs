@@ -6,9 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::contract::{Action, Verified};
+use super::inside;
 use super::ran::Ran;
-use super::{Action, Verified, host_of, inside};
 use crate::diagnostics::{Node, Reader};
+use crate::scenario::arguments::host_of;
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "process-signal";

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::contract::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action, file};
+use crate::scenario::{ActionError, World, arguments};
 
 pub(super) const NAME: &str = "clock-skew";
 
@@ -18,9 +18,9 @@ struct ClockSkew {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let over = fields.required("over", reader);
-    let over = over.map(|node| file::duration(reader, Some(node), Duration::ZERO));
+    let over = over.map(|node| arguments::duration(reader, Some(node), Duration::ZERO));
     fields.finish(reader);
     Some(Box::new(ClockSkew {
         host: host?,

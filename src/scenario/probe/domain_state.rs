@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::contract::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::Power;
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, arguments};
 
 pub(super) const NAME: &str = "domain-state";
 
@@ -24,7 +24,7 @@ struct DomainState {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let is = fields
         .required("is", reader)
         .and_then(|node| reader.choice(node, "power", WORDS));

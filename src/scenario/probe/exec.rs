@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use regex::Regex;
 
-use super::{Finding, Probe, Seen, evidence, matches_of};
+use super::contract::{Finding, Probe, Seen, evidence, matches_of};
 use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, action, arguments};
 
 pub(super) const NAME: &str = "exec";
 
@@ -22,7 +22,7 @@ struct Exec {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let command = fields
         .required("command", reader)
         .and_then(|node| reader.scalar(node, "command"));

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use regex::Regex;
 
-use super::{Finding, Probe, Seen, evidence, matches_of};
+use super::contract::{Finding, Probe, Seen, evidence, matches_of};
 use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, action, arguments};
 
 pub(super) const NAME: &str = "file";
 
@@ -23,7 +23,7 @@ struct File {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let named = fields.required("path", reader);
     let path: Option<String> = named.and_then(|node| reader.scalar(node, "path"));
     let words = [("there", true), ("gone", false)];

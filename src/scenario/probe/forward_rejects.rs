@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::contract::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, arguments};
 
 pub(super) const NAME: &str = "forward-rejects";
 
@@ -21,7 +21,7 @@ struct ForwardRejects {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let network = action::network_of(&mut fields, "network", reader);
+    let network = arguments::network_of(&mut fields, "network", reader);
     // Nothing before the name of either.
     let words = [
         ("any", ""),

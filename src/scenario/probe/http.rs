@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use regex::Regex;
 
-use super::{Finding, Probe, Seen, evidence, matches_of, tcp};
+use super::contract::{Finding, Probe, Seen, evidence, matches_of};
+use super::tcp;
 use crate::diagnostics::{Node, Reader};
 use crate::hostnet::{Answer, Connection};
 use crate::scenario::{ActionError, World, action};

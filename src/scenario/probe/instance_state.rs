@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::contract::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, action, arguments};
 use crate::wire::NovaStatus;
 
 pub(super) const NAME: &str = "instance-state";
@@ -20,7 +20,7 @@ struct InstanceStatus {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let instance = fields
         .required("instance", reader)
         .and_then(|node| reader.scalar(node, "instance"));

@@ -7,9 +7,9 @@ use std::path::Path;
 use async_trait::async_trait;
 use regex::Regex;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::contract::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, arguments};
 use crate::storage::Guarded;
 
 pub(super) const NAME: &str = "kernel-log";
@@ -36,7 +36,7 @@ pub(super) fn parse_console(node: &Node, reader: &mut Reader) -> Option<Box<dyn 
 
 fn parse_as(name: &'static str, node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, name)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let matches = fields
         .required("matches", reader)
         .and_then(|node| reader.scalar::<Regex>(node, "regular expression"));

@@ -3,10 +3,10 @@
 
 use async_trait::async_trait;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::contract::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
 use crate::hostnet::Counters;
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, arguments};
 use crate::units::Name;
 
 pub(super) const NAME: &str = "link-counters";
@@ -22,7 +22,7 @@ struct LinkCounters {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let network = action::network_of(&mut fields, "network", reader);
+    let network = arguments::network_of(&mut fields, "network", reader);
     let host = fields.optional("host");
     let host: Option<Option<Name>> = match host {
         None => Some(None),

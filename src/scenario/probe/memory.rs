@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Probe, Seen, evidence, kernel_log, oom_report};
+use super::contract::{Finding, Probe, Seen, evidence};
+use super::{kernel_log, oom_report};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::Power;
-use crate::scenario::{ActionError, World, action, file};
+use crate::scenario::{ActionError, World, arguments};
 
 pub(super) const NAME: &str = "memory";
 
@@ -40,11 +41,11 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
     let mut fields = reader.fields(node, NAME)?;
     let keys = ["available-below", "pressure-over", "stalled-over"];
     let asked = keys.iter().any(|key| fields.has(key));
-    let host = action::host_of(&mut fields, reader);
-    let available_below = file::percent(&mut fields, "available-below", reader);
-    let pressure_over = file::percent(&mut fields, "pressure-over", reader);
+    let host = arguments::host_of(&mut fields, reader);
+    let available_below = arguments::percent(&mut fields, "available-below", reader);
+    let pressure_over = arguments::percent(&mut fields, "pressure-over", reader);
     let stalled = fields.optional("stalled-over");
-    let stalled = stalled.map(|node| file::duration(reader, Some(node), Duration::ZERO));
+    let stalled = stalled.map(|node| arguments::duration(reader, Some(node), Duration::ZERO));
     let stalled_us = stalled.and_then(|stalled| u64::try_from(stalled.as_micros()).ok());
     let before_kill = fields
         .optional("before-kill")

@@ -4,6 +4,7 @@
 //! it looks for has happened; what it saw is its evidence, with the source that it comes from.
 
 mod clock_skew;
+mod contract;
 mod domain_state;
 mod exec;
 mod file;
@@ -25,53 +26,10 @@ mod tcp;
 mod victim_status;
 mod vm_counter;
 
-use std::fmt::Debug;
-
-use async_trait::async_trait;
-use regex::Regex;
+pub use contract::{Finding, Probe, Seen};
 
 use super::error::ScenarioProblem;
-use super::{ActionError, World};
-use crate::diagnostics::{Fields, Key, Keys, Node, Reader, keys_of, nearest};
-use crate::report::EvidenceDocument;
-
-/// What has been seen when a probe is asked.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// What the scheduler refused, by step.
-    pub refused: Vec<(String, String)>,
-    /// The steps that have ended.
-    pub done: Vec<String>,
-}
-
-/// What a probe found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// It fired.
-    Fired(Vec<EvidenceDocument>),
-    /// It has not fired so far.
-    Quiet,
-}
-
-/// Something that can be looked at, with its arguments.
-#[async_trait]
-pub trait Probe: Debug + Send + Sync {
-    /// Remembers where things stand before the first step.
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError>;
-
-    /// Finds out whether it could begin; changes nothing.
-    async fn check(&self, world: &World) -> Result<(), ActionError> {
-        self.begin(world).await.map(drop)
-    }
-
-    /// Looks.
-    async fn look(
-        &self,
-        world: &World,
-        begun: &serde_json::Value,
-        seen: &Seen,
-    ) -> Result<Finding, ActionError>;
-}
+use crate::diagnostics::{Key, Keys, Node, Reader, keys_of, nearest};
 
 type ParseFn = fn(&Node, &mut Reader) -> Option<Box<dyn Probe>>;
 
@@ -127,17 +85,4 @@ pub(super) fn parse(key: &Key, arguments: &Node, reader: &mut Reader) -> Option<
         .at(key.span),
     );
     None
-}
-
-/// Reads the key `matches`, where it is given; one that is no regular expression is told by the reader.
-fn matches_of(fields: &mut Fields<'_>, reader: &mut Reader) -> Option<Regex> {
-    let node = fields.optional("matches")?;
-    reader.scalar(node, "regular expression")
-}
-
-fn evidence(source: impl Into<String>, text: impl Into<String>) -> EvidenceDocument {
-    EvidenceDocument {
-        source: source.into(),
-        text: text.into(),
-    }
 }

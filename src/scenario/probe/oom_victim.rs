@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use regex::Regex;
 
-use super::{Finding, Probe, Seen, evidence, kernel_log};
+use super::contract::{Finding, Probe, Seen, evidence};
+use super::kernel_log;
 use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, arguments};
 use crate::wire::InstanceState;
 
 pub(super) const NAME: &str = "oom-victim";
@@ -30,7 +31,7 @@ pub(super) struct Killed {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let rss_percent = fields
         .required("rss-percent", reader)
         .and_then(|node| reader.scalar(node, "percentage"));

@@ -4,10 +4,10 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::contract::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
 use crate::hostnet::{self, Captured};
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, arguments};
 
 pub(super) const NAME: &str = "packet-capture";
 
@@ -27,7 +27,7 @@ struct PacketCapture {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let network = action::network_of(&mut fields, "network", reader);
+    let network = arguments::network_of(&mut fields, "network", reader);
     let filter_node = fields.required("filter", reader);
     let filter = filter_node.and_then(|node| reader.scalar::<String>(node, "filter"));
     if let (Some(node), Some(filter)) = (filter_node, &filter)

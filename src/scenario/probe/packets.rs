@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::contract::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::Power;
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, action, arguments};
 use crate::units::Name;
 
 pub(super) const NAME: &str = "packets";
@@ -20,7 +20,7 @@ struct Packets {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let table = fields.optional("table");
     let table = table.map_or_else(
         || Some(action::POD_TABLE.to_owned()),

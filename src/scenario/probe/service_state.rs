@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::contract::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, arguments};
 use crate::wire::ServiceState as Service;
 
 pub(super) const NAME: &str = "service-state";
@@ -18,7 +18,7 @@ struct ServiceState {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let service = fields.optional("service");
     let service = service.map(|node| reader.scalar::<String>(node, "service"));
     let words = [("healthy", true), ("ill", false)];

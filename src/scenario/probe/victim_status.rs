@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Finding, Probe, Seen, evidence, kernel_log, oom_victim};
+use super::contract::{Finding, Probe, Seen, evidence};
+use super::{kernel_log, oom_victim};
 use crate::diagnostics::{Node, Reader};
 use crate::report::EvidenceDocument;
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, arguments};
 use crate::wire::NovaStatus;
 
 pub(super) const NAME: &str = "victim-status";
@@ -20,7 +21,7 @@ struct VictimStatus {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let words = [
         ("SHUTOFF", NovaStatus::Shutoff),
         ("ACTIVE", NovaStatus::Active),

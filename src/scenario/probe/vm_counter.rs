@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Finding, Probe, Seen, evidence};
+use super::contract::{Finding, Probe, Seen, evidence};
 use crate::diagnostics::{Node, Reader};
 use crate::guest::collect;
-use crate::scenario::{ActionError, World, action};
+use crate::scenario::{ActionError, World, arguments};
 
 pub(super) const NAME: &str = "vm-counter";
 
@@ -25,7 +25,7 @@ struct VmCounter {
 
 pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
     let mut fields = reader.fields(node, NAME)?;
-    let host = action::host_of(&mut fields, reader);
+    let host = arguments::host_of(&mut fields, reader);
     let counter = fields
         .required("counter", reader)
         .and_then(|node| reader.scalar(node, "counter"));

@@ -4,7 +4,7 @@ use base64::Engine;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::Metadata;
+use super::mark::Metadata;
 use crate::model::spec::{Boot, DiskSpec, DomainSpec, Marked, NicLink, NicSpec};
 use crate::model::{AcceleratorChoice, RamBacking};
 use crate::wire;

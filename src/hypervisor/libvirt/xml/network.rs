@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Metadata;
+use super::mark::Metadata;
 use crate::model::spec::{Marked, NetworkSpec};
 use crate::model::{Dhcp, NetworkMode, bridge_mac};
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use roxmltree::{Document, Node};
 use uuid::Uuid;
 
-use super::NAMESPACE;
+use super::mark::NAMESPACE;
 use crate::hypervisor::DomainDisk;
 use crate::model::Mark;
 use crate::units::{Cidr, Mac};

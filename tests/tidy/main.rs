@@ -1,5 +1,7 @@
 //! The shape of the code, as a test: who may import whom, how long files are, and what must not be written.
 
+mod imports;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -225,6 +227,28 @@ fn every_module_of_the_crate_is_in_the_table_and_the_other_way_round() {
     found.sort();
     listed.sort();
     assert_eq!(found, listed);
+}
+
+/// Files that import each other cannot be read, moved or tested one at a time.
+#[test]
+fn files_import_each_other_in_at_most_one_circle_of_five() {
+    let imports = imports::Imports::read(&source());
+    let circles = imports.circles();
+    let told: Vec<String> = circles
+        .iter()
+        .map(|circle| {
+            format!(
+                "{} files:\n  {}",
+                circle.len(),
+                imports.within(circle).join("\n  ")
+            )
+        })
+        .collect();
+    assert!(
+        circles.len() <= 1 && circles.iter().all(|circle| circle.len() <= 5),
+        "{}",
+        told.join("\n")
+    );
 }
 
 #[test]

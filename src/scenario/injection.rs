@@ -1,0 +1,109 @@
+//! What a variant's steps come to.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+
+use super::ScenarioError;
+use super::probe::Seen;
+use super::step::ResolvedStep;
+use crate::report::ScenarioStepDocument;
+
+/// What a variant's steps came to.
+#[derive(Default)]
+pub(super) struct Injection {
+    pub(super) steps: Vec<ScenarioStepDocument>,
+    /// Why not every step did what it is for; empty when all did.
+    pub(super) troubles: Vec<String>,
+    pub(super) seen: Seen,
+    /// Acts that last for a time only: when it is over, and their steps.
+    pub(super) lifts: Vec<(Duration, String)>,
+}
+
+/// How a step ended.
+pub(super) struct Ended {
+    pub(super) result: &'static str,
+    pub(super) detail: String,
+    pub(super) refused: Option<String>,
+    /// When it is to be put back.
+    pub(super) lift: Option<Duration>,
+}
+
+impl Ended {
+    pub(super) fn failed(detail: impl Into<String>) -> Self {
+        Self {
+            result: "failed",
+            detail: detail.into(),
+            refused: None,
+            lift: None,
+        }
+    }
+
+    pub(super) fn done(detail: impl Into<String>) -> Self {
+        Self {
+            result: "verified",
+            detail: detail.into(),
+            refused: None,
+            lift: None,
+        }
+    }
+}
+
+/// A step that has ended, with the times, in milliseconds since the variant's begin, at which that began and ended.
+pub(super) type Timed<'s> = (&'s ResolvedStep, Result<(Ended, u64, u64), ScenarioError>);
+
+/// Steps that go on in the background.
+#[derive(Default)]
+pub(super) struct Behind<'s> {
+    pub(super) running: FuturesUnordered<BoxFuture<'s, Timed<'s>>>,
+    pub(super) ended: Vec<Timed<'s>>,
+}
+
+impl Behind<'_> {
+    /// Does something else while they go on.
+    pub(super) async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                // First: what is ready at once, again and again, would keep these from ever going on.
+                Some(ended) = self.running.next() => self.ended.push(ended),
+                done = &mut work => return done,
+            }
+        }
+    }
+}
+
+impl Injection {
+    /// Takes down how steps in the background ended.
+    pub(super) fn absorb(&mut self, behind: &mut Behind<'_>) -> Result<(), ScenarioError> {
+        for (step, ended) in std::mem::take(&mut behind.ended) {
+            self.take(step, ended?);
+        }
+        Ok(())
+    }
+
+    /// Takes down how a step ended.
+    pub(super) fn take(&mut self, step: &ResolvedStep, ended: (Ended, u64, u64)) {
+        let (ended, from, to) = ended;
+        self.steps.push(ScenarioStepDocument {
+            id: step.id.clone(),
+            what: step.describe(),
+            result: ended.result.to_owned(),
+            detail: ended.detail.clone(),
+            at_ms: from,
+            took_ms: to.saturating_sub(from),
+        });
+        self.seen.done.push(step.id.clone());
+        let refused = ended.refused.map(|refused| (step.id.clone(), refused));
+        self.seen.refused.extend(refused);
+        self.lifts
+            .extend(ended.lift.map(|at| (at, step.id.clone())));
+        if ended.result != "verified" {
+            self.troubles
+                .push(format!("step {}: {}", step.id, ended.detail));
+        }
+    }
+}
