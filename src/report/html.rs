@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::documents::{
-    Outcome, ProbeDocument, ScenarioDocument, ScenarioStepDocument, VariantDocument, Verdict,
-    WorldDocument,
-};
 use super::escape::escaped;
 use super::html_chart::{memory, timeline};
-use super::outcomes::{Outcomes, outcomes, right, seconds};
+use super::outcomes::{Outcomes, outcomes, seconds};
 use super::scenario_text::{looks, time_scale};
+use crate::scenario::{
+    Outcome, ProbeResult, RunResult, StepOutcome, StepResult, VariantResult, Verdict, WorldResult,
+};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -30,7 +29,7 @@ const fn outcome_words(outcome: Outcome) -> (&'static str, &'static str) {
 }
 
 /// Writes a run's report. Writing to a String does not fail, here and below.
-pub fn scenario_html(document: &ScenarioDocument) -> String {
+pub fn scenario_html(document: &RunResult) -> String {
     let title = escaped(&format!("{}: {}", document.scenario, document.title));
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -98,9 +97,9 @@ fn list(html: &mut String, heading: &str, lines: &[String], class: &str) {
 
 fn variant(
     html: &mut String,
-    document: &ScenarioDocument,
+    document: &RunResult,
     world: &str,
-    one: &VariantDocument,
+    one: &VariantResult,
     index: usize,
 ) {
     let (words, class) = outcome_words(one.outcome);
@@ -143,7 +142,7 @@ fn variant(
 }
 
 /// The variants beside one another, a column each.
-fn beside(html: &mut String, world: &WorldDocument) {
+fn beside(html: &mut String, world: &WorldResult) {
     let Some(Outcomes { variants, lines }) = outcomes(world) else {
         return;
     };
@@ -174,7 +173,7 @@ fn beside(html: &mut String, world: &WorldDocument) {
     html.push_str("</tbody>\n</table>\n</div>\n");
 }
 
-fn steps(html: &mut String, variant: &str, steps: &[ScenarioStepDocument]) {
+fn steps(html: &mut String, variant: &str, steps: &[StepResult]) {
     // The roles are those of the elements; a browser forgets them where the style lays rows out anew, on a phone.
     let heads: String = ["Step", "Result", "At", "Took", "Seen"]
         .iter()
@@ -186,9 +185,9 @@ fn steps(html: &mut String, variant: &str, steps: &[ScenarioStepDocument]) {
          <thead role=\"rowgroup\"><tr role=\"row\">{heads}</tr></thead>\n<tbody role=\"rowgroup\">"
     );
     for step in steps {
-        let class = match step.result.as_str() {
-            "verified" | "undone" => "good",
-            "no-effect" => "open",
+        let class = match step.result {
+            StepOutcome::Verified | StepOutcome::Undone => "good",
+            StepOutcome::NoEffect => "open",
             _ => "bad",
         };
         let _ = writeln!(
@@ -196,7 +195,7 @@ fn steps(html: &mut String, variant: &str, steps: &[ScenarioStepDocument]) {
             "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}</th><td role=\"cell\" class=\"{class}\">{}</td>\
              <td role=\"cell\" class=\"number\">{}</td><td role=\"cell\" class=\"number\">{}</td><td role=\"cell\">{}</td></tr>",
             escaped(&step.id),
-            escaped(&step.result),
+            step.result,
             seconds(step.at_ms),
             seconds(step.took_ms),
             escaped(&step.detail)
@@ -205,8 +204,8 @@ fn steps(html: &mut String, variant: &str, steps: &[ScenarioStepDocument]) {
     html.push_str("</tbody>\n</table>\n</div>\n");
 }
 
-fn probe(html: &mut String, found: &ProbeDocument) {
-    let class = match right(found) {
+fn probe(html: &mut String, found: &ProbeResult) {
+    let class = match found.as_expected() {
         Some(true) => "good",
         Some(false) => "bad",
         None if found.expected.is_some() => "open",
@@ -223,7 +222,7 @@ fn probe(html: &mut String, found: &ProbeDocument) {
         html,
         "<p><strong>{}</strong>: <span class=\"{class}\">{}{at}</span><span class=\"soft\">{}{}</span></p>",
         escaped(&found.id),
-        escaped(&found.result),
+        found.result,
         escaped(&expected),
         escaped(&looks(found))
     );

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::documents::{LookDocument, ProbeDocument, SampleDocument, VariantDocument};
 use super::escape::escaped;
 use super::outcomes::seconds;
+use crate::scenario::{LookChange, LookState, MemorySample, ProbeResult, VariantResult};
 
 /// The width of a picture, and of the names at its left, in its own units.
 const WIDTH: f64 = 720.0;
@@ -26,7 +26,7 @@ fn at(milliseconds: u64, end: u64) -> f64 {
 }
 
 /// The end of all that a variant did.
-fn end_of(variant: &VariantDocument) -> u64 {
+fn end_of(variant: &VariantResult) -> u64 {
     let steps = variant.steps.iter().map(|step| step.at_ms + step.took_ms);
     let probes = variant.probes.iter().filter_map(|probe| probe.fired_ms);
     let samples = variant.samples.iter().map(|sample| sample.at_ms);
@@ -37,12 +37,7 @@ fn end_of(variant: &VariantDocument) -> u64 {
 }
 
 /// Draws what was done when: a band from each act to its undo, or to the end where it was kept, and a mark where a probe fired.
-pub(super) fn timeline(
-    html: &mut String,
-    variant: &VariantDocument,
-    kept: &[String],
-    index: usize,
-) {
+pub(super) fn timeline(html: &mut String, variant: &VariantResult, kept: &[String], index: usize) {
     let acts: Vec<_> = variant
         .steps
         .iter()
@@ -138,7 +133,7 @@ fn legend(html: &mut String, fired: bool, watched: bool) {
 }
 
 /// How long all tasks waited for memory between the first sample and the last; after a boot it counts from zero.
-fn waited_us(samples: &[&SampleDocument]) -> u64 {
+fn waited_us(samples: &[&MemorySample]) -> u64 {
     let totals: Vec<u64> = samples
         .iter()
         .filter_map(|sample| sample.psi_full_total_us)
@@ -148,7 +143,7 @@ fn waited_us(samples: &[&SampleDocument]) -> u64 {
 }
 
 /// A band for each time in which a probe that looks all the time saw the same.
-fn looked(html: &mut String, probe: &ProbeDocument, top: f64, end: u64) {
+fn looked(html: &mut String, probe: &ProbeResult, top: f64, end: u64) {
     let _ = writeln!(
         html,
         "<text x=\"0\" y=\"{}\">{}</text>",
@@ -157,10 +152,10 @@ fn looked(html: &mut String, probe: &ProbeDocument, top: f64, end: u64) {
     );
     let ends = probe.changes.iter().skip(1).map(|change| change.at_ms);
     for (change, until) in probe.changes.iter().zip(ends.chain([end])) {
-        let class = match change.state.as_str() {
-            "held" => "undo",
-            "missed" => "fault",
-            _ => "step",
+        let class = match change.state {
+            LookState::Held => "undo",
+            LookState::Missed => "fault",
+            LookState::Unknown => "step",
         };
         band(html, class, at(change.at_ms, end), at(until, end), top);
     }
@@ -188,7 +183,7 @@ fn axis(html: &mut String, top: f64, end: u64) {
 }
 
 /// The timeline in words, for those who do not see it.
-fn described(variant: &VariantDocument) -> String {
+fn described(variant: &VariantResult) -> String {
     let steps = variant.steps.iter().map(|step| {
         let (at, took) = (seconds(step.at_ms), seconds(step.took_ms));
         format!("{} at {at} for {took}", step.id)
@@ -198,7 +193,7 @@ fn described(variant: &VariantDocument) -> String {
         Some(format!("{} fired at {at}", probe.id))
     });
     let changes = variant.probes.iter().flat_map(|probe| {
-        let told = |change: &LookDocument| {
+        let told = |change: &LookChange| {
             format!(
                 "{} {} from {}",
                 probe.id,
@@ -213,14 +208,14 @@ fn described(variant: &VariantDocument) -> String {
 }
 
 /// Draws each watched host's available memory and memory pressure, with the kernel's kills.
-pub(super) fn memory(html: &mut String, variant: &VariantDocument, index: usize) {
+pub(super) fn memory(html: &mut String, variant: &VariantResult, index: usize) {
     let hosts: BTreeSet<&str> = variant
         .samples
         .iter()
         .map(|sample| sample.host.as_str())
         .collect();
     for (number, host) in hosts.into_iter().enumerate() {
-        let samples: Vec<&SampleDocument> = variant
+        let samples: Vec<&MemorySample> = variant
             .samples
             .iter()
             .filter(|sample| sample.host == host)
@@ -231,9 +226,9 @@ pub(super) fn memory(html: &mut String, variant: &VariantDocument, index: usize)
 
 fn chart(
     html: &mut String,
-    variant: &VariantDocument,
+    variant: &VariantResult,
     host: &str,
-    samples: &[&SampleDocument],
+    samples: &[&MemorySample],
     id: &str,
 ) {
     let end = end_of(variant);
@@ -249,7 +244,7 @@ fn chart(
     )]
     let share = |bytes: u64| bytes as f64 / most as f64;
     let y = |share: f64| 6.0 + (1.0 - share.clamp(0.0, 1.0)) * CHART;
-    let points = |value: &dyn Fn(&SampleDocument) -> Option<f64>| -> String {
+    let points = |value: &dyn Fn(&MemorySample) -> Option<f64>| -> String {
         let points = samples.iter().filter_map(|sample| {
             let share = value(sample)?;
             Some(format!("{:.1},{:.1}", at(sample.at_ms, end), y(share)))

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::documents::{Outcome, ScenarioDocument, VariantDocument};
 use super::escape::escaped;
+use crate::scenario::{Outcome, RunResult, StepOutcome, VariantResult};
 
 /// How a case ended.
 enum Ended {
@@ -19,24 +19,26 @@ fn time(milliseconds: u64) -> String {
 }
 
 /// The cases of a variant: name, how long, how it ended. What was kept in place on purpose is no failure.
-fn cases(variant: &VariantDocument, kept: bool) -> Vec<(String, u64, Ended)> {
+fn cases(variant: &VariantResult, kept: bool) -> Vec<(String, u64, Ended)> {
     let mut cases = Vec::new();
     for step in &variant.steps {
-        let ended = match step.result.as_str() {
-            "verified" | "undone" => Ended::Well,
-            "no-effect" => Ended::Inconclusive(format!("{}: {}", step.result, step.detail)),
+        let ended = match step.result {
+            StepOutcome::Verified | StepOutcome::Undone => Ended::Well,
+            StepOutcome::NoEffect => {
+                Ended::Inconclusive(format!("{}: {}", step.result, step.detail))
+            }
             _ => Ended::Failed(format!("{}: {}", step.result, step.detail)),
         };
         cases.push((format!("step {}", step.id), step.took_ms, ended));
     }
     for probe in &variant.probes {
-        let Some(expected) = &probe.expected else {
+        let Some(expected) = probe.expected else {
             continue;
         };
-        let ended = match (expected.as_str(), probe.result.as_str()) {
-            ("fires", "fired") | ("never", "quiet") | ("always", "held") => Ended::Well,
-            (_, "unknown") => Ended::Inconclusive("it could not look".into()),
-            (_, result) => Ended::Failed(format!("{result}, and expected: {expected}")),
+        let ended = match probe.as_expected() {
+            Some(true) => Ended::Well,
+            Some(false) => Ended::Failed(format!("{}, and expected: {expected}", probe.result)),
+            None => Ended::Inconclusive("it could not look".into()),
         };
         let took = probe.fired_ms.unwrap_or(0);
         cases.push((format!("probe {}", probe.id), took, ended));
@@ -51,7 +53,7 @@ fn cases(variant: &VariantDocument, kept: bool) -> Vec<(String, u64, Ended)> {
 }
 
 /// Writes a run. Writing to a String does not fail.
-pub fn scenario_junit(document: &ScenarioDocument) -> String {
+pub fn scenario_junit(document: &RunResult) -> String {
     let mut xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n".to_owned();
     let name = escaped(&document.scenario);
     // The schema wants a time without a zone; it is UTC.

@@ -1,6 +1,6 @@
 //! The variants of a run beside one another: when each probe fired in which.
 
-use super::documents::{Outcome, ProbeDocument, VariantDocument, WorldDocument};
+use crate::scenario::{Outcome, ProbeOutcome, ProbeResult, VariantResult, WorldResult};
 
 /// What was seen in one variant.
 pub(super) struct Cell {
@@ -18,30 +18,21 @@ pub(super) struct Outcomes<'d> {
     pub(super) lines: Vec<(&'d str, Vec<Cell>)>,
 }
 
-/// Whether a probe was seen as expected; nothing where nothing was expected, or it could not look.
-pub(super) fn right(probe: &ProbeDocument) -> Option<bool> {
-    match (probe.expected.as_deref()?, probe.result.as_str()) {
-        (_, "unknown") => None,
-        ("fires", "fired") | ("never", "quiet") | ("always", "held") => Some(true),
-        _ => Some(false),
-    }
-}
-
-fn cell(probe: Option<&ProbeDocument>) -> Cell {
+fn cell(probe: Option<&ProbeResult>) -> Cell {
     let Some(probe) = probe else {
         let words = "-".to_owned();
         return Cell { words, right: None };
     };
-    let words = match (probe.result.as_str(), probe.fired_ms) {
-        ("fired", Some(at)) => seconds(at),
-        ("quiet", _) => "never".to_owned(),
-        (other, _) => other.to_owned(),
+    let words = match (probe.result, probe.fired_ms) {
+        (ProbeOutcome::Fired, Some(at)) => seconds(at),
+        (ProbeOutcome::Quiet, _) => "never".to_owned(),
+        (other, _) => other.to_string(),
     };
-    let right = right(probe);
+    let right = probe.as_expected();
     Cell { words, right }
 }
 
-fn outcome(variant: &VariantDocument) -> Cell {
+fn outcome(variant: &VariantResult) -> Cell {
     let (words, right) = match variant.outcome {
         Outcome::AsExpected => ("as expected", Some(true)),
         Outcome::Unexpected => ("unexpected", Some(false)),
@@ -51,7 +42,7 @@ fn outcome(variant: &VariantDocument) -> Cell {
     Cell { words, right }
 }
 
-fn recovered(variant: &VariantDocument) -> Cell {
+fn recovered(variant: &VariantResult) -> Cell {
     let words = match (variant.recovered, variant.mttr_ms) {
         (true, Some(took)) => seconds(took),
         (true, None) => "-".to_owned(),
@@ -62,15 +53,15 @@ fn recovered(variant: &VariantDocument) -> Cell {
 }
 
 /// Puts the variants of a world beside one another; nothing where there is one only.
-pub(super) fn outcomes(world: &WorldDocument) -> Option<Outcomes<'_>> {
+pub(super) fn outcomes(world: &WorldResult) -> Option<Outcomes<'_>> {
     if world.variants.len() < 2 {
         return None;
     }
-    let of = |variant: &VariantDocument, id: &str| {
+    let of = |variant: &VariantResult, id: &str| {
         let mut probes = variant.probes.iter();
         cell(probes.find(|probe| probe.id == id))
     };
-    let all = |one: fn(&VariantDocument) -> Cell| world.variants.iter().map(one).collect();
+    let all = |one: fn(&VariantResult) -> Cell| world.variants.iter().map(one).collect();
     let mut lines = vec![("outcome", all(outcome))];
     let all_probes = || world.variants.iter().flat_map(|variant| &variant.probes);
     // One that could not begin has none.

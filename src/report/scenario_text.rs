@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::documents::{Outcome, ProbeDocument, ScenarioDocument, VariantDocument, WorldDocument};
 use super::outcomes::{Cell, Outcomes, outcomes, seconds};
+use crate::scenario::{Outcome, ProbeResult, RunResult, VariantResult, WorldResult};
 
 /// What stand-in timers were divided by, in words.
-pub(super) fn time_scale(document: &ScenarioDocument) -> String {
+pub(super) fn time_scale(document: &RunResult) -> String {
     let scale = document.time_scale;
     scale.map_or_else(String::new, |scale| {
         format!(", stand-in timers divided by {scale}")
@@ -14,7 +14,7 @@ pub(super) fn time_scale(document: &ScenarioDocument) -> String {
 }
 
 /// Writes a result. Lines are at most some 120 characters; evidence is quoted whole.
-pub fn scenario_text(document: &ScenarioDocument) -> String {
+pub fn scenario_text(document: &RunResult) -> String {
     let mut text = format!(
         "{} -- {}\nrun {}, seed {}{}\n",
         document.scenario,
@@ -70,7 +70,7 @@ pub fn scenario_text(document: &ScenarioDocument) -> String {
 }
 
 /// The variants beside one another, a column each.
-fn outcomes_text(text: &mut String, world: &WorldDocument) {
+fn outcomes_text(text: &mut String, world: &WorldResult) {
     let Some(Outcomes { variants, lines }) = outcomes(world) else {
         return;
     };
@@ -105,7 +105,7 @@ fn outcomes_text(text: &mut String, world: &WorldDocument) {
 }
 
 /// How often a probe looked that looks all the time, and what it saw when.
-pub(super) fn looks(probe: &ProbeDocument) -> String {
+pub(super) fn looks(probe: &ProbeResult) -> String {
     if probe.looks == 0 {
         return String::new();
     }
@@ -123,7 +123,7 @@ pub(super) fn looks(probe: &ProbeDocument) -> String {
     )
 }
 
-fn variant_text(text: &mut String, world: &str, variant: &VariantDocument) {
+fn variant_text(text: &mut String, world: &str, variant: &VariantResult) {
     let outcome = match variant.outcome {
         Outcome::AsExpected => "as expected",
         Outcome::Unexpected => "UNEXPECTED",

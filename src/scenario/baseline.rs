@@ -7,11 +7,11 @@ use futures::future::join_all;
 use super::World;
 use super::action::{CLOCK_STEP, before_a_pause};
 use super::engine::Engine;
+use super::result::{StepOutcome, StepResult};
 use super::safety::Policy;
 use super::undo::{Hand, claimer, undo_one};
 use crate::journal::{Intent, Journal, JournalError};
 use crate::lab::Watch;
-use crate::report::ScenarioStepDocument;
 use crate::snapshot::{self, Request, SelfTest, Set, SnapshotError, before_run as name};
 
 /// Services that were put back are healthy again within this.
@@ -192,7 +192,7 @@ impl Engine<'_> {
     pub(super) async fn last_resort(
         &self,
         name: &str,
-        steps: &mut Vec<ScenarioStepDocument>,
+        steps: &mut Vec<StepResult>,
         left: &mut Vec<String>,
         begun: Duration,
     ) -> bool {
@@ -201,13 +201,16 @@ impl Engine<'_> {
         let set = set(self.world, self.journal, self.watch);
         let (result, detail) = match restore(set, name).await {
             Ok(()) => match self.as_before(name).await {
-                Ok(()) => ("undone", "the lab is what it was before the run".to_owned()),
-                Err(differences) => ("left", differences.join("; ")),
+                Ok(()) => (
+                    StepOutcome::Undone,
+                    "the lab is what it was before the run".to_owned(),
+                ),
+                Err(differences) => (StepOutcome::Left, differences.join("; ")),
             },
-            Err(error) => ("left", error.to_string()),
+            Err(error) => (StepOutcome::Left, error.to_string()),
         };
         // What was done to this machine is in no baseline, and is left where its undo failed.
-        let mut whole = result == "undone";
+        let mut whole = result == StepOutcome::Undone;
         if whole {
             let open = self.journal.open_acts(self.world.found.record.uuid);
             let outside: Result<Vec<String>, _> = open.map(|open| {
@@ -220,10 +223,10 @@ impl Engine<'_> {
         } else {
             left.extend(self.unfinished());
         }
-        steps.push(ScenarioStepDocument {
+        steps.push(StepResult {
             id: format!("restore {name}"),
             what: "the last resort".into(),
-            result: result.to_owned(),
+            result,
             detail,
             at_ms: from,
             took_ms: self.world.since(begun).saturating_sub(from),

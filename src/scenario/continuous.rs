@@ -8,12 +8,13 @@ use futures::future::join_all;
 use tokio::sync::watch;
 
 use super::World;
-use super::file::{Expect, Resolved};
+use super::expect::Expect;
+use super::file::Resolved;
 use super::looking::{Against, GAP, LOOK, cannot_look, evidence, look_with_retries};
 use super::probe::{Finding, Seen};
 use super::probe_entry::{Phase, ResolvedProbe};
+use super::result::{Evidence, LookChange, LookState, ProbeOutcome, ProbeResult};
 use super::safety::Stop;
-use crate::report::{EvidenceDocument, LookDocument, ProbeDocument};
 
 /// A look that takes longer is one that missed.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -36,11 +37,11 @@ struct Tally {
     held_ms: u64,
     looked_ms: u64,
     /// When it first held as often and for as long as it has to, and what it saw.
-    fired: Option<(u64, Vec<EvidenceDocument>)>,
+    fired: Option<(u64, Vec<Evidence>)>,
     /// Why it could last not look; kept, for what it did not see meanwhile.
     trouble: Option<String>,
     /// When what it saw changed.
-    changes: Vec<LookDocument>,
+    changes: Vec<LookChange>,
 }
 
 impl Tally {
@@ -63,24 +64,23 @@ impl Tally {
                 if self.held_in_row >= times && lasted >= lasts && self.fired.is_none() {
                     self.fired = Some((at_ms, evidence));
                 }
-                "held"
+                LookState::Held
             }
             Ok(Finding::Quiet) => {
                 (self.blind_in_row, self.seen_to_miss) = (0, true);
                 self.miss();
-                "missed"
+                LookState::Missed
             }
             Err(why) => {
                 self.blind_in_row += 1;
                 self.worst_blind = self.worst_blind.max(self.blind_in_row);
                 self.trouble = Some(why);
                 self.miss();
-                "unknown"
+                LookState::Unknown
             }
         };
         if self.changes.last().is_none_or(|last| last.state != state) {
-            let state = state.to_owned();
-            self.changes.push(LookDocument { at_ms, state });
+            self.changes.push(LookChange { at_ms, state });
         }
     }
 
@@ -223,23 +223,23 @@ impl<'p> Continuous<'p> {
     }
 
     /// What the probes saw, for the report.
-    pub(super) fn documents(&self) -> Vec<ProbeDocument> {
+    pub(super) fn documents(&self) -> Vec<ProbeResult> {
         let tallies = self.held().clone();
         let document = |(probe, expected): &(&ResolvedProbe, Option<Expect>), tally: Tally| {
             let missed_in_row = tally.worst.max(tally.worst_blind);
             let result = match (expected, &tally.fired) {
-                (Some(Expect::Always), _) if tally.worst > probe.misses => "missed",
-                (Some(Expect::Always), _) if tally.blind(probe.misses) => "unknown",
-                (Some(Expect::Always), _) => "held",
-                (_, Some(_)) => "fired",
-                (_, None) if tally.blind(probe.misses) => "unknown",
-                (_, None) => "quiet",
+                (Some(Expect::Always), _) if tally.worst > probe.misses => ProbeOutcome::Missed,
+                (Some(Expect::Always), _) if tally.blind(probe.misses) => ProbeOutcome::Unknown,
+                (Some(Expect::Always), _) => ProbeOutcome::Held,
+                (_, Some(_)) => ProbeOutcome::Fired,
+                (_, None) if tally.blind(probe.misses) => ProbeOutcome::Unknown,
+                (_, None) => ProbeOutcome::Quiet,
             };
             let fired_ms = tally.fired.as_ref().map(|(at, _)| *at);
-            ProbeDocument {
+            ProbeResult {
                 id: probe.id.clone(),
-                expected: expected.map(|expected| expected.as_str().to_owned()),
-                result: result.to_owned(),
+                expected: *expected,
+                result,
                 fired_ms,
                 looks: tally.looks,
                 missed: tally.missed,
@@ -335,17 +335,17 @@ mod tests {
             "one look in a row was none"
         );
         assert_eq!(tally.fired.map(|(at, _)| at), Some(4), "twice in a row");
-        let changes: Vec<(u64, &str)> = tally
+        let changes: Vec<(u64, LookState)> = tally
             .changes
             .iter()
-            .map(|change| (change.at_ms, change.state.as_str()))
+            .map(|change| (change.at_ms, change.state))
             .collect();
         let wanted = [
-            (0, "held"),
-            (1, "missed"),
-            (2, "unknown"),
-            (3, "held"),
-            (5, "missed"),
+            (0, LookState::Held),
+            (1, LookState::Missed),
+            (2, LookState::Unknown),
+            (3, LookState::Held),
+            (5, LookState::Missed),
         ];
         assert_eq!(changes, wanted);
     }

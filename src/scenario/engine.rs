@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::file::{Resolved, Scenario};
+use super::result::TargetHost;
 use super::{ScenarioError, World};
 use crate::journal::Journal;
 use crate::lab::{Event, Watch};
-use crate::report::TargetDocument;
 use crate::snapshot::SelfTest;
 
 /// What of a scenario is run, and how.
@@ -39,13 +39,10 @@ pub(super) struct Engine<'e> {
 }
 
 /// The hosts that a variant acts on, as they were found when the run began.
-pub(super) fn targets(
-    world: &World,
-    variant: &Resolved,
-) -> Result<Vec<TargetDocument>, ScenarioError> {
+pub(super) fn targets(world: &World, variant: &Resolved) -> Result<Vec<TargetHost>, ScenarioError> {
     let target = |name: &String| {
         let host = world.found.host(name)?;
-        Ok(TargetDocument {
+        Ok(TargetHost {
             host: name.clone(),
             domain: host.spec.name.clone(),
             uuid: host.spec.uuid.to_string(),

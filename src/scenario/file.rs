@@ -5,40 +5,13 @@ use std::time::Duration;
 
 use super::arguments::duration;
 use super::error::ScenarioProblem;
+use super::expect::Expect;
 use super::probe_entry::{NamedStep, Phase, ResolvedProbe, id_of, probe};
 use super::safety::{self, Policy, Safety, Stop};
 use super::step::{ResolvedStep, Steps, ids_of};
 use super::variables::{Filling, Placeholder, Variables};
 use crate::diagnostics::{Node, Problem, Reader, Source, Span, nearest, parse as parse_yaml};
 use crate::units::Name;
-
-/// What is expected of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expect {
-    /// It fires.
-    Fires,
-    /// It does not.
-    Never,
-    /// It holds at each look of one that looks all the time, but for the misses that it may have.
-    Always,
-}
-
-impl Expect {
-    pub(super) const WORDS: &'static [(&'static str, Self)] = &[
-        ("fires", Self::Fires),
-        ("never", Self::Never),
-        ("always", Self::Always),
-    ];
-
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fires => "fires",
-            Self::Never => "never",
-            Self::Always => "always",
-        }
-    }
-}
 
 /// A scenario as written, variables not filled in.
 #[derive(Clone, Debug)]

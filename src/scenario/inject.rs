@@ -13,6 +13,7 @@ use super::injection::{Behind, Ended, Injection};
 use super::looking::LOOK;
 use super::probe::Seen;
 use super::probe_entry::Phase;
+use super::result::StepOutcome;
 use super::step::{ResolvedStep, Work};
 use super::watching::Watched;
 use crate::journal::{ActState, Intent};
@@ -181,7 +182,7 @@ impl Engine<'_> {
         };
         let from = self.world.since(begun);
         let mut ended = self.act(variant, step, action.as_ref(), begun).await?;
-        if ended.result == "verified" {
+        if ended.result == StepOutcome::Verified {
             ended.lift = lasts.map(|lasts| self.world.drivers.clock.elapsed() + lasts);
         }
         Ok((ended, from, self.world.since(begun)))
@@ -263,7 +264,7 @@ impl Engine<'_> {
                 ..Ended::done(verified.seen)
             },
             Ok(verified) => Ended {
-                result: "no-effect",
+                result: StepOutcome::NoEffect,
                 detail: format!("it did not take effect: {}", verified.seen),
                 refused: verified.refused,
                 lift: None,

@@ -8,13 +8,13 @@ use futures::stream::FuturesUnordered;
 
 use super::ScenarioError;
 use super::probe::Seen;
+use super::result::{StepOutcome, StepResult};
 use super::step::ResolvedStep;
-use crate::report::ScenarioStepDocument;
 
 /// What a variant's steps came to.
 #[derive(Default)]
 pub(super) struct Injection {
-    pub(super) steps: Vec<ScenarioStepDocument>,
+    pub(super) steps: Vec<StepResult>,
     /// Why not every step did what it is for; empty when all did.
     pub(super) troubles: Vec<String>,
     pub(super) seen: Seen,
@@ -24,7 +24,7 @@ pub(super) struct Injection {
 
 /// How a step ended.
 pub(super) struct Ended {
-    pub(super) result: &'static str,
+    pub(super) result: StepOutcome,
     pub(super) detail: String,
     pub(super) refused: Option<String>,
     /// When it is to be put back.
@@ -34,7 +34,7 @@ pub(super) struct Ended {
 impl Ended {
     pub(super) fn failed(detail: impl Into<String>) -> Self {
         Self {
-            result: "failed",
+            result: StepOutcome::Failed,
             detail: detail.into(),
             refused: None,
             lift: None,
@@ -43,7 +43,7 @@ impl Ended {
 
     pub(super) fn done(detail: impl Into<String>) -> Self {
         Self {
-            result: "verified",
+            result: StepOutcome::Verified,
             detail: detail.into(),
             refused: None,
             lift: None,
@@ -88,10 +88,10 @@ impl Injection {
     /// Takes down how a step ended.
     pub(super) fn take(&mut self, step: &ResolvedStep, ended: (Ended, u64, u64)) {
         let (ended, from, to) = ended;
-        self.steps.push(ScenarioStepDocument {
+        self.steps.push(StepResult {
             id: step.id.clone(),
             what: step.describe(),
-            result: ended.result.to_owned(),
+            result: ended.result,
             detail: ended.detail.clone(),
             at_ms: from,
             took_ms: to.saturating_sub(from),
@@ -101,7 +101,7 @@ impl Injection {
         self.seen.refused.extend(refused);
         self.lifts
             .extend(ended.lift.map(|at| (at, step.id.clone())));
-        if ended.result != "verified" {
+        if ended.result != StepOutcome::Verified {
             self.troubles
                 .push(format!("step {}: {}", step.id, ended.detail));
         }

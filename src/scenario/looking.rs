@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::World;
 use super::probe::{Finding, Seen};
 use super::probe_entry::ResolvedProbe;
-use crate::report::EvidenceDocument;
+use super::result::Evidence;
 
 /// How often probes are asked.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
@@ -39,11 +39,8 @@ pub(super) async fn look_with_retries(
 }
 
 /// What a probe saw, and why it could last not look.
-pub(super) fn evidence(
-    fired: Option<Vec<EvidenceDocument>>,
-    trouble: Option<String>,
-) -> Vec<EvidenceDocument> {
-    let trouble = trouble.map(|why| EvidenceDocument {
+pub(super) fn evidence(fired: Option<Vec<Evidence>>, trouble: Option<String>) -> Vec<Evidence> {
+    let trouble = trouble.map(|why| Evidence {
         source: "could not look".into(),
         text: why,
     });

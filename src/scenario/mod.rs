@@ -17,6 +17,7 @@ mod baseline;
 mod continuous;
 mod engine;
 mod error;
+mod expect;
 mod file;
 mod inject;
 mod injection;
@@ -25,6 +26,7 @@ pub mod probe;
 mod probe_entry;
 mod put_back;
 mod recovery;
+mod result;
 mod run;
 mod safety;
 mod sampling;
@@ -40,8 +42,13 @@ pub use at_boot::{before_libvirt, put_off};
 pub use baseline::{Cleared, clear};
 pub use engine::Choice;
 pub use error::{ActionError, ScenarioError, ScenarioProblem};
-pub use file::{Expect, Resolved, Scenario, parse};
+pub use expect::Expect;
+pub use file::{Resolved, Scenario, parse};
 pub use probe_entry::{Phase, ResolvedProbe};
+pub use result::{
+    Evidence, LookChange, LookState, MemorySample, Outcome, ProbeOutcome, ProbeResult, RunResult,
+    StepOutcome, StepResult, TargetHost, VariantResult, Verdict, WorldResult,
+};
 pub use run::{chosen, may_begin, run};
 pub use safety::{Policy, Stop};
 pub use schema::schema;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::ScenarioError;
 use super::engine::Engine;
+use super::result::{StepOutcome, StepResult};
 use super::undo::{self, Hand, claimer};
 use crate::journal::OpenAct;
-use crate::report::ScenarioStepDocument;
 
 impl Engine<'_> {
     /// Whether a step's act waits for the undo of a later one.
@@ -19,7 +19,7 @@ impl Engine<'_> {
     /// Puts back what the run has open, or one step of it, and adds it to the steps; returns what is left.
     pub(super) async fn put_back(
         &self,
-        steps: &mut Vec<ScenarioStepDocument>,
+        steps: &mut Vec<StepResult>,
         only: Option<&str>,
         begun: Duration,
     ) -> Vec<String> {
@@ -69,18 +69,18 @@ impl Engine<'_> {
         ended: Result<String, String>,
         left: &mut Vec<String>,
         begun: Duration,
-    ) -> ScenarioStepDocument {
+    ) -> StepResult {
         let (result, detail) = match ended {
-            Ok(done) => ("undone", done),
+            Ok(done) => (StepOutcome::Undone, done),
             Err(why) => {
                 left.push(format!("{}: {why}", act.step));
-                ("left", why)
+                (StepOutcome::Left, why)
             }
         };
-        ScenarioStepDocument {
+        StepResult {
             id: format!("undo {}", act.step),
             what: "put back".into(),
-            result: result.into(),
+            result,
             detail,
             at_ms: from,
             took_ms: self.world.since(begun).saturating_sub(from),

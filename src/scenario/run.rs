@@ -5,12 +5,10 @@ use tokio::sync::watch;
 
 use super::engine::{Choice, Engine, targets};
 use super::file::{Resolved, Scenario, Variant};
+use super::result::{Outcome, RunResult, TargetHost, VariantResult, Verdict, WorldResult};
 use super::{ScenarioError, World};
 use crate::journal::Journal;
 use crate::lab::{Event, LabError, Standing, Watch};
-use crate::report::{
-    Outcome, ScenarioDocument, TargetDocument, VariantDocument, Verdict, WorldDocument,
-};
 
 /// Runs a scenario's variants one after the other and puts everything back after each. Turning `interrupt` true ends the
 /// step under way and goes on with the undo. The lab's lock is the caller's.
@@ -21,7 +19,7 @@ pub async fn run(
     journal: &Journal,
     watch: &dyn Watch,
     interrupt: watch::Receiver<bool>,
-) -> Result<ScenarioDocument, ScenarioError> {
+) -> Result<RunResult, ScenarioError> {
     may_begin(world, Some(journal))?;
     let record = &world.found.record;
     let resolved = resolve(scenario, choice, world)?;
@@ -58,7 +56,7 @@ pub async fn run(
     for variant in &resolved {
         watch.tell(Event::Note(&format!("variant {}", variant.name)));
         for target in targets(world, variant)? {
-            let TargetDocument { host, domain, uuid } = target;
+            let TargetHost { host, domain, uuid } = target;
             watch.tell(Event::Note(&format!(
                 "  acts on {host}: domain {domain}, {uuid}"
             )));
@@ -73,7 +71,7 @@ pub async fn run(
     }
     let whole = left.is_empty() && variants.iter().all(|variant| variant.recovered);
     let baseline = engine.end_with(reference, whole, &mut left).await;
-    let document = ScenarioDocument {
+    let document = RunResult {
         schema: "twin/scenario-result/v1".into(),
         run: world.run.clone(),
         scenario: scenario.name.to_string(),
@@ -82,7 +80,7 @@ pub async fn run(
         time_scale: Some(world.found.record.time_scale),
         agreement: None,
         verdict: verdict(&variants, &left),
-        worlds: vec![WorldDocument {
+        worlds: vec![WorldResult {
             world: "lab".into(),
             variants,
         }],
@@ -168,7 +166,7 @@ fn resolve(
         .map_err(|problems| ScenarioError::Invalid { problems })
 }
 
-fn verdict(variants: &[VariantDocument], left: &[String]) -> Verdict {
+fn verdict(variants: &[VariantResult], left: &[String]) -> Verdict {
     let any = |outcome: Outcome| variants.iter().any(|variant| variant.outcome == outcome);
     if !left.is_empty() {
         Verdict::Dirty

@@ -5,18 +5,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::World;
-use crate::report::SampleDocument;
+use super::result::MemorySample;
 
 /// Between two samples.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What has been sampled so far.
 #[derive(Debug, Default)]
-pub(super) struct Samples(Mutex<Vec<SampleDocument>>);
+pub(super) struct Samples(Mutex<Vec<MemorySample>>);
 
 impl Samples {
     /// Takes what there is.
-    pub(super) fn take(&self) -> Vec<SampleDocument> {
+    pub(super) fn take(&self) -> Vec<MemorySample> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -33,7 +33,7 @@ impl Samples {
                     continue;
                 };
                 let memory = state.memory;
-                let sample = SampleDocument {
+                let sample = MemorySample {
                     host: host.clone(),
                     at_ms: world.since(begun),
                     total_bytes: memory.total_kib * 1024,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::file::Expect;
+use super::expect::Expect;
 use super::probe_entry::Phase;
 use super::{action, probe};
 use crate::diagnostics::Keys;

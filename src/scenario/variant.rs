@@ -6,17 +6,17 @@ use super::continuous::Continuous;
 use super::engine::{Engine, targets};
 use super::file::Resolved;
 use super::injection::Injection;
+use super::result::{Outcome, VariantResult};
 use super::sampling::Samples;
 use super::watching::{Watched, judge};
 use super::{ScenarioError, recovery};
-use crate::report::{Outcome, VariantDocument};
 
 /// What recovery may take once the user has interrupted while it was waited for.
 const HURRIED: Duration = Duration::from_secs(10);
 
 /// What came of a variant.
 pub(super) struct Tested {
-    pub(super) document: VariantDocument,
+    pub(super) document: VariantResult,
     /// What could not be put back.
     pub(super) left: Vec<String>,
     /// What was left in place, because the user asked for it.
@@ -24,7 +24,7 @@ pub(super) struct Tested {
 }
 
 impl Tested {
-    const fn put_back(document: VariantDocument, left: Vec<String>) -> Self {
+    const fn put_back(document: VariantResult, left: Vec<String>) -> Self {
         let kept = Vec::new();
         Self {
             document,
@@ -216,8 +216,8 @@ impl Engine<'_> {
         outcome: Outcome,
         why: Vec<String>,
         started: Duration,
-    ) -> VariantDocument {
-        VariantDocument {
+    ) -> VariantResult {
+        VariantResult {
             name: variant.name.clone(),
             targets: targets(self.world, variant).unwrap_or_default(),
             outcome,

@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::ScenarioError;
 use super::continuous::Continuous;
 use super::engine::Engine;
-use super::file::{Expect, Resolved};
+use super::expect::Expect;
+use super::file::Resolved;
 use super::injection::Injection;
 use super::looking::{Against, GAP, cannot_look, evidence, look_with_retries};
 use super::probe::{Finding, Seen};
 use super::probe_entry::{Phase, ResolvedProbe};
-use crate::report::{EvidenceDocument, Outcome, ProbeDocument};
+use super::result::{Evidence, Outcome, ProbeOutcome, ProbeResult};
 
 /// A probe while it is watched.
 pub(super) struct Watched<'p> {
@@ -25,8 +26,8 @@ pub(super) struct Watched<'p> {
     held_ms: u64,
     looked_ms: u64,
     /// What one that looks at both edges saw before the first step.
-    at_first: Option<Vec<EvidenceDocument>>,
-    fired: Option<Vec<EvidenceDocument>>,
+    at_first: Option<Vec<Evidence>>,
+    fired: Option<Vec<Evidence>>,
     /// When it fired, since the variant's begin.
     pub(super) fired_ms: u64,
     trouble: Option<String>,
@@ -245,13 +246,13 @@ impl Engine<'_> {
         probes: Vec<Watched<'_>>,
         continuous: &Continuous<'_>,
         why: &mut Vec<String>,
-    ) -> Vec<ProbeDocument> {
+    ) -> Vec<ProbeResult> {
         // Of one that is of other variants there is nothing to tell.
         let once = probes
             .into_iter()
             .filter(|probe| probe.has_looked || probe.expected.is_some());
         let once = once.map(Watched::document);
-        let documents: Vec<ProbeDocument> = once.chain(continuous.documents()).collect();
+        let documents: Vec<ProbeResult> = once.chain(continuous.documents()).collect();
         for (document, piece) in documents
             .iter()
             .flat_map(|document| document.evidence.iter().map(move |piece| (document, piece)))
@@ -273,17 +274,17 @@ impl Engine<'_> {
 }
 
 impl Watched<'_> {
-    fn document(self) -> ProbeDocument {
+    fn document(self) -> ProbeResult {
         let result = match (&self.fired, &self.trouble) {
-            (Some(_), _) => "fired",
-            (None, None) if self.has_looked => "quiet",
-            (None, _) => "unknown",
+            (Some(_), _) => ProbeOutcome::Fired,
+            (None, None) if self.has_looked => ProbeOutcome::Quiet,
+            (None, _) => ProbeOutcome::Unknown,
         };
         let fired_ms = self.has_fired().then_some(self.fired_ms);
-        ProbeDocument {
+        ProbeResult {
             id: self.one.id.clone(),
-            expected: self.expected.map(|expected| expected.as_str().to_owned()),
-            result: result.to_owned(),
+            expected: self.expected,
+            result,
             fired_ms,
             looks: 0,
             missed: 0,

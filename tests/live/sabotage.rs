@@ -22,8 +22,8 @@ use twin::hypervisor::{
 use twin::journal::Journal;
 use twin::lab::{Drivers, Event, GuestWays, Layout, NoWatchdog, Watch, Way, find_all};
 use twin::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
-use twin::report::{Outcome, ScenarioDocument, Verdict};
 use twin::scenario::{self, Choice, World};
+use twin::scenario::{Outcome, RunResult, Verdict};
 use twin::units::{Cidr, Mac, Mib, Seed};
 use twin::wire::{GuestState, KernelLine, Request};
 
@@ -612,12 +612,7 @@ pub(crate) fn same(before: &str, after: &str, what: &str) {
     assert!(before == after, "{what}: gone {gone:#?}, new {new:#?}");
 }
 
-async fn run(
-    lab: &TestLab,
-    one: &scenario::Scenario,
-    run: &str,
-    sabotage: bool,
-) -> ScenarioDocument {
+async fn run(lab: &TestLab, one: &scenario::Scenario, run: &str, sabotage: bool) -> RunResult {
     let deaf = Deaf::default();
     let real = twin::cli::drivers("qemu:///system");
     let drivers = Drivers {

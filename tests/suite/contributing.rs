@@ -2,7 +2,7 @@
 
 use twin::diagnostics::Source;
 use twin::lab::{Layout, Silent};
-use twin::report::Verdict;
+use twin::scenario::Verdict;
 use twin::scenario::{self, Choice, World};
 use twin::sim::SimWorld;
 use twin::units::Seed;

@@ -5,8 +5,8 @@ use std::path::Path;
 use twin::diagnostics::Source;
 use twin::journal::Journal;
 use twin::lab::{Layout, Silent};
-use twin::report::{ScenarioDocument, Verdict};
 use twin::scenario::{self, Choice, Scenario, World};
+use twin::scenario::{RunResult, StepOutcome, Verdict};
 use twin::sim::SimWorld;
 use twin::snapshot;
 use twin::units::Seed;
@@ -62,7 +62,7 @@ async fn testcloud(directory: &Path) -> (SimWorld, World, Journal) {
     (sim, world, journal)
 }
 
-async fn run(world: &World, journal: &Journal, scenario: &Scenario) -> ScenarioDocument {
+async fn run(world: &World, journal: &Journal, scenario: &Scenario) -> RunResult {
     let (_keep, interrupt) = tokio::sync::watch::channel(false);
     let choice = Choice::default();
     scenario::run(scenario, &choice, world, journal, &Silent, interrupt)
@@ -136,10 +136,12 @@ async fn a_death_at_any_write_is_recovered_from() {
                 if let Some(ended) = unless_it_dies(Box::pin(running)).await {
                     let document = ended.unwrap();
                     let steps = &document.worlds[0].variants[0].steps;
-                    let not = ["failed", "no-effect", "left"];
-                    let wrong = steps
-                        .iter()
-                        .find(|step| not.contains(&step.result.as_str()));
+                    let not = [
+                        StepOutcome::Failed,
+                        StepOutcome::NoEffect,
+                        StepOutcome::Left,
+                    ];
+                    let wrong = steps.iter().find(|step| not.contains(&step.result));
                     assert!(wrong.is_none(), "{name} {}: {wrong:?}", variant.name);
                     break;
                 }

@@ -1,16 +1,21 @@
 //! Reports of a run: one HTML file that needs nothing else, and `JUnit` XML.
 
-use twin::report::{
-    EvidenceDocument, LookDocument, Outcome, ProbeDocument, SampleDocument, ScenarioDocument,
-    ScenarioStepDocument, TargetDocument, VariantDocument, Verdict, WorldDocument, scenario_html,
-    scenario_junit, scenario_text,
+use twin::report::{scenario_html, scenario_junit, scenario_text};
+use twin::scenario::{
+    Evidence, LookChange, MemorySample, Outcome, ProbeResult, RunResult, StepResult, TargetHost,
+    VariantResult, Verdict, WorldResult,
 };
 
 /// Text that would break out of anything that does not escape it.
 const HOSTILE: &str = "</pre><script>alert('x')</script> & \"quoted\" \u{1b}[31m";
 
-fn sample(at_ms: u64, oom_kills: u64) -> SampleDocument {
-    SampleDocument {
+/// What documents mean by a word.
+fn word<T: serde::de::DeserializeOwned>(word: &str) -> T {
+    serde_json::from_value(word.into()).unwrap()
+}
+
+fn sample(at_ms: u64, oom_kills: u64) -> MemorySample {
+    MemorySample {
         host: "openstack1".into(),
         at_ms,
         total_bytes: 2 << 30,
@@ -23,41 +28,41 @@ fn sample(at_ms: u64, oom_kills: u64) -> SampleDocument {
     }
 }
 
-fn step(id: &str, result: &str, at_ms: u64) -> ScenarioStepDocument {
-    ScenarioStepDocument {
+fn step(id: &str, result: &str, at_ms: u64) -> StepResult {
+    StepResult {
         id: id.into(),
         what: "do it".into(),
-        result: result.into(),
+        result: word(result),
         detail: HOSTILE.into(),
         at_ms,
         took_ms: 500,
     }
 }
 
-fn probe(id: &str, expected: &str, result: &str) -> ProbeDocument {
-    ProbeDocument {
+fn probe(id: &str, expected: &str, result: &str) -> ProbeResult {
+    ProbeResult {
         id: id.into(),
-        expected: Some(expected.into()),
-        result: result.into(),
+        expected: Some(word(expected)),
+        result: word(result),
         fired_ms: (result == "fired").then_some(1500),
         looks: 0,
         missed: 0,
         missed_in_row: 0,
         changes: Vec::new(),
-        evidence: vec![EvidenceDocument {
+        evidence: vec![Evidence {
             source: "the kernel".into(),
             text: HOSTILE.into(),
         }],
     }
 }
 
-fn continuous() -> ProbeDocument {
+fn continuous() -> ProbeResult {
     let changes = [(0, "held"), (700, "missed"), (1400, "held")];
-    let changes = changes.map(|(at_ms, state)| LookDocument {
+    let changes = changes.map(|(at_ms, state)| LookChange {
         at_ms,
-        state: state.into(),
+        state: word(state),
     });
-    ProbeDocument {
+    ProbeResult {
         looks: 9,
         missed: 3,
         missed_in_row: 3,
@@ -66,10 +71,10 @@ fn continuous() -> ProbeDocument {
     }
 }
 
-fn document() -> ScenarioDocument {
-    let variant = VariantDocument {
+fn document() -> RunResult {
+    let variant = VariantResult {
         name: "bug".into(),
-        targets: vec![TargetDocument {
+        targets: vec![TargetHost {
             host: "a".into(),
             domain: "lab-a".into(),
             uuid: "u-1".into(),
@@ -94,14 +99,14 @@ fn document() -> ScenarioDocument {
         samples: vec![sample(0, 0), sample(1000, 0), sample(2000, 1)],
         took_ms: 4000,
     };
-    ScenarioDocument {
+    RunResult {
         time_scale: Some(10),
         schema: "twin/scenario-result/v1".into(),
         run: "abc".into(),
         scenario: "s".into(),
         title: HOSTILE.into(),
         seed: 7,
-        worlds: vec![WorldDocument {
+        worlds: vec![WorldResult {
             world: "lab".into(),
             variants: vec![variant],
         }],
@@ -217,8 +222,7 @@ fn what_is_kept_in_place_is_told() {
     let text = scenario_text(&kept);
     assert!(text.contains("KEPT  cut: in place"), "{text}");
     assert!(text.contains("`twin recover` ends it"), "{text}");
-    let failures =
-        |document: &ScenarioDocument| scenario_junit(document).matches("<failure").count();
+    let failures = |document: &RunResult| scenario_junit(document).matches("<failure").count();
     assert_eq!(failures(&kept), 0);
     kept.kept.clear();
     assert_eq!(failures(&kept), 1);

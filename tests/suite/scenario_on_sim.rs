@@ -4,8 +4,7 @@ use twin::diagnostics::Source;
 use twin::hypervisor::PowerAction;
 use twin::journal::{ActState, Journal};
 use twin::lab::{Event, Layout, Lock, Silent, Watch};
-use twin::report::{Outcome, ScenarioDocument, Verdict};
-use twin::scenario::{self, Choice, World};
+use twin::scenario::{self, Choice, Outcome, RunResult, StepOutcome, Verdict, World};
 use twin::sim::{Sabotage, SimWorld};
 use twin::snapshot;
 use twin::units::Seed;
@@ -63,10 +62,7 @@ impl Watch for BadUndo {
     }
 }
 
-async fn run(
-    variant: &str,
-    faults: &[Sabotage],
-) -> (ScenarioDocument, GuestState, GuestState, usize) {
+async fn run(variant: &str, faults: &[Sabotage]) -> (RunResult, GuestState, GuestState, usize) {
     let outcome = run_with(variant, faults, None, false).await;
     assert_eq!(outcome.4, Vec::<String>::new(), "no baseline is left");
     (outcome.0, outcome.1, outcome.2, outcome.3)
@@ -78,7 +74,7 @@ async fn run_with(
     faults: &[Sabotage],
     in_undo: Option<Sabotage>,
     restore_on_failure: bool,
-) -> (ScenarioDocument, GuestState, GuestState, usize, Vec<String>) {
+) -> (RunResult, GuestState, GuestState, usize, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let sim = SimWorld::new(Seed(3));
     let drivers = sim.drivers();
@@ -227,8 +223,8 @@ async fn a_lab_that_is_not_as_before_fails_and_its_baseline_is_kept_or_restored(
     assert!(variant.recovered, "{document:#?}");
     let last = variant.steps.last().unwrap();
     assert_eq!(
-        (last.id.as_str(), last.result.as_str()),
-        ("restore run-r1", "undone")
+        (last.id.as_str(), last.result),
+        ("restore run-r1", StepOutcome::Undone)
     );
     assert_eq!((open, document.left, kept), (0, vec![], vec![]));
 }
@@ -332,9 +328,9 @@ async fn two_faults(directory: &std::path::Path) -> (scenario::Scenario, World, 
 
 /// What a run comes to while somebody else is at work, who does not end.
 async fn beside(
-    run: impl Future<Output = Result<ScenarioDocument, scenario::ScenarioError>>,
+    run: impl Future<Output = Result<RunResult, scenario::ScenarioError>>,
     other: impl Future<Output = std::convert::Infallible>,
-) -> ScenarioDocument {
+) -> RunResult {
     tokio::select! {
         ended = run => ended.unwrap(),
         never = other => match never {},

@@ -5,8 +5,10 @@ use twin::diagnostics::Source;
 use twin::hypervisor::PowerAction;
 use twin::journal::Journal;
 use twin::lab::Silent;
-use twin::report::{Outcome, ProbeDocument, ScenarioDocument, VariantDocument, Verdict};
-use twin::scenario::{self, Choice, Scenario, World};
+use twin::scenario::{
+    self, Choice, Outcome, ProbeOutcome, ProbeResult, RunResult, Scenario, VariantResult, Verdict,
+    World,
+};
 use twin::sim::{Sabotage, SimWorld};
 use twin::units::Seed;
 
@@ -14,7 +16,7 @@ use crate::lab_on_sim::up;
 use crate::scenario_on_sim::LAB;
 
 /// Runs a scenario of these lines; nothing may be left of it.
-async fn run(lines: &str, faults: &[Sabotage]) -> ScenarioDocument {
+async fn run(lines: &str, faults: &[Sabotage]) -> RunResult {
     let directory = tempfile::tempdir().unwrap();
     let sim = SimWorld::new(Seed(3));
     let (scenario, world, journal) = world_of(lines, directory.path(), &sim).await;
@@ -27,16 +29,16 @@ async fn run(lines: &str, faults: &[Sabotage]) -> ScenarioDocument {
     ended.unwrap()
 }
 
-fn variant(document: &ScenarioDocument) -> &VariantDocument {
+fn variant(document: &RunResult) -> &VariantResult {
     &document.worlds[0].variants[0]
 }
 
-fn probe<'d>(document: &'d ScenarioDocument, id: &str) -> &'d ProbeDocument {
+fn probe<'d>(document: &'d RunResult, id: &str) -> &'d ProbeResult {
     let mut probes = variant(document).probes.iter();
     probes.find(|probe| probe.id == id).unwrap()
 }
 
-fn steps(document: &ScenarioDocument) -> Vec<&str> {
+fn steps(document: &RunResult) -> Vec<&str> {
     let steps = &variant(document).steps;
     steps.iter().map(|step| step.id.as_str()).collect()
 }
@@ -59,7 +61,7 @@ async fn a_probe_that_looks_all_the_time_sees_when_it_is_away() {
     let why = &variant(&document).why[0];
     assert!(why.starts_with("served missed "), "{why}");
     let served = probe(&document, "served");
-    assert_eq!(served.result, "missed");
+    assert_eq!(served.result, ProbeOutcome::Missed);
     let changes: Vec<&str> = served
         .changes
         .iter()
@@ -73,7 +75,7 @@ async fn a_probe_that_looks_all_the_time_sees_when_it_is_away() {
     let allowed = away("served: always", ", misses: 14", "budget: 10m", "10s");
     let document = run(&allowed, &[]).await;
     assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
-    assert_eq!(probe(&document, "served").result, "held");
+    assert_eq!(probe(&document, "served").result, ProbeOutcome::Held);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +144,10 @@ async fn a_probe_at_the_edges_holds_before_and_after_or_nothing_is_done() {
     let document = run(&edges(3306), &[]).await;
     assert_eq!(document.verdict, Verdict::Pass, "{document:#?}");
     let there = probe(&document, "there");
-    assert_eq!((there.result.as_str(), there.evidence.len()), ("fired", 2));
+    assert_eq!(
+        (there.result, there.evidence.len()),
+        (ProbeOutcome::Fired, 2)
+    );
 
     let document = run(&edges(9), &[]).await;
     assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");
@@ -199,7 +204,7 @@ async fn interrupted(
     scenario: &Scenario,
     world: &World,
     journal: &Journal,
-) -> ScenarioDocument {
+) -> RunResult {
     let (interrupt, interrupted) = tokio::sync::watch::channel(false);
     let hurry = async {
         tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;

@@ -9,7 +9,8 @@ use crate::cli::context::Context;
 use crate::cli::failure::{DONE, Failure};
 use crate::cli::ui::no_document;
 use crate::journal::{Journal, RunRow};
-use crate::report::{ScenarioDocument, scenario_html, scenario_junit, scenario_text};
+use crate::report::{scenario_html, scenario_junit, scenario_text};
+use crate::scenario::RunResult;
 use crate::storage;
 
 #[derive(Debug, Args)]
@@ -46,7 +47,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
             vec!["`twin recover` puts back what it left".into()],
         ));
     };
-    let document: ScenarioDocument = serde_json::from_str(text).map_err(|error| {
+    let document: RunResult = serde_json::from_str(text).map_err(|error| {
         Failure::machine(
             format!(
                 "what is on record of run {} cannot be read: {error}",

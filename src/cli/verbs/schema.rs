@@ -68,7 +68,7 @@ fn schema(name: Name) -> String {
         Name::Exec => schema_for!(report::ExecDocument),
         Name::Doctor => schema_for!(report::DoctorDocument),
         Name::Scenarios => schema_for!(report::ScenariosDocument),
-        Name::ScenarioResult => schema_for!(report::ScenarioDocument),
+        Name::ScenarioResult => schema_for!(scenario::RunResult),
         Name::Runs => schema_for!(report::RunsDocument),
         Name::Snapshot => schema_for!(report::SnapshotDocument),
         Name::Snapshots => schema_for!(report::SnapshotsDocument),

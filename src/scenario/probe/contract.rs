@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use regex::Regex;
 
 use crate::diagnostics::{Fields, Reader};
-use crate::report::EvidenceDocument;
+use crate::scenario::Evidence;
 use crate::scenario::{ActionError, World};
 
 /// What has been seen when a probe is asked.
@@ -22,7 +22,7 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// It fired.
-    Fired(Vec<EvidenceDocument>),
+    Fired(Vec<Evidence>),
     /// It has not fired so far.
     Quiet,
 }
@@ -53,8 +53,8 @@ pub(super) fn matches_of(fields: &mut Fields<'_>, reader: &mut Reader) -> Option
     reader.scalar(node, "regular expression")
 }
 
-pub(super) fn evidence(source: impl Into<String>, text: impl Into<String>) -> EvidenceDocument {
-    EvidenceDocument {
+pub(super) fn evidence(source: impl Into<String>, text: impl Into<String>) -> Evidence {
+    Evidence {
         source: source.into(),
         text: text.into(),
     }

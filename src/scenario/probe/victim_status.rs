@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::contract::{Finding, Probe, Seen, evidence};
 use super::{kernel_log, oom_victim};
 use crate::diagnostics::{Node, Reader};
-use crate::report::EvidenceDocument;
+use crate::scenario::Evidence;
 use crate::scenario::{ActionError, World, arguments};
 use crate::wire::NovaStatus;
 
@@ -46,7 +46,7 @@ impl VictimStatus {
         world: &World,
         name: &str,
         flavor_mib: u64,
-    ) -> Result<Vec<EvidenceDocument>, ActionError> {
+    ) -> Result<Vec<Evidence>, ActionError> {
         let kept = format!("{flavor_mib} MiB of {name} stay allocated while it is stopped");
         let mut lost = vec![evidence(
             format!("Placement's count for {}", self.host),
