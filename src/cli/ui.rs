@@ -13,7 +13,8 @@ use super::failure::Failure;
 use super::global::{Color, Global};
 use crate::diagnostics::{place, render};
 use crate::lab::{Event, Watch};
-use crate::report::{ErrorDocument, FindingDocument};
+use crate::report::{ErrorDocument, FindingDocument, progress};
+use crate::scenario::{RunEvent, RunWatch};
 
 /// Prints.
 #[derive(Clone, Debug)]
@@ -168,11 +169,22 @@ impl Ui {
 
     /// Makes a watch that shows what a lab's verb is at.
     pub(crate) fn watch(&self) -> Arc<dyn Watch> {
-        Arc::new(Progress {
-            ui: self.clone(),
-            bars: MultiProgress::new(),
-            hosts: Mutex::default(),
+        Arc::new(Progress::new(self))
+    }
+
+    /// Makes a watch that shows what a run is at. With `events` it writes them, as JSON lines, to standard output.
+    pub(crate) fn watch_run(&self, events: bool) -> Arc<dyn RunWatch> {
+        Arc::new(RunProgress {
+            progress: Progress::new(self),
+            events,
         })
+    }
+
+    /// Prints an event as a line of JSON to standard output.
+    pub(crate) fn event(&self, event: &RunEvent) {
+        let mut line = serde_json::to_string(event).unwrap_or_default();
+        line.push('\n');
+        self.bytes(line.as_bytes());
     }
 }
 
@@ -205,6 +217,14 @@ struct Progress {
 }
 
 impl Progress {
+    fn new(ui: &Ui) -> Self {
+        Self {
+            ui: ui.clone(),
+            bars: MultiProgress::new(),
+            hosts: Mutex::default(),
+        }
+    }
+
     fn bar(&self, host: &str) -> ProgressBar {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts
@@ -230,7 +250,6 @@ impl Watch for Progress {
             return;
         }
         match event {
-            Event::Acting(_) | Event::Acted(_) => {}
             Event::Started {
                 host: Some(host),
                 what,
@@ -254,6 +273,33 @@ impl Watch for Progress {
             } if id.ends_with("/answer") => self.ui.remark(&format!("{host}: answers")),
             Event::Done { .. } => {}
             Event::Note(note) => self.ui.remark(note),
+        }
+    }
+}
+
+/// The progress of a run.
+struct RunProgress {
+    progress: Progress,
+    /// Whether events are written as they are.
+    events: bool,
+}
+
+impl Watch for RunProgress {
+    fn tell(&self, event: Event<'_>) {
+        self.progress.tell(event);
+    }
+}
+
+impl RunWatch for RunProgress {
+    fn happened(&self, event: &RunEvent) {
+        let ui = &self.progress.ui;
+        if self.events {
+            ui.event(event);
+        }
+        if !ui.json {
+            for line in progress(event) {
+                ui.remark(&line);
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The journal: labs, operations with their steps, runs with their acts and evidence. The one place that knows SQL.
+//! The journal: labs, operations with their steps, runs with their acts and events. The one place that knows SQL.
 //!
 //! An act is written down before it is done, with what it takes to undo it:
 //!
@@ -11,6 +11,7 @@
 //! `SQLite` in WAL mode with `synchronous=FULL`: what a call has returned from is on the disk.
 
 mod crash;
+mod events;
 mod operations;
 mod runs;
 mod schema;

@@ -1,4 +1,4 @@
-//! Runs of scenarios: acts with their undos, and evidence.
+//! Runs of scenarios: acts with their undos.
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use uuid::Uuid;
@@ -152,13 +152,6 @@ impl Journal {
         let (lab, name) = (lab.0.to_string(), lab.1);
         let values = params![id, lab, name, scenario, seed.cast_signed(), now()];
         self.write(sql, values).map(drop)
-    }
-
-    /// Ends a run with its verdict and document.
-    pub fn end_run(&self, id: &str, verdict: &str, document: &str) -> Result<(), JournalError> {
-        let sql = "UPDATE runs SET ended_at = ?2, verdict = ?3, document = ?4 WHERE id = ?1";
-        self.write(sql, params![id, now(), verdict, document])
-            .map(drop)
     }
 
     /// Ends the runs of a lab whose twin was killed: they prove nothing. Called with the lab's lock held.
@@ -335,20 +328,6 @@ impl Journal {
             "UPDATE acts SET state = 'undone', note = ?3 WHERE state != 'undone' AND NOT outside
             AND run IN (SELECT id FROM runs WHERE lab = ?1 AND (started_at > ?2 OR id = ?4))";
         self.write(sql, params![lab.to_string(), since, note, run])
-            .map(drop)
-    }
-
-    /// Keeps a piece of evidence.
-    pub fn keep_evidence(
-        &self,
-        run: &str,
-        variant: &str,
-        probe: &str,
-        source: &str,
-        text: &str,
-    ) -> Result<(), JournalError> {
-        let sql = "INSERT INTO evidence (run, variant, probe, source, at, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        self.write(sql, params![run, variant, probe, source, now(), text])
             .map(drop)
     }
 

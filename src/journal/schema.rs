@@ -82,6 +82,16 @@ ALTER TABLE acts ADD COLUMN lift_at TEXT;
 ALTER TABLE acts ADD COLUMN outside INTEGER NOT NULL DEFAULT 0;
 ",
     OF_NAMES,
+    "
+-- What happened in runs, event by event: reports are made of it. Runs from before have a document instead, and evidence that
+-- it repeats.
+CREATE TABLE events (
+    run TEXT NOT NULL REFERENCES runs(id),
+    sequence INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    PRIMARY KEY (run, sequence)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 const OF_NAMES: &str = "

@@ -21,10 +21,6 @@ pub enum Event<'e> {
     },
     /// Something worth knowing.
     Note(&'e str),
-    /// A scenario's step is about to act on the lab.
-    Acting(&'e str),
-    /// It has, and is about to look whether that took effect.
-    Acted(&'e str),
 }
 
 /// Is told.

@@ -7,10 +7,12 @@ mod html;
 mod html_chart;
 mod junit;
 mod outcomes;
+mod progress;
 mod scenario_text;
 
 pub use baselines::*;
 pub use documents::*;
 pub use html::scenario_html;
 pub use junit::scenario_junit;
+pub use progress::progress;
 pub use scenario_text::scenario_text;

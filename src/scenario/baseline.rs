@@ -7,6 +7,7 @@ use futures::future::join_all;
 use super::World;
 use super::action::{CLOCK_STEP, before_a_pause};
 use super::engine::Engine;
+use super::events::{RunEvent, RunPhase};
 use super::result::{StepOutcome, StepResult};
 use super::safety::Policy;
 use super::undo::{Hand, claimer, undo_one};
@@ -66,7 +67,7 @@ impl Engine<'_> {
         if reference.is_some() || self.scenario.baseline == Policy::None {
             return Ok(());
         }
-        self.note("taking a baseline");
+        self.phase(RunPhase::TakingBaseline);
         let set = set(self.world, self.journal, self.watch);
         let (name, tested) = (self.scenario.name.as_str(), self.choice.self_test.as_ref());
         let nothing = |error: JournalError| format!("no baseline, and nothing was done: {error}");
@@ -179,7 +180,7 @@ impl Engine<'_> {
 
     /// Whether the lab is what the run's baseline says.
     pub(super) async fn as_before(&self, name: &str) -> Result<(), Vec<String>> {
-        self.note("comparing with the baseline");
+        self.phase(RunPhase::Comparing);
         let set = set(self.world, self.journal, self.watch);
         match snapshot::differences(set, name).await {
             Ok(differences) if differences.is_empty() => Ok(()),
@@ -192,11 +193,10 @@ impl Engine<'_> {
     pub(super) async fn last_resort(
         &self,
         name: &str,
-        steps: &mut Vec<StepResult>,
         left: &mut Vec<String>,
         begun: Duration,
     ) -> bool {
-        self.note("restoring the baseline");
+        self.phase(RunPhase::Restoring);
         let from = self.world.since(begun);
         let set = set(self.world, self.journal, self.watch);
         let (result, detail) = match restore(set, name).await {
@@ -223,14 +223,14 @@ impl Engine<'_> {
         } else {
             left.extend(self.unfinished());
         }
-        steps.push(StepResult {
+        self.happens(RunEvent::StepEnded(StepResult {
             id: format!("restore {name}"),
             what: "the last resort".into(),
             result,
             detail,
             at_ms: from,
             took_ms: self.world.since(begun).saturating_sub(from),
-        });
+        }));
         whole
     }
 

@@ -223,7 +223,7 @@ impl<'p> Continuous<'p> {
     }
 
     /// What the probes saw, for the report.
-    pub(super) fn documents(&self) -> Vec<ProbeResult> {
+    pub(super) fn results(&self) -> Vec<ProbeResult> {
         let tallies = self.held().clone();
         let document = |(probe, expected): &(&ResolvedProbe, Option<Expect>), tally: Tally| {
             let missed_in_row = tally.worst.max(tally.worst_blind);

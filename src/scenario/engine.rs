@@ -1,15 +1,17 @@
 //! What all of a run shares, and what ends it.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::events::{RunEvent, RunPhase, RunWatch};
 use super::file::{Resolved, Scenario};
+use super::record::Record;
 use super::result::TargetHost;
 use super::{ScenarioError, World};
 use crate::journal::Journal;
-use crate::lab::{Event, Watch};
 use crate::snapshot::SelfTest;
 
 /// What of a scenario is run, and how.
@@ -32,7 +34,8 @@ pub(super) struct Engine<'e> {
     pub(super) choice: &'e Choice,
     pub(super) world: &'e World,
     pub(super) journal: &'e Journal,
-    pub(super) watch: &'e dyn Watch,
+    pub(super) watch: &'e dyn RunWatch,
+    pub(super) record: Mutex<Record>,
     pub(super) interrupt: watch::Receiver<bool>,
     /// Why the variant is stopped, once a stop condition holds.
     pub(super) stop: watch::Sender<Option<String>>,
@@ -107,7 +110,22 @@ impl Engine<'_> {
         }
     }
 
-    pub(super) fn note(&self, what: &str) {
-        self.watch.tell(Event::Note(&format!("  {what}")));
+    /// Passes on what happens, and takes it down.
+    pub(super) fn happens(&self, event: RunEvent) {
+        self.watch.happened(&event);
+        self.record().take(self.journal, event);
+    }
+
+    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn phase(&self, phase: RunPhase) {
+        self.happens(RunEvent::PhaseBegun { phase });
+    }
+
+    pub(super) fn note(&self, text: &str) {
+        let text = text.to_owned();
+        self.happens(RunEvent::Note { text });
     }
 }

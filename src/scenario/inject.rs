@@ -8,16 +8,16 @@ use super::ScenarioError;
 use super::action::Action;
 use super::continuous::Continuous;
 use super::engine::Engine;
+use super::events::RunEvent;
 use super::file::Resolved;
 use super::injection::{Behind, Ended, Injection};
 use super::looking::LOOK;
 use super::probe::Seen;
 use super::probe_entry::Phase;
-use super::result::StepOutcome;
+use super::result::{StepOutcome, StepResult};
 use super::step::{ResolvedStep, Work};
 use super::watching::Watched;
 use crate::journal::{ActState, Intent};
-use crate::lab::Event;
 
 /// What a look may take while something else goes on, which may want the same guest.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -48,7 +48,10 @@ impl Engine<'_> {
         }
         let mut behind = Behind::default();
         for step in &variant.steps {
-            self.note(&step.describe());
+            self.happens(RunEvent::StepBegun {
+                step: step.id.clone(),
+                what: step.describe(),
+            });
             self.lift_due(injection, begun).await?;
             if let Some(why) = self.ends(begun) {
                 injection.troubles.push(format!("step {}: {why}", step.id));
@@ -64,7 +67,7 @@ impl Engine<'_> {
                     let ended = self.looking(probes, &injection.seen, begun, ended);
                     let ended = behind.beside(ended).await;
                     for (step, ended) in steps.iter().zip(ended) {
-                        injection.take(step, ended?);
+                        self.take(injection, step, ended?);
                     }
                 }
                 Work::Act(..) if step.background => {
@@ -77,7 +80,7 @@ impl Engine<'_> {
                     let acting = self.timed(&variant.name, step, begun);
                     let acting = self.looking(probes, &injection.seen, begun, acting);
                     let ended = behind.beside(acting).await?;
-                    injection.take(step, ended);
+                    self.take(injection, step, ended);
                 }
                 Work::Undo(id) => {
                     // It may be one that goes on in the background.
@@ -89,7 +92,7 @@ impl Engine<'_> {
                         ));
                         break;
                     }
-                    let undoing = self.put_back(&mut injection.steps, Some(id), begun);
+                    let undoing = self.put_back(Some(id), begun);
                     let undoing = self.looking(probes, &injection.seen, begun, undoing);
                     let undone = tokio::select! {
                         biased;
@@ -108,10 +111,10 @@ impl Engine<'_> {
                     let ended = self
                         .wait(step, looking, injection, &mut behind, begun)
                         .await?;
-                    injection.take(step, (ended, from, self.world.since(begun)));
+                    self.take(injection, step, (ended, from, self.world.since(begun)));
                 }
             }
-            injection.absorb(&mut behind)?;
+            self.absorb(injection, &mut behind)?;
             if !step.background && !injection.seen.done.contains(&step.id) {
                 injection.seen.done.push(step.id.clone());
             }
@@ -120,6 +123,32 @@ impl Engine<'_> {
             }
         }
         self.drain(&mut behind, probes, injection, begun).await?;
+        Ok(())
+    }
+
+    /// Takes down how a step ended.
+    fn take(&self, injection: &mut Injection, step: &ResolvedStep, ended: (Ended, u64, u64)) {
+        let (ended, from, to) = ended;
+        self.happens(RunEvent::StepEnded(StepResult {
+            id: step.id.clone(),
+            what: step.describe(),
+            result: ended.result,
+            detail: ended.detail.clone(),
+            at_ms: from,
+            took_ms: to.saturating_sub(from),
+        }));
+        injection.take(step, ended);
+    }
+
+    /// Takes down how steps in the background ended.
+    fn absorb(
+        &self,
+        injection: &mut Injection,
+        behind: &mut Behind<'_>,
+    ) -> Result<(), ScenarioError> {
+        for (step, ended) in std::mem::take(&mut behind.ended) {
+            self.take(injection, step, ended?);
+        }
         Ok(())
     }
 
@@ -155,14 +184,14 @@ impl Engine<'_> {
         injection: &mut Injection,
         begun: Duration,
     ) -> Result<(), ScenarioError> {
-        injection.absorb(behind)?;
+        self.absorb(injection, behind)?;
         while !behind.running.is_empty() && injection.troubles.is_empty() {
             behind
                 .beside(self.look(probes, &injection.seen, begun))
                 .await;
             behind.beside(self.lift_due(injection, begun)).await?;
             behind.beside(self.rest()).await;
-            injection.absorb(behind)?;
+            self.absorb(injection, behind)?;
             if let Some(why) = self.ends(begun) {
                 injection.troubles.push(why);
             }
@@ -226,7 +255,9 @@ impl Engine<'_> {
             lift_at,
             outside: action.outside(),
         })?;
-        self.watch.tell(Event::Acting(&step.id));
+        self.happens(RunEvent::Acting {
+            step: step.id.clone(),
+        });
         let acting = tokio::time::timeout(
             step.within + GRACE,
             action.act(world, &captured, step.within),
@@ -235,7 +266,9 @@ impl Engine<'_> {
             acted = acting => acted,
             why = self.end(begun) => return Ok(Ended::failed(why)),
         };
-        self.watch.tell(Event::Acted(&step.id));
+        self.happens(RunEvent::Acted {
+            step: step.id.clone(),
+        });
         // It may have been put back, as overdue, before it took effect.
         let state = self.journal.act_state(&world.run, sequence)?;
         if matches!(acted, Ok(Ok(()))) || state == Some(ActState::Undone) {
@@ -301,7 +334,7 @@ impl Engine<'_> {
             {
                 return Ok(ended);
             }
-            injection.absorb(behind)?;
+            self.absorb(injection, behind)?;
             if !injection.troubles.is_empty() {
                 return Ok(Ended::failed("a step in the background went wrong"));
             }
@@ -368,7 +401,7 @@ impl Engine<'_> {
                 injection.lifts.push((at, step));
                 continue;
             }
-            let lifting = self.put_back(&mut injection.steps, Some(&step), begun);
+            let lifting = self.put_back(Some(&step), begun);
             let left = tokio::select! {
                 biased;
                 left = lifting => left,

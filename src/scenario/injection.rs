@@ -8,13 +8,12 @@ use futures::stream::FuturesUnordered;
 
 use super::ScenarioError;
 use super::probe::Seen;
-use super::result::{StepOutcome, StepResult};
+use super::result::StepOutcome;
 use super::step::ResolvedStep;
 
 /// What a variant's steps came to.
 #[derive(Default)]
 pub(super) struct Injection {
-    pub(super) steps: Vec<StepResult>,
     /// Why not every step did what it is for; empty when all did.
     pub(super) troubles: Vec<String>,
     pub(super) seen: Seen,
@@ -77,25 +76,8 @@ impl Behind<'_> {
 }
 
 impl Injection {
-    /// Takes down how steps in the background ended.
-    pub(super) fn absorb(&mut self, behind: &mut Behind<'_>) -> Result<(), ScenarioError> {
-        for (step, ended) in std::mem::take(&mut behind.ended) {
-            self.take(step, ended?);
-        }
-        Ok(())
-    }
-
     /// Takes down how a step ended.
-    pub(super) fn take(&mut self, step: &ResolvedStep, ended: (Ended, u64, u64)) {
-        let (ended, from, to) = ended;
-        self.steps.push(StepResult {
-            id: step.id.clone(),
-            what: step.describe(),
-            result: ended.result,
-            detail: ended.detail.clone(),
-            at_ms: from,
-            took_ms: to.saturating_sub(from),
-        });
+    pub(super) fn take(&mut self, step: &ResolvedStep, ended: Ended) {
         self.seen.done.push(step.id.clone());
         let refused = ended.refused.map(|refused| (step.id.clone(), refused));
         self.seen.refused.extend(refused);

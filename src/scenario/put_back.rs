@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ScenarioError;
 use super::engine::Engine;
+use super::events::RunEvent;
 use super::result::{StepOutcome, StepResult};
 use super::undo::{self, Hand, claimer};
 use crate::journal::OpenAct;
@@ -16,13 +17,8 @@ impl Engine<'_> {
         Ok(own.any(|act| act.step == step && undo::waits(act, &open)))
     }
 
-    /// Puts back what the run has open, or one step of it, and adds it to the steps; returns what is left.
-    pub(super) async fn put_back(
-        &self,
-        steps: &mut Vec<StepResult>,
-        only: Option<&str>,
-        begun: Duration,
-    ) -> Vec<String> {
+    /// Puts back what the run has open, or one step of it, and takes it down; returns what is left.
+    pub(super) async fn put_back(&self, only: Option<&str>, begun: Duration) -> Vec<String> {
         let (world, claimer) = (self.world, claimer("run"));
         let mut open = match self.journal.open_acts(world.found.record.uuid) {
             Ok(open) => open,
@@ -40,7 +36,8 @@ impl Engine<'_> {
         };
         let mut left = Vec::new();
         let take = |act: &OpenAct, (from, ended)| {
-            steps.push(self.undone(act, from, ended, &mut left, begun));
+            let step = self.undone(act, from, ended, &mut left, begun);
+            self.happens(RunEvent::StepEnded(step));
         };
         undo::in_order(world, &open, undo, take).await;
         left

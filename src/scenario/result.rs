@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::expect::Expect;
 
 /// A run: `twin/scenario-result/v1`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunResult {
     /// `twin/scenario-result/v1`.
     pub schema: String,
@@ -71,7 +71,7 @@ impl Verdict {
 }
 
 /// A world of a result.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorldResult {
     /// `lab`.
     pub world: String,
@@ -92,7 +92,7 @@ pub enum Outcome {
 }
 
 /// A variant of a result.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VariantResult {
     /// Its name.
     pub name: String,
@@ -239,7 +239,7 @@ impl StepOutcome {
 }
 
 /// A probe of a result.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeResult {
     /// Its id.
     pub id: String,
@@ -285,7 +285,7 @@ pub struct Evidence {
 }
 
 /// A step of a result.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepResult {
     /// Its id; an undo's starts with `undo `.
     pub id: String,

@@ -1,14 +1,18 @@
 //! Running a scenario: its variants one after the other. One loop owns the state; everything it does to the lab goes through
 //! actions and their undos.
 
+use std::sync::{Mutex, PoisonError};
+
 use tokio::sync::watch;
 
 use super::engine::{Choice, Engine, targets};
+use super::events::{Begun, EVENTS, RunEvent, RunWatch};
 use super::file::{Resolved, Scenario, Variant};
-use super::result::{Outcome, RunResult, TargetHost, VariantResult, Verdict, WorldResult};
+use super::record::Record;
+use super::result::{Outcome, RunResult, VariantResult, Verdict};
 use super::{ScenarioError, World};
 use crate::journal::Journal;
-use crate::lab::{Event, LabError, Standing, Watch};
+use crate::lab::{Event, LabError, Standing};
 
 /// Runs a scenario's variants one after the other and puts everything back after each. Turning `interrupt` true ends the
 /// step under way and goes on with the undo. The lab's lock is the caller's.
@@ -17,7 +21,7 @@ pub async fn run(
     choice: &Choice,
     world: &World,
     journal: &Journal,
-    watch: &dyn Watch,
+    watch: &dyn RunWatch,
     interrupt: watch::Receiver<bool>,
 ) -> Result<RunResult, ScenarioError> {
     may_begin(world, Some(journal))?;
@@ -42,66 +46,61 @@ pub async fn run(
         world.seed.0,
     )?;
     let (started, started_at) = (world.drivers.clock.elapsed(), world.drivers.clock.now());
+    let begun = Begun {
+        schema: EVENTS.into(),
+        run: world.run.clone(),
+        scenario: scenario.name.to_string(),
+        title: scenario.title.clone(),
+        seed: world.seed.0,
+        time_scale: record.time_scale,
+        world: "lab".into(),
+        stand_ins: scenario.stand_ins.clone(),
+        started_at: started_at.to_string(),
+    };
     let engine = Engine {
         scenario,
         choice,
         world,
         journal,
         watch,
+        record: Mutex::new(Record::new(&begun)),
         interrupt,
         stop: watch::Sender::new(None),
     };
-    let (mut variants, mut left, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    engine.happens(RunEvent::RunBegun(begun));
+    let (mut left, mut kept) = (Vec::new(), Vec::new());
     let mut reference = None;
     for variant in &resolved {
-        watch.tell(Event::Note(&format!("variant {}", variant.name)));
-        for target in targets(world, variant)? {
-            let TargetHost { host, domain, uuid } = target;
-            watch.tell(Event::Note(&format!(
-                "  acts on {host}: domain {domain}, {uuid}"
-            )));
-        }
+        engine.happens(RunEvent::VariantBegun {
+            variant: variant.name.clone(),
+            targets: targets(world, variant)?,
+        });
         let tested = engine.variant(variant, &mut reference).await;
-        variants.push(tested.document);
         left.extend(tested.left);
         kept.extend(tested.kept);
         if !left.is_empty() || *engine.interrupt.borrow() {
             break;
         }
     }
-    let whole = left.is_empty() && variants.iter().all(|variant| variant.recovered);
+    let recovered = |variant: &VariantResult| variant.recovered;
+    let whole = left.is_empty() && engine.record().variants().iter().all(recovered);
     let baseline = engine.end_with(reference, whole, &mut left).await;
-    let document = RunResult {
-        schema: "twin/scenario-result/v1".into(),
-        run: world.run.clone(),
-        scenario: scenario.name.to_string(),
-        title: scenario.title.clone(),
-        seed: world.seed.0,
-        time_scale: Some(world.found.record.time_scale),
-        agreement: None,
-        verdict: verdict(&variants, &left),
-        worlds: vec![WorldResult {
-            world: "lab".into(),
-            variants,
-        }],
-        stand_ins: scenario.stand_ins.clone(),
+    let verdict = verdict(engine.record().variants(), &left);
+    engine.happens(RunEvent::RunEnded {
+        verdict,
         left,
         kept,
         baseline,
-        started_at: started_at.to_string(),
         took_ms: world.since(started),
-    };
-    let ended = journal.end_run(
-        &world.run,
-        document.verdict.as_str(),
-        &serde_json::to_string(&document).unwrap_or_default(),
-    );
-    match ended {
-        Ok(()) => standing.release(),
-        // Who stands by looks once more, then.
-        Err(error) => watch.tell(Event::Note(&format!("this run is not on record: {error}"))),
+    });
+    let record = engine.record.into_inner();
+    let (result, failure) = record.unwrap_or_else(PoisonError::into_inner).end();
+    match failure {
+        None => standing.release(),
+        // The watchdog looks once more, then.
+        Some(error) => watch.tell(Event::Note(&format!("this run is not on record: {error}"))),
     }
-    Ok(document)
+    Ok(result)
 }
 
 /// Refuses a run where runs are halted, or something of an earlier one is not put back.

@@ -1,39 +1,26 @@
 //! Following the memory of hosts while a variant runs, for its report.
 
 use std::convert::Infallible;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::World;
+use super::engine::Engine;
+use super::events::RunEvent;
 use super::result::MemorySample;
 
 /// Between two samples.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What has been sampled so far.
-#[derive(Debug, Default)]
-pub(super) struct Samples(Mutex<Vec<MemorySample>>);
-
-impl Samples {
-    /// Takes what there is.
-    pub(super) fn take(&self) -> Vec<MemorySample> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
+impl Engine<'_> {
     /// Samples these hosts until dropped. A host that does not answer leaves a gap.
-    pub(super) async fn follow(
-        &self,
-        world: &World,
-        hosts: &[String],
-        begun: Duration,
-    ) -> Infallible {
+    pub(super) async fn sample(&self, hosts: &[String], begun: Duration) -> Infallible {
+        let world = self.world;
         loop {
             for host in hosts {
                 let Ok(state) = world.state(host).await else {
                     continue;
                 };
                 let memory = state.memory;
-                let sample = MemorySample {
+                self.happens(RunEvent::Sampled(MemorySample {
                     host: host.clone(),
                     at_ms: world.since(begun),
                     total_bytes: memory.total_kib * 1024,
@@ -44,11 +31,7 @@ impl Samples {
                     swap_used_bytes: memory.swap_total_kib.saturating_sub(memory.swap_free_kib)
                         * 1024,
                     oom_kills: memory.oom_kill,
-                };
-                self.0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(sample);
+                }));
             }
             world.drivers.clock.sleep(EVERY).await;
         }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::continuous::Continuous;
-use super::engine::{Engine, targets};
+use super::engine::Engine;
+use super::events::{Ended, RunEvent, RunPhase};
 use super::file::Resolved;
 use super::injection::Injection;
-use super::result::{Outcome, VariantResult};
-use super::sampling::Samples;
+use super::result::Outcome;
 use super::watching::{Watched, judge};
 use super::{ScenarioError, recovery};
 
@@ -16,7 +16,7 @@ const HURRIED: Duration = Duration::from_secs(10);
 
 /// What came of a variant.
 pub(super) struct Tested {
-    pub(super) document: VariantResult,
+    ended: Ended,
     /// What could not be put back.
     pub(super) left: Vec<String>,
     /// What was left in place, because the user asked for it.
@@ -24,21 +24,23 @@ pub(super) struct Tested {
 }
 
 impl Tested {
-    const fn put_back(document: VariantResult, left: Vec<String>) -> Self {
+    const fn put_back(ended: Ended, left: Vec<String>) -> Self {
         let kept = Vec::new();
-        Self {
-            document,
-            left,
-            kept,
-        }
+        Self { ended, left, kept }
     }
-}
 
-/// When a variant was begun, and when its first look was.
-#[derive(Clone, Copy)]
-struct Times {
-    started: Duration,
-    begun: Duration,
+    /// One that came to nothing.
+    const fn nothing(why: Vec<String>, left: Vec<String>) -> Self {
+        let ended = Ended {
+            outcome: Outcome::Inconclusive,
+            why,
+            injected: false,
+            recovered: left.is_empty(),
+            mttr_ms: None,
+            took_ms: 0,
+        };
+        Self::put_back(ended, left)
+    }
 }
 
 impl Engine<'_> {
@@ -49,7 +51,15 @@ impl Engine<'_> {
         reference: &mut Option<String>,
     ) -> Tested {
         let started = self.world.drivers.clock.elapsed();
-        self.note("waiting for a steady state");
+        let mut tested = self.steady(variant, reference).await;
+        tested.ended.took_ms = self.world.since(started);
+        self.happens(RunEvent::VariantEnded(tested.ended.clone()));
+        tested
+    }
+
+    /// The variant, from where the lab is steady.
+    async fn steady(&self, variant: &Resolved, reference: &mut Option<String>) -> Tested {
+        self.phase(RunPhase::Steadying);
         let steady = recovery::well(self.world, None, self.scenario.steady_within);
         let steady = self.unless_interrupted(Duration::ZERO, steady).await;
         let steady = steady.unwrap_or_else(|| Err(vec!["interrupted".into()]));
@@ -62,35 +72,29 @@ impl Engine<'_> {
                 .into_iter()
                 .map(|ill| format!("not steady before the first step: {ill}"))
                 .collect();
-            let document = self.document(variant, Outcome::Inconclusive, why, started);
-            return Tested::put_back(document, Vec::new());
+            return Tested::nothing(why, Vec::new());
         };
         let taken = self.reference(reference).await;
         let begun = self.world.drivers.clock.elapsed();
         if let Err(why) = taken {
-            let mut document = self.document(variant, Outcome::Inconclusive, vec![why], started);
             // The clocks may be behind by what the hosts stood still, and the baseline half taken.
             let mut left = self.drop_declared().await;
-            left.extend(self.put_back(&mut document.steps, None, begun).await);
-            document.recovered = left.is_empty();
-            return Tested::put_back(document, left);
+            left.extend(self.put_back(None, begun).await);
+            return Tested::nothing(vec![why], left);
         }
         self.stop.send_replace(None);
-        let (samples, continuous) = (Samples::default(), Continuous::new(variant));
+        let continuous = Continuous::new(variant);
         tokio::select! {
             () = continuous.begin(self.world, begun) => {}
             // The steps see to it.
             _ = self.end(begun) => {}
         }
-        let times = Times { started, begun };
-        let tested = self.tested(variant, &before, reference, &continuous, times);
-        let mut tested = tokio::select! {
+        let tested = self.tested(variant, &before, reference, &continuous, begun);
+        tokio::select! {
             tested = tested => tested,
-            never = samples.follow(self.world, &variant.watch, begun) => match never {},
+            never = self.sample(&variant.watch, begun) => match never {},
             never = continuous.follow(self.world, &variant.stop, &self.stop, begun) => match never {},
-        };
-        tested.document.samples = samples.take();
-        tested
+        }
     }
 
     /// The variant itself, from the first look to the last, in a lab that is steady.
@@ -100,7 +104,7 @@ impl Engine<'_> {
         before: &recovery::Instances,
         reference: &mut Option<String>,
         continuous: &Continuous<'_>,
-        Times { started, begun }: Times,
+        begun: Duration,
     ) -> Tested {
         let mut probes = self.begin_probes(variant, begun).await;
         let mut injection = Injection::default();
@@ -120,24 +124,26 @@ impl Engine<'_> {
             && self.ends(begun).is_none()
             && let Ok(open) = self.journal.open_acts(self.world.found.record.uuid)
         {
-            let (outcome, mut why) = judge(&probes, continuous, &injection.troubles, &Ok(()));
-            let probes = self.probe_documents(&variant.name, probes, continuous, &mut why);
-            let mut document = self.document(variant, outcome, why, started);
-            document.injected = injection.troubles.is_empty();
-            document.recovered = false;
-            document.steps = injection.steps;
-            document.probes = probes;
+            let (outcome, why) = judge(&probes, continuous, &injection.troubles, &Ok(()));
+            self.probed(probes, continuous);
             return Tested {
-                document,
+                ended: Ended {
+                    outcome,
+                    why,
+                    injected: injection.troubles.is_empty(),
+                    recovered: false,
+                    mttr_ms: None,
+                    took_ms: 0,
+                },
                 left: Vec::new(),
                 kept: open.into_iter().map(|act| act.step).collect(),
             };
         }
         let undone_from = self.world.drivers.clock.elapsed();
-        self.note("undoing");
+        self.phase(RunPhase::Undoing);
         let mut left = self.drop_declared().await;
-        left.extend(self.put_back(&mut injection.steps, None, begun).await);
-        self.note("waiting for recovery");
+        left.extend(self.put_back(None, begun).await);
+        self.phase(RunPhase::Recovering);
         let recovered = recovery::well(self.world, Some(before), self.scenario.recover_within);
         let recovered = self.unless_interrupted(HURRIED, recovered).await;
         let (recovered, cut_short) = match recovered {
@@ -169,9 +175,7 @@ impl Engine<'_> {
             .as_deref()
             .filter(|_| !whole && self.choice.restore_on_failure)
         {
-            whole = self
-                .last_resort(name, &mut injection.steps, &mut left, begun)
-                .await;
+            whole = self.last_resort(name, &mut left, begun).await;
         }
         let (mut outcome, mut why) = judge(&probes, continuous, &injection.troubles, &recovered);
         if *self.interrupt.borrow() {
@@ -181,14 +185,16 @@ impl Engine<'_> {
                 outcome = Outcome::Inconclusive;
             }
         }
-        let probes = self.probe_documents(&variant.name, probes, continuous, &mut why);
-        let mut document = self.document(variant, outcome, why, started);
-        document.injected = injection.troubles.is_empty();
-        document.recovered = whole;
-        document.mttr_ms = mttr_ms;
-        document.steps = injection.steps;
-        document.probes = probes;
-        Tested::put_back(document, left)
+        self.probed(probes, continuous);
+        let ended = Ended {
+            outcome,
+            why,
+            injected: injection.troubles.is_empty(),
+            recovered: whole,
+            mttr_ms,
+            took_ms: 0,
+        };
+        Tested::put_back(ended, left)
     }
 
     /// The steps, and then the looks, where the steps did what they are for.
@@ -203,32 +209,10 @@ impl Engine<'_> {
         self.inject(variant, probes, continuous, injection, begun)
             .await?;
         if injection.troubles.is_empty() {
-            self.note("observing");
+            self.phase(RunPhase::Observing);
             self.observe(variant, probes, continuous, injection, begun)
                 .await?;
         }
         Ok(())
-    }
-
-    fn document(
-        &self,
-        variant: &Resolved,
-        outcome: Outcome,
-        why: Vec<String>,
-        started: Duration,
-    ) -> VariantResult {
-        VariantResult {
-            name: variant.name.clone(),
-            targets: targets(self.world, variant).unwrap_or_default(),
-            outcome,
-            why,
-            injected: false,
-            recovered: true,
-            mttr_ms: None,
-            probes: Vec::new(),
-            steps: Vec::new(),
-            samples: Vec::new(),
-            took_ms: self.world.since(started),
-        }
     }
 }

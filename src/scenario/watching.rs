@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::ScenarioError;
 use super::continuous::Continuous;
 use super::engine::Engine;
+use super::events::RunEvent;
 use super::expect::Expect;
 use super::file::Resolved;
 use super::injection::Injection;
@@ -239,42 +240,20 @@ impl Engine<'_> {
         }
     }
 
-    /// Keeps what the probes saw, and writes it down; where that cannot be done, `why` takes it.
-    pub(super) fn probe_documents(
-        &self,
-        variant: &str,
-        probes: Vec<Watched<'_>>,
-        continuous: &Continuous<'_>,
-        why: &mut Vec<String>,
-    ) -> Vec<ProbeResult> {
+    /// Takes down what the probes came to.
+    pub(super) fn probed(&self, probes: Vec<Watched<'_>>, continuous: &Continuous<'_>) {
         // Of one that is of other variants there is nothing to tell.
         let once = probes
             .into_iter()
             .filter(|probe| probe.has_looked || probe.expected.is_some());
-        let once = once.map(Watched::document);
-        let documents: Vec<ProbeResult> = once.chain(continuous.documents()).collect();
-        for (document, piece) in documents
-            .iter()
-            .flat_map(|document| document.evidence.iter().map(move |piece| (document, piece)))
-        {
-            let kept = self.journal.keep_evidence(
-                &self.world.run,
-                variant,
-                &document.id,
-                &piece.source,
-                &piece.text,
-            );
-            if let Err(error) = kept {
-                why.push(format!("what was seen is not in the journal: {error}"));
-                break;
-            }
+        for result in once.map(Watched::result).chain(continuous.results()) {
+            self.happens(RunEvent::Probed(result));
         }
-        documents
     }
 }
 
 impl Watched<'_> {
-    fn document(self) -> ProbeResult {
+    fn result(self) -> ProbeResult {
         let result = match (&self.fired, &self.trouble) {
             (Some(_), _) => ProbeOutcome::Fired,
             (None, None) if self.has_looked => ProbeOutcome::Quiet,

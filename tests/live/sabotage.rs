@@ -22,8 +22,7 @@ use twin::hypervisor::{
 use twin::journal::Journal;
 use twin::lab::{Drivers, Event, GuestWays, Layout, NoWatchdog, Watch, Way, find_all};
 use twin::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
-use twin::scenario::{self, Choice, World};
-use twin::scenario::{Outcome, RunResult, Verdict};
+use twin::scenario::{self, Choice, Outcome, RunEvent, RunResult, RunWatch, Verdict, World};
 use twin::units::{Cidr, Mac, Mib, Seed};
 use twin::wire::{GuestState, KernelLine, Request};
 
@@ -462,10 +461,14 @@ struct WhileActing {
 }
 
 impl Watch for WhileActing {
-    fn tell(&self, event: Event<'_>) {
+    fn tell(&self, _: Event<'_>) {}
+}
+
+impl RunWatch for WhileActing {
+    fn happened(&self, event: &RunEvent) {
         match event {
-            Event::Acting(_) => self.deaf.store(self.sabotage, Ordering::SeqCst),
-            Event::Acted(_) => self.deaf.store(false, Ordering::SeqCst),
+            RunEvent::Acting { .. } => self.deaf.store(self.sabotage, Ordering::SeqCst),
+            RunEvent::Acted { .. } => self.deaf.store(false, Ordering::SeqCst),
             _ => {}
         }
     }

@@ -12,7 +12,7 @@ use twin::snapshot;
 use twin::units::Seed;
 
 use crate::lab_on_sim::up;
-use crate::support::{quick_directory, root, unless_it_dies};
+use crate::support::{is_on_record, quick_directory, root, unless_it_dies};
 
 /// The scenarios whose mechanism the simulated world has.
 const WITH_MECHANISM: [&str; 2] = ["host-power-loss", "shutoff-capi-mgmt"];
@@ -65,9 +65,10 @@ async fn testcloud(directory: &Path) -> (SimWorld, World, Journal) {
 async fn run(world: &World, journal: &Journal, scenario: &Scenario) -> RunResult {
     let (_keep, interrupt) = tokio::sync::watch::channel(false);
     let choice = Choice::default();
-    scenario::run(scenario, &choice, world, journal, &Silent, interrupt)
-        .await
-        .unwrap()
+    let ended = scenario::run(scenario, &choice, world, journal, &Silent, interrupt).await;
+    let result = ended.unwrap();
+    is_on_record(journal, &result);
+    result
 }
 
 /// What has to be as before, of every host: power, definition, and the guest's state without what differs by itself.

@@ -1,16 +1,22 @@
 //! The engine on the simulated drivers: that it puts everything back, and that an action without effect is never a pass.
 
+use std::sync::Mutex;
+
 use twin::diagnostics::Source;
 use twin::hypervisor::PowerAction;
 use twin::journal::{ActState, Journal};
 use twin::lab::{Event, Layout, Lock, Silent, Watch};
-use twin::scenario::{self, Choice, Outcome, RunResult, StepOutcome, Verdict, World};
+use twin::scenario::{
+    self, Choice, Outcome, RunEvent, RunPhase, RunResult, RunWatch, StepOutcome, VariantResult,
+    Verdict, World,
+};
 use twin::sim::{Sabotage, SimWorld};
 use twin::snapshot;
 use twin::units::Seed;
 use twin::wire::GuestState;
 
 use crate::lab_on_sim::up;
+use crate::support::{events, is_on_record};
 
 pub(crate) const LAB: &str = "
 schema: twin/topology/v1
@@ -54,8 +60,13 @@ struct BadUndo {
 }
 
 impl Watch for BadUndo {
-    fn tell(&self, event: Event<'_>) {
-        let begins = matches!(event, Event::Note(what) if what.trim() == "undoing");
+    fn tell(&self, _: Event<'_>) {}
+}
+
+impl RunWatch for BadUndo {
+    fn happened(&self, event: &RunEvent) {
+        let phase = RunPhase::Undoing;
+        let begins = *event == RunEvent::PhaseBegun { phase };
         if let Some(fault) = self.fault.filter(|_| begins) {
             self.sim.sabotage(fault);
         }
@@ -109,6 +120,7 @@ async fn run_with(
     let document = scenario::run(&scenario, &choice, &world, &journal, &watch, interrupt)
         .await
         .unwrap();
+    is_on_record(&journal, &document);
     let after = world.state("a").await.unwrap();
     (
         document,
@@ -335,6 +347,104 @@ async fn beside(
         ended = run => ended.unwrap(),
         never = other => match never {},
     }
+}
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Listener {
+    events: Mutex<Vec<RunEvent>>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Watch for Listener {
+    fn tell(&self, event: Event<'_>) {
+        if let Event::Note(note) = event {
+            self.notes.lock().unwrap().push(note.to_owned());
+        }
+    }
+}
+
+impl RunWatch for Listener {
+    fn happened(&self, event: &RunEvent) {
+        self.events.lock().unwrap().push(event.clone());
+    }
+}
+
+/// Runs a scenario of two faults in which the journal refuses what `when` says, if anything.
+async fn listened(
+    directory: &std::path::Path,
+    when: Option<&str>,
+) -> (Listener, RunResult, Journal) {
+    let (scenario, world, journal) = two_faults(directory).await;
+    if let Some(when) = when {
+        let full = "BEGIN SELECT raise(ABORT, 'database or disk is full'); END;";
+        meddle(directory, &format!("CREATE TRIGGER disk {when} {full}"));
+    }
+    let listener = Listener::default();
+    let (_keep, interrupt) = tokio::sync::watch::channel(false);
+    let choice = Choice::default();
+    let ended = scenario::run(&scenario, &choice, &world, &journal, &listener, interrupt).await;
+    (listener, ended.unwrap(), journal)
+}
+
+/// Whoever listens hears what is on record, and of it the result is made; of a run that is killed, what came of it until then.
+#[tokio::test(start_paused = true)]
+async fn a_run_is_its_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let (listener, result, journal) = listened(directory.path(), None).await;
+    let heard = listener.events.into_inner().unwrap();
+    assert_eq!(heard, events(&journal, &result.run));
+    assert_eq!(RunResult::of(heard.clone()), Some(result.clone()));
+    assert_eq!(result.verdict, Verdict::Pass, "{result:#?}");
+    let kinds = |event: &RunEvent| serde_json::to_value(event).unwrap()["event"].clone();
+    let kinds: Vec<serde_json::Value> = heard.iter().map(kinds).collect();
+    for kind in ["phase-begun", "step-begun", "acting", "acted", "step-ended"] {
+        assert!(kinds.contains(&kind.into()), "{kind}: {kinds:?}");
+    }
+    // Killed after any of them.
+    for length in 1..heard.len() {
+        let cut = RunResult::of(heard[..length].to_vec()).unwrap();
+        assert_eq!(cut.verdict, Verdict::Inconclusive, "{length}");
+        let variants = &cut.worlds[0].variants;
+        let ended = heard[..length]
+            .iter()
+            .filter(|event| matches!(event, RunEvent::VariantEnded(_)));
+        assert!(ended.count() <= variants.len());
+        let broken = |variant: &&VariantResult| variant.why == ["the run was broken off"];
+        let junit = twin::report::scenario_junit(&cut);
+        if variants.iter().any(|variant| broken(&variant)) {
+            assert!(junit.contains("the run was broken off"), "{junit}");
+            assert!(!junit.contains("failures=\"0\""), "{junit}");
+        }
+    }
+    assert_eq!(
+        RunResult::of(heard[1..].to_vec()),
+        None,
+        "it does not begin with its begin"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_the_journal_does_not_take_are_written_with_the_next() {
+    // For a time: until the first act.
+    let once = "BEFORE INSERT ON events WHEN NEW.event LIKE '%step-begun%'
+        AND NOT EXISTS (SELECT 1 FROM acts WHERE state = 'acted')";
+    let directory = tempfile::tempdir().unwrap();
+    let (listener, result, journal) = listened(directory.path(), Some(once)).await;
+    assert_eq!(
+        events(&journal, &result.run),
+        listener.events.into_inner().unwrap()
+    );
+    assert_eq!(listener.notes.into_inner().unwrap(), Vec::<String>::new());
+    // For ever: the run goes on, and says so. What is open then is for the watchdog to look at.
+    let directory = tempfile::tempdir().unwrap();
+    let always = Some("BEFORE INSERT ON events");
+    let (listener, result, journal) = listened(directory.path(), always).await;
+    assert_eq!(result.verdict, Verdict::Pass, "{result:#?}");
+    let notes = listener.notes.into_inner().unwrap();
+    let told = |note: &String| note.contains("not on record") && note.contains("disk is full");
+    assert!(notes.iter().any(told), "{notes:?}");
+    assert_eq!(journal.run(&result.run).unwrap().unwrap().ended_at, None);
 }
 
 /// Changes the journal behind twin's back.

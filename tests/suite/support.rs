@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use twin::diagnostics::Source;
+use twin::journal::Journal;
+use twin::scenario::{RunEvent, RunResult};
 use twin::topology::Lookup;
 
 /// The repository.
@@ -18,6 +20,19 @@ pub(crate) async fn unless_it_dies<T>(work: impl Future<Output = T>) -> Option<T
         Err(why) if why.is::<twin::journal::Died>() => None,
         Err(why) => std::panic::resume_unwind(why),
     }
+}
+
+/// The events of a run that are in the journal.
+pub(crate) fn events(journal: &Journal, run: &str) -> Vec<RunEvent> {
+    let lines = journal.events(run).unwrap();
+    let read = |line: &String| serde_json::from_str(line).unwrap();
+    lines.iter().map(read).collect()
+}
+
+/// That what came of a run can be told from its events in the journal.
+pub(crate) fn is_on_record(journal: &Journal, result: &RunResult) {
+    let told = RunResult::of(events(journal, &result.run));
+    assert_eq!(told.as_ref(), Some(result));
 }
 
 /// A directory in memory, where there is such a place: what is written to its journals waits for no disk.

@@ -14,6 +14,7 @@ use twin::units::Seed;
 
 use crate::lab_on_sim::up;
 use crate::scenario_on_sim::LAB;
+use crate::support::is_on_record;
 
 /// Runs a scenario of these lines; nothing may be left of it.
 async fn run(lines: &str, faults: &[Sabotage]) -> RunResult {
@@ -26,7 +27,9 @@ async fn run(lines: &str, faults: &[Sabotage]) -> RunResult {
     let choice = Choice::default();
     let ended = scenario::run(&scenario, &choice, &world, &journal, &Silent, interrupt).await;
     assert_eq!(journal.open_acts(lab).unwrap(), []);
-    ended.unwrap()
+    let result = ended.unwrap();
+    is_on_record(&journal, &result);
+    result
 }
 
 fn variant(document: &RunResult) -> &VariantResult {

@@ -10,7 +10,7 @@ use crate::cli::failure::{DONE, Failure};
 use crate::cli::ui::no_document;
 use crate::journal::{Journal, RunRow};
 use crate::report::{scenario_html, scenario_junit, scenario_text};
-use crate::scenario::RunResult;
+use crate::scenario::{RunEvent, RunResult};
 use crate::storage;
 
 #[derive(Debug, Args)]
@@ -23,6 +23,9 @@ pub(crate) struct Flags {
     /// As `JUnit` XML.
     #[arg(long)]
     pub(crate) junit: bool,
+    /// As its events, a line of JSON each.
+    #[arg(long, conflicts_with_all = ["html", "junit", "open"])]
+    pub(crate) events: bool,
     /// Writes to this file instead of standard output.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -40,22 +43,26 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         };
         Failure::usage(what, vec!["`twin runs` lists them".into()])
     };
-    let row = chosen(context, flags).await?.ok_or_else(none)?;
-    let Some(text) = &row.document else {
-        return Err(Failure::usage(
-            format!("run {} has not come to its end", row.id),
-            vec!["`twin recover` puts back what it left".into()],
-        ));
-    };
-    let document: RunResult = serde_json::from_str(text).map_err(|error| {
-        Failure::machine(
-            format!(
-                "what is on record of run {} cannot be read: {error}",
-                row.id
-            ),
-            vec!["use the twin that wrote it".into()],
-        )
-    })?;
+    let (row, events) = chosen(context, flags).await?.ok_or_else(none)?;
+    if flags.events {
+        no_document(context.ui, "report --events")?;
+        let lines = events.iter().map(|event| format!("{event}\n"));
+        return match &flags.output {
+            Some(file) => write(file, &lines.collect::<String>()).and(DONE),
+            None => {
+                lines.for_each(|line| context.ui.bytes(line.as_bytes()));
+                DONE
+            }
+        };
+    }
+    let document = result(&row, &events)?;
+    if row.ended_at.is_none() {
+        let what = format!("run {} has not come to its end", row.id);
+        context.ui.remark(&what);
+        context
+            .ui
+            .remark("`twin recover` puts back what a run that was killed has left");
+    }
     if flags.open {
         no_document(context.ui, "report --open")?;
         let reports = context.layout().state().join("reports");
@@ -87,22 +94,46 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     DONE
 }
 
-/// The run that is asked for, in the state directories of all labs.
-async fn chosen(context: &Context<'_>, flags: &Flags) -> Result<Option<RunRow>, Failure> {
+/// What came of a run, from its events; runs of earlier twins have a document.
+fn result(row: &RunRow, events: &[String]) -> Result<RunResult, Failure> {
+    let unreadable = |why: String| {
+        Failure::machine(
+            format!("what is on record of run {} cannot be read: {why}", row.id),
+            vec!["use the twin that wrote it".into()],
+        )
+    };
+    if let Some(text) = &row.document {
+        return serde_json::from_str(text).map_err(|error| unreadable(error.to_string()));
+    }
+    let read = |text: &String| serde_json::from_str(text);
+    let events: Result<Vec<RunEvent>, _> = events.iter().map(read).collect();
+    let events = events.map_err(|error| unreadable(error.to_string()))?;
+    RunResult::of(events).ok_or_else(|| unreadable("it does not begin with its begin".into()))
+}
+
+/// The run that is asked for and its events, in the state directories of all labs.
+async fn chosen(
+    context: &Context<'_>,
+    flags: &Flags,
+) -> Result<Option<(RunRow, Vec<String>)>, Failure> {
     let mut rows = Vec::new();
     for layout in context.all_layouts().await {
         let Some(journal) = Journal::look(layout.state())? else {
             continue;
         };
-        rows.extend(match &flags.run {
+        let row = match &flags.run {
             Some(id) => journal.run_beginning(id)?,
             None => {
                 let lab = context.global.lab.as_deref();
                 journal.runs(lab)?.into_iter().next()
             }
-        });
+        };
+        if let Some(row) = row {
+            let events = journal.events(&row.id)?;
+            rows.push((row, events));
+        }
     }
-    rows.sort_by(|a, b| b.started_at.cmp(&a.started_at));
+    rows.sort_by(|(a, _), (b, _)| b.started_at.cmp(&a.started_at));
     Ok(rows.into_iter().next())
 }
 

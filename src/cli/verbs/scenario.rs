@@ -10,6 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{DONE, Failure, code};
 use crate::cli::files;
 use crate::cli::interrupt::Interrupt;
+use crate::cli::ui::no_document;
 use crate::diagnostics::Source;
 use crate::lab::{Found, LabError, Lock};
 use crate::report::{ScenarioEntry, ScenariosDocument, scenario_text};
@@ -57,6 +58,9 @@ pub(crate) struct Flags {
     /// Leaves the failure in place, to be looked at; `twin recover` puts it back. Of one variant.
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Writes what happens, as JSON lines and while it happens, to standard output, in place of the result.
+    #[arg(long, conflicts_with_all = ["dry_run", "explain"])]
+    pub(crate) events: bool,
     /// The seed of its random choices; chosen when not given.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<Seed>,
@@ -80,6 +84,9 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let Some(name) = &flags.name else {
         return list(context);
     };
+    if flags.events {
+        no_document(context.ui, "scenario --events")?;
+    }
     let loaded = load(name);
     for remark in files::remarks() {
         context.ui.remark(&remark);
@@ -105,7 +112,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         ));
     }
     if flags.explain {
-        crate::cli::ui::no_document(context.ui, "scenario --explain")?;
+        no_document(context.ui, "scenario --explain")?;
         explain(context, &scenario, &source);
         return DONE;
     }
@@ -133,7 +140,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     if flags.dry_run {
         return dry_run(context, &scenario, &choice, &world, &source).await;
     }
-    carry_out(context, &scenario, choice, &world, &source).await
+    carry_out(context, flags, &scenario, choice, &world, &source).await
 }
 
 /// Finds the lab, and locks it where it is not only looked at; where none is up, names `twin up`.
@@ -275,7 +282,7 @@ async fn dry_run(
     world: &World,
     source: &Source,
 ) -> Result<u8, Failure> {
-    crate::cli::ui::no_document(context.ui, "scenario --dry-run")?;
+    no_document(context.ui, "scenario --dry-run")?;
     let record = &world.found.record;
     context.ui.text(&format!(
         "{} in lab {} ({}); nothing is done\n",
@@ -366,6 +373,7 @@ async fn dry_run(
 
 async fn carry_out(
     context: &Context<'_>,
+    flags: &Flags,
     scenario: &Scenario,
     mut choice: Choice,
     world: &World,
@@ -377,7 +385,7 @@ async fn carry_out(
         let (drivers, layout) = (context.drivers(), context.layout());
         choice.self_test = self_test(drivers, layout, accelerator, true).await?;
     }
-    let progress = context.ui.watch();
+    let progress = context.ui.watch_run(flags.events);
     let interrupt = Interrupt::listen(Some(context.layout().clone()));
     let outcome = scenario::run(
         scenario,
@@ -389,8 +397,10 @@ async fn carry_out(
     )
     .await;
     let document = outcome.map_err(|error| failure_of(error, source))?;
-    context.ui.text(&scenario_text(&document));
-    context.ui.document(&document);
+    if !flags.events {
+        context.ui.text(&scenario_text(&document));
+        context.ui.document(&document);
+    }
     if *interrupt.receiver().borrow() && document.verdict != Verdict::Dirty {
         return Ok(code::INTERRUPTED);
     }

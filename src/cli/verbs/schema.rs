@@ -24,6 +24,8 @@ pub(crate) enum Name {
     Scenarios,
     /// Of a run's result.
     ScenarioResult,
+    /// Of each line of `twin scenario --events`.
+    ScenarioEvents,
     /// Of `twin runs`.
     Runs,
     /// Of `twin snapshot NAME`.
@@ -69,6 +71,7 @@ fn schema(name: Name) -> String {
         Name::Doctor => schema_for!(report::DoctorDocument),
         Name::Scenarios => schema_for!(report::ScenariosDocument),
         Name::ScenarioResult => schema_for!(scenario::RunResult),
+        Name::ScenarioEvents => schema_for!(scenario::RunEvent),
         Name::Runs => schema_for!(report::RunsDocument),
         Name::Snapshot => schema_for!(report::SnapshotDocument),
         Name::Snapshots => schema_for!(report::SnapshotsDocument),
