@@ -65,19 +65,22 @@ impl<'c> Context<'c> {
 
     /// Opens the journal.
     pub(crate) fn journal(&self) -> Result<Journal, Failure> {
-        let journal = Journal::open(self.layout().state())?;
+        let journal = Journal::open(self.layout().state(), &self.drivers().clock)?;
         logging::begin(self.layout().state());
         Ok(journal)
     }
 
     /// Opens the journal where there is one: for verbs that must not make it, and write to it.
     pub(crate) fn existing_journal(&self) -> Result<Option<Journal>, Failure> {
-        Ok(Journal::open_existing(self.layout().state())?)
+        Ok(Journal::open_existing(
+            self.layout().state(),
+            &self.drivers().clock,
+        )?)
     }
 
     /// Opens the journal to read it, where there is one.
     pub(crate) fn journal_if_there(&self) -> Result<Option<Journal>, Failure> {
-        Ok(Journal::look(self.layout().state())?)
+        Ok(Journal::look(self.layout().state(), &self.drivers().clock)?)
     }
 
     /// The command line that does something with a lab, to be told where it would work: with the global flags of this one.
@@ -215,7 +218,12 @@ impl<'c> Context<'c> {
     /// Takes a lab's lock.
     pub(crate) fn lock(&self, found: &Found, verb: &str) -> Result<Lock, LabError> {
         let record = &found.record;
-        Ok(Lock::lab(record.uuid, record.name.as_str(), verb)?)
+        Ok(Lock::lab(
+            record.uuid,
+            record.name.as_str(),
+            verb,
+            self.drivers().clock.as_ref(),
+        )?)
     }
 
     /// Joins up what putting acts back takes.

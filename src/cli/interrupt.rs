@@ -1,11 +1,13 @@
 //! Ctrl-C and its like.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::failure::{Failure, code};
+use crate::clock::Clock;
 use crate::lab::Layout;
 
 /// How often a run looks whether it is halted.
@@ -37,7 +39,7 @@ pub(crate) struct Interrupt {
 
 impl Interrupt {
     /// Listens from now on until dropped; where a state directory is given, `twin halt` asks for the end too.
-    pub(crate) fn listen(halt: Option<Layout>) -> Self {
+    pub(crate) fn listen(halt: Option<(Layout, Arc<dyn Clock>)>) -> Self {
         let (interrupt, receiver) = watch::channel(false);
         let listener = tokio::spawn(async move {
             let terminate = signal(SignalKind::terminate());
@@ -70,12 +72,12 @@ impl Interrupt {
 }
 
 /// Returns once runs are halted; never without a place to look.
-async fn halted(halt: Option<Layout>) {
-    let Some(layout) = halt else {
+async fn halted(halt: Option<(Layout, Arc<dyn Clock>)>) {
+    let Some((layout, clock)) = halt else {
         return std::future::pending().await;
     };
     while layout.halted().is_none() {
-        tokio::time::sleep(HALT_LOOK).await;
+        clock.sleep(HALT_LOOK).await;
     }
 }
 

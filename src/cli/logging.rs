@@ -10,6 +10,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+use crate::clock::{Clock, SystemClock};
+
 /// How many logs are kept.
 const KEPT: usize = 30;
 
@@ -112,7 +114,10 @@ fn create(directory: &Path, verb: &str) -> Option<File> {
         .create(directory);
     made.ok()?;
     rotate(directory);
-    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S").to_string();
+    let now = SystemClock::default()
+        .now()
+        .strftime("%Y%m%dT%H%M%S")
+        .to_string();
     let name = format!("{now}-{verb}-{}.log", std::process::id());
     OpenOptions::new()
         .write(true)

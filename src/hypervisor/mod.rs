@@ -6,6 +6,10 @@
 mod capture;
 mod domain;
 mod error;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a driver: it waits for libvirt and QEMU"
+)]
 pub mod libvirt;
 
 pub use capture::{Anatomy, Capture, DiskState, DomainDisk, Memory};

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::{Journal, JournalError, now};
+use super::{Journal, JournalError};
 
 fn insert(transaction: &Transaction<'_>, run: &str, events: &[String]) -> rusqlite::Result<()> {
     let next = "SELECT coalesce(max(sequence), 0) + 1 FROM events WHERE run = ?1";
@@ -41,7 +41,7 @@ impl Journal {
         let sql = "UPDATE runs SET ended_at = ?2, verdict = ?3 WHERE id = ?1";
         in_one(&mut self.connection(), |transaction| {
             insert(transaction, run, events)?;
-            transaction.execute(sql, params![run, now(), verdict])
+            transaction.execute(sql, params![run, self.now(), verdict])
         })
         .map_err(|error| self.fail(error))?;
         self.point();

@@ -17,14 +17,15 @@ mod runs;
 mod schema;
 
 pub use operations::{OperationId, UnfinishedOperation};
-pub use runs::{ActState, Intent, OpenAct, RunRow};
+pub use runs::{ActState, Expiry, Intent, OpenAct, RunRow};
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
+use crate::clock::Clock;
 use crate::storage;
 
 /// Why the journal cannot be used.
@@ -112,16 +113,22 @@ impl JournalError {
 pub struct Died;
 
 /// An open journal.
-#[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     connection: Mutex<Connection>,
     death: crash::Death,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Journal").field(&self.path).finish()
+    }
 }
 
 impl Journal {
     /// Opens the journal in `directory`, making and migrating it as needed.
-    pub fn open(directory: &Path) -> Result<Self, JournalError> {
+    pub fn open(directory: &Path, clock: &Arc<dyn Clock>) -> Result<Self, JournalError> {
         let path = directory.join("journal.sqlite");
         make_file(directory, &path).map_err(|source| JournalError::Directory {
             path: directory.to_owned(),
@@ -145,13 +152,17 @@ impl Journal {
             path,
             connection: Mutex::new(connection),
             death: crash::Death::default(),
+            clock: Arc::clone(clock),
         })
     }
 
     /// Opens the journal in `directory` where there is one.
-    pub fn open_existing(directory: &Path) -> Result<Option<Self>, JournalError> {
+    pub fn open_existing(
+        directory: &Path,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Option<Self>, JournalError> {
         if exists(directory)? {
-            Self::open(directory).map(Some)
+            Self::open(directory, clock).map(Some)
         } else {
             Ok(None)
         }
@@ -159,7 +170,7 @@ impl Journal {
 
     /// Opens the journal in `directory` to read it, where there is one: nothing is made or migrated, and who may not write it can.
     /// One of an earlier twin, which may be at work, is read from a copy in memory.
-    pub fn look(directory: &Path) -> Result<Option<Self>, JournalError> {
+    pub fn look(directory: &Path, clock: &Arc<dyn Clock>) -> Result<Option<Self>, JournalError> {
         if !exists(directory)? {
             return Ok(None);
         }
@@ -194,7 +205,13 @@ impl Journal {
             path,
             connection: Mutex::new(connection),
             death: crash::Death::default(),
+            clock: Arc::clone(clock),
         }))
+    }
+
+    /// Now, as the journal writes it: RFC 3339 in UTC.
+    fn now(&self) -> String {
+        self.clock.now().to_string()
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -265,9 +282,4 @@ fn exists(directory: &Path) -> Result<bool, JournalError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(JournalError::Unreadable { path, source }),
     }
-}
-
-/// Now, as the journal writes it: RFC 3339 in UTC.
-fn now() -> String {
-    jiff::Timestamp::now().to_string()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::{Journal, JournalError, now};
+use super::{Journal, JournalError};
 
 /// An operation that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Journal {
         plan: Option<&str>,
     ) -> Result<OperationId, JournalError> {
         let sql = "INSERT INTO operations (lab, verb, started_at, plan) VALUES (?1, ?2, ?3, ?4)";
-        self.write(sql, params![lab.to_string(), verb, now(), plan])?;
+        self.write(sql, params![lab.to_string(), verb, self.now(), plan])?;
         Ok(OperationId(self.connection().last_insert_rowid()))
     }
 
@@ -78,7 +78,7 @@ impl Journal {
         inverse: Option<&str>,
     ) -> Result<(), JournalError> {
         let sql = "INSERT OR REPLACE INTO steps (operation, step, what, inverse, intended_at) VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.write(sql, params![operation.0, step, what, inverse, now()])
+        self.write(sql, params![operation.0, step, what, inverse, self.now()])
             .map(drop)
     }
 
@@ -99,7 +99,7 @@ impl Journal {
     /// Ends an operation.
     pub fn end(&self, operation: OperationId, outcome: &str) -> Result<(), JournalError> {
         let sql = "UPDATE operations SET ended_at = ?2, outcome = ?3 WHERE id = ?1";
-        self.write(sql, params![operation.0, now(), outcome])
+        self.write(sql, params![operation.0, self.now(), outcome])
             .map(drop)
     }
 

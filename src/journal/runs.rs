@@ -1,9 +1,12 @@
 //! Runs of scenarios: acts with their undos.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::{Journal, JournalError, now};
+use super::{Journal, JournalError};
+use crate::clock::BootTime;
 
 /// A run as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,14 +68,23 @@ pub struct OpenAct {
     pub action: String,
     /// What puts it back, JSON.
     pub undo: String,
-    /// When it is to be put back at the latest, where it lasts for a time only.
-    pub lift_at: Option<jiff::Timestamp>,
+    /// When it expires, where it lasts for a time only.
+    pub expires: Option<Expiry>,
     /// Whether it was done to this machine rather than inside a host.
     pub outside: bool,
 }
 
+/// When an act expires: from then on the watchdog may revert it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// By the time since the machine booted.
+    Boot(BootTime),
+    /// By the wall clock, as earlier twins wrote it.
+    Wall(jiff::Timestamp),
+}
+
 /// An act that is about to be done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Intent<'i> {
     /// The run.
     pub run: &'i str,
@@ -84,8 +96,8 @@ pub struct Intent<'i> {
     pub action: &'i str,
     /// What puts it back, JSON.
     pub undo: &'i str,
-    /// When it is to be put back at the latest.
-    pub lift_at: Option<jiff::Timestamp>,
+    /// When it expires, where it lasts for a time only.
+    pub expires: Option<BootTime>,
     /// Whether it is done to this machine rather than inside a host.
     pub outside: bool,
 }
@@ -105,6 +117,20 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
 
 const RUN_COLUMNS: &str = "id, scenario, seed, started_at, ended_at, verdict, lab_name, document";
 
+/// Reads when an act expires, from the columns from the seventh on.
+fn expiry(row: &Row<'_>) -> rusqlite::Result<Option<Expiry>> {
+    if let (Some(boot), Some(since)) = (row.get(6)?, row.get::<_, Option<i64>>(7)?) {
+        let since = Duration::from_millis(since.unsigned_abs());
+        return Ok(Some(Expiry::Boot(BootTime { boot, since })));
+    }
+    let wall: Option<String> = row.get(8)?;
+    Ok(wall.and_then(|text| text.parse().ok()).map(Expiry::Wall))
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Inserts an act and returns its sequence, which is read before the INSERT: `INSERT .. RETURNING` gives its row before it is
 /// committed, and hides that the commit failed.
 fn insert(connection: &mut Connection, act: &Intent<'_>) -> rusqlite::Result<i64> {
@@ -112,9 +138,9 @@ fn insert(connection: &mut Connection, act: &Intent<'_>) -> rusqlite::Result<i64
     let next = "SELECT coalesce(max(sequence), 0) + 1 FROM acts WHERE run = ?1";
     let sequence: i64 = transaction.query_row(next, [act.run], |row| row.get(0))?;
     let sql =
-        "INSERT INTO acts (run, sequence, variant, step, action, undo, state, lift_at, outside)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'intended', ?7, ?8)";
-    let lift_at = act.lift_at.map(|at| at.to_string());
+        "INSERT INTO acts (run, sequence, variant, step, action, undo, state, outside, expires_boot, expires_ms)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'intended', ?7, ?8, ?9)";
+    let expires = act.expires.as_ref();
     let values = params![
         act.run,
         sequence,
@@ -122,8 +148,9 @@ fn insert(connection: &mut Connection, act: &Intent<'_>) -> rusqlite::Result<i64
         act.step,
         act.action,
         act.undo,
-        lift_at,
-        act.outside
+        act.outside,
+        expires.map(|at| &at.boot),
+        expires.map(|at| milliseconds(at.since))
     ];
     transaction.execute(sql, values)?;
     transaction.commit()?;
@@ -150,14 +177,15 @@ impl Journal {
         let sql = "INSERT INTO runs (id, lab, lab_name, scenario, seed, started_at)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let (lab, name) = (lab.0.to_string(), lab.1);
-        let values = params![id, lab, name, scenario, seed.cast_signed(), now()];
+        let values = params![id, lab, name, scenario, seed.cast_signed(), self.now()];
         self.write(sql, values).map(drop)
     }
 
     /// Ends the runs of a lab whose twin was killed: they prove nothing. Called with the lab's lock held.
     pub fn end_killed_runs(&self, lab: Uuid) -> Result<(), JournalError> {
         let sql = "UPDATE runs SET ended_at = ?2, verdict = 'inconclusive' WHERE lab = ?1 AND ended_at IS NULL";
-        self.write(sql, params![lab.to_string(), now()]).map(drop)
+        self.write(sql, params![lab.to_string(), self.now()])
+            .map(drop)
     }
 
     /// Writes an act down before it is done; returns its place in the run.
@@ -188,15 +216,16 @@ impl Journal {
         Ok(changed == 1)
     }
 
-    /// Sets when an act is to be put back at the latest.
-    pub fn lift_act_at(
+    /// Sets when an act expires.
+    pub fn expire_act_at(
         &self,
         run: &str,
         sequence: i64,
-        at: jiff::Timestamp,
+        at: &BootTime,
     ) -> Result<(), JournalError> {
-        let sql = "UPDATE acts SET lift_at = ?3 WHERE run = ?1 AND sequence = ?2";
-        self.write_act(sql, params![run, sequence, at.to_string()])
+        let sql =
+            "UPDATE acts SET expires_boot = ?3, expires_ms = ?4 WHERE run = ?1 AND sequence = ?2";
+        self.write_act(sql, params![run, sequence, at.boot, milliseconds(at.since)])
     }
 
     /// Claims an act for undoing; false where another process has it. One that was left is not left any more, but tried.
@@ -259,19 +288,24 @@ impl Journal {
         Ok(labs.iter().filter_map(|lab| lab.parse().ok()).collect())
     }
 
-    /// Returns open acts, of a lab or of all, whose time was over before `now` and that no process is putting back; also those that
-    /// could not be put back.
-    pub fn overdue_acts(
+    /// Returns open acts, of a lab or of all, that expired longer than `grace` ago and that no process is putting back; also
+    /// those that could not be put back.
+    pub fn expired_acts(
         &self,
         lab: Option<Uuid>,
-        now: jiff::Timestamp,
+        grace: Duration,
     ) -> Result<Vec<OpenAct>, JournalError> {
         let open = self.acts(
             lab,
-            "AND lift_at IS NOT NULL AND (claimed_by IS NULL OR state = 'left')",
+            "AND (expires_boot IS NOT NULL OR lift_at IS NOT NULL) AND (claimed_by IS NULL OR state = 'left')",
         )?;
-        let over = |act: &OpenAct| act.lift_at.is_some_and(|at| at < now);
-        Ok(open.into_iter().filter(over).collect())
+        let (boot, wall) = (self.clock.boot(), self.clock.now());
+        let is_over = |act: &OpenAct| match act.expires.clone() {
+            Some(Expiry::Boot(at)) => at.later(grace).is_over(&boot),
+            Some(Expiry::Wall(at)) => at.checked_add(grace).is_ok_and(|at| at < wall),
+            None => false,
+        };
+        Ok(open.into_iter().filter(is_over).collect())
     }
 
     /// How far an act is.
@@ -293,7 +327,7 @@ impl Journal {
         let connection = self.connection();
         let list = || -> rusqlite::Result<Vec<OpenAct>> {
             let mut statement = connection.prepare(&format!(
-                "SELECT run, sequence, step, action, undo, lift_at, outside FROM acts JOIN runs ON runs.id = acts.run
+                "SELECT run, sequence, step, action, undo, outside, expires_boot, expires_ms, lift_at FROM acts JOIN runs ON runs.id = acts.run
                  WHERE (?1 IS NULL OR runs.lab = ?1) AND state IN ('intended', 'acted', 'left') {further}
                  ORDER BY runs.started_at DESC, run, sequence DESC",
             ))?;
@@ -304,10 +338,8 @@ impl Journal {
                     step: row.get(2)?,
                     action: row.get(3)?,
                     undo: row.get(4)?,
-                    lift_at: row
-                        .get::<_, Option<String>>(5)?
-                        .and_then(|text| text.parse().ok()),
-                    outside: row.get(6)?,
+                    outside: row.get(5)?,
+                    expires: expiry(row)?,
                 })
             })?;
             rows.collect()
@@ -369,10 +401,13 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    use crate::clock::{Clock, SystemClock};
 
     fn journal() -> (tempfile::TempDir, Journal) {
         let directory = tempfile::tempdir().expect("a directory");
-        let journal = Journal::open(directory.path()).expect("opens");
+        let journal = Journal::open(directory.path(), &SystemClock::shared()).expect("opens");
         (directory, journal)
     }
 
@@ -383,7 +418,7 @@ mod tests {
             step,
             action: "b",
             undo: "{}",
-            lift_at: None,
+            expires: None,
             outside: false,
         }
     }
@@ -408,33 +443,90 @@ mod tests {
         assert_eq!(row.lab.as_deref(), Some("lab"));
     }
 
+    /// A clock that is set by hand: the boot, seconds after it, and seconds of the wall clock.
+    struct SetClock(std::sync::Mutex<(&'static str, u64, i64)>);
+
+    #[async_trait::async_trait]
+    impl Clock for SetClock {
+        fn now(&self) -> jiff::Timestamp {
+            let wall = self.0.lock().expect("whole").2;
+            jiff::Timestamp::from_second(wall).expect("a time")
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.boot().since
+        }
+
+        fn boot(&self) -> BootTime {
+            let (boot, since, _) = *self.0.lock().expect("whole");
+            BootTime {
+                boot: boot.into(),
+                since: Duration::from_secs(since),
+            }
+        }
+
+        async fn sleep(&self, _: Duration) {}
+    }
+
     #[test]
-    fn an_act_is_overdue_when_its_time_is_over_and_nobody_has_it() {
-        let (_directory, journal) = journal();
+    fn an_act_expires_by_the_boot_clock_and_is_expired_while_no_process_has_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let set = Arc::new(SetClock(std::sync::Mutex::new(("one", 90, 1000))));
+        let clock: Arc<dyn Clock> = set.clone();
+        let journal = Journal::open(directory.path(), &clock).expect("opens");
         let lab = Uuid::nil();
         journal
             .begin_run("r1", (lab, "lab"), "s", 1)
             .expect("begun");
-        let at = |second| jiff::Timestamp::from_second(second).expect("a time");
         let timed = Intent {
-            lift_at: Some(at(100)),
+            expires: Some(clock.boot().later(Duration::from_secs(10))),
             ..intent("r1", "timed")
         };
         journal
             .intend_act(&intent("r1", "untimed"))
             .expect("written");
         let act = journal.intend_act(&timed).expect("written");
-        let overdue = |now| {
-            journal
-                .overdue_acts(Some(lab), at(now))
-                .expect("read")
-                .len()
+        let expired = |at, grace| {
+            *set.0.lock().expect("whole") = at;
+            let acts = journal.expired_acts(Some(lab), Duration::from_secs(grace));
+            acts.expect("read").len()
         };
-        assert_eq!((overdue(99), overdue(101)), (0, 1));
-        assert!(journal.claim_act("r1", act, "somebody").expect("claimed"));
-        assert_eq!(overdue(101), 0);
+        assert_eq!(expired(("one", 99, 1000), 0), 0);
+        assert_eq!(expired(("one", 101, 1000), 0), 1);
+        assert_eq!(expired(("one", 101, 1000), 5), 0);
+        // The wall clock may be set as one likes.
+        assert_eq!(expired(("one", 99, 900_000), 0), 0);
+        assert_eq!(expired(("two", 3, 1000), 0), 1, "of an earlier boot");
+        let later = clock.boot().later(Duration::from_secs(60));
+        journal.expire_act_at("r1", act, &later).expect("written");
+        assert_eq!(expired(("two", 60, 1000), 0), 0);
+        assert_eq!(expired(("two", 64, 1000), 0), 1);
+        assert!(journal.claim_act("r1", act, "run 1 1").expect("claimed"));
+        assert_eq!(expired(("two", 64, 1000), 0), 0);
         let state = journal.act_state("r1", act).expect("read");
         assert_eq!(state, Some(ActState::Intended));
+    }
+
+    #[test]
+    fn an_act_of_an_earlier_twin_expires_by_the_wall_clock() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let set = Arc::new(SetClock(std::sync::Mutex::new(("one", 90, 1000))));
+        let clock: Arc<dyn Clock> = set.clone();
+        let journal = Journal::open(directory.path(), &clock).expect("opens");
+        let lab = Uuid::nil();
+        journal
+            .begin_run("r1", (lab, "lab"), "s", 1)
+            .expect("begun");
+        journal.intend_act(&intent("r1", "old")).expect("written");
+        let at = jiff::Timestamp::from_second(2000).expect("a time");
+        let sql = "UPDATE acts SET lift_at = ?1";
+        journal.write(sql, [at.to_string()]).expect("written");
+        let expired = |wall| {
+            set.0.lock().expect("whole").2 = wall;
+            let acts = journal.expired_acts(Some(lab), Duration::from_secs(10));
+            acts.expect("read").len()
+        };
+        assert_eq!((expired(2009), expired(2011)), (0, 1));
     }
 
     #[test]
@@ -570,7 +662,7 @@ mod tests {
             .expect("written");
         drop(journal);
         assert!(matches!(
-            Journal::open(directory.path()),
+            Journal::open(directory.path(), &SystemClock::shared()),
             Err(JournalError::Newer { found: 99, .. })
         ));
     }

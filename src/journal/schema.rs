@@ -92,6 +92,11 @@ CREATE TABLE events (
     PRIMARY KEY (run, sequence)
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+-- When an act expires: which boot of the machine, and milliseconds after it. The wall clock, by which lift_at goes, can be set.
+ALTER TABLE acts ADD COLUMN expires_boot TEXT;
+ALTER TABLE acts ADD COLUMN expires_ms INTEGER;
+",
 ];
 
 const OF_NAMES: &str = "
@@ -189,6 +194,7 @@ fn has_names(connection: &Connection) -> rusqlite::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
     use crate::journal::Journal;
 
     /// Whatever twin wrote it, and at which of its steps.
@@ -215,12 +221,12 @@ mod tests {
             drop(connection);
             // Who only looks sees what there is, and changes nothing.
             let before = std::fs::read(&file).expect("read");
-            let looked = Journal::look(directory.path()).expect("looks");
+            let looked = Journal::look(directory.path(), &SystemClock::shared()).expect("looks");
             let runs = looked.expect("there").runs(None).expect("read");
             assert_eq!(runs.len(), usize::from(has_run), "{steps}, told {told}");
             assert_eq!(std::fs::read(&file).expect("read"), before, "{steps}");
 
-            let journal = Journal::open(directory.path());
+            let journal = Journal::open(directory.path(), &SystemClock::shared());
             let journal = journal.unwrap_or_else(|error| panic!("{steps}, told {told}: {error}"));
             let lab = (uuid::Uuid::nil(), "lab");
             journal.begin_run("r", lab, "s", 1).expect("begun");

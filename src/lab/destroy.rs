@@ -6,6 +6,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
 use super::{Drivers, Event, Found, LabError, Layout, Lock, LockError, Watch, leftover};
+use crate::clock::Clock;
 use crate::hypervisor::Target;
 use crate::journal::Journal;
 use crate::plan::{hold_table, table_name};
@@ -148,10 +149,10 @@ pub async fn destroy(
 
 /// Removes what twins that died left of labs' directories while they made or removed them. A lab that somebody is at is left
 /// to them.
-pub fn sweep(layout: &Layout) -> Result<Vec<String>, LabError> {
+pub fn sweep(layout: &Layout, clock: &dyn Clock) -> Result<Vec<String>, LabError> {
     let mut swept = Vec::new();
     for lab in layout.unsettled() {
-        match Lock::lab(lab, &lab.to_string(), "destroy") {
+        match Lock::lab(lab, &lab.to_string(), "destroy", clock) {
             Ok(_lock) => swept.extend(layout.sweep(lab)?),
             Err(LockError::Held { .. }) => {}
             Err(error) => return Err(error.into()),

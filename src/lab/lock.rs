@@ -133,18 +133,31 @@ async fn wait_for(
 
 impl Lock {
     /// Takes a lab's lock, or tells who has it.
-    pub fn lab(lab: Uuid, name: &str, verb: &str) -> Result<Self, LockError> {
-        Self::lab_in(Path::new(DIRECTORY), lab, name, verb)
+    pub fn lab(lab: Uuid, name: &str, verb: &str, clock: &dyn Clock) -> Result<Self, LockError> {
+        Self::lab_in(Path::new(DIRECTORY), lab, name, (verb, clock))
     }
 
     /// Takes a lab's lock in another directory of locks, as tests do.
-    pub fn lab_in(directory: &Path, lab: Uuid, name: &str, verb: &str) -> Result<Self, LockError> {
-        Self::take(directory, &lab.to_string(), &format!("lab {name}"), verb)
+    pub fn lab_in(
+        directory: &Path,
+        lab: Uuid,
+        name: &str,
+        (verb, clock): (&str, &dyn Clock),
+    ) -> Result<Self, LockError> {
+        let what = format!("lab {name}");
+        Self::take(directory, &lab.to_string(), &what, (verb, clock))
     }
 
     /// Takes the lock under which addresses and bridge names are chosen, waiting for it.
     pub async fn machine(verb: &str, clock: &dyn Clock) -> Result<Self, LockError> {
-        let take = || Self::take(Path::new(DIRECTORY), "machine", "this machine", verb);
+        let take = || {
+            Self::take(
+                Path::new(DIRECTORY),
+                "machine",
+                "this machine",
+                (verb, clock),
+            )
+        };
         wait_for(take, MACHINE_DEADLINE, clock).await
     }
 
@@ -155,10 +168,15 @@ impl Lock {
         verb: &str,
         (deadline, clock): (Duration, &dyn Clock),
     ) -> Result<Self, LockError> {
-        wait_for(|| Self::lab(lab, name, verb), deadline, clock).await
+        wait_for(|| Self::lab(lab, name, verb, clock), deadline, clock).await
     }
 
-    fn take(directory: &Path, name: &str, what: &str, verb: &str) -> Result<Self, LockError> {
+    fn take(
+        directory: &Path,
+        name: &str,
+        what: &str,
+        (verb, clock): (&str, &dyn Clock),
+    ) -> Result<Self, LockError> {
         let opened = directory_of_locks(directory)?;
         let path = directory.join(name);
         for _ in 0..SWAPS {
@@ -182,15 +200,15 @@ impl Lock {
             if lock.check().is_err() {
                 continue;
             }
-            return lock.sign(verb).map_err(io(&path));
+            return lock.sign(verb, clock).map_err(io(&path));
         }
         let what = what.to_owned();
         Err(LockError::Lost { what, path })
     }
 
     /// Writes down who holds it.
-    fn sign(mut self, verb: &str) -> std::io::Result<Self> {
-        let since = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    fn sign(mut self, verb: &str, clock: &dyn Clock) -> std::io::Result<Self> {
+        let since = clock.now().strftime("%Y-%m-%dT%H:%M:%SZ");
         let process = std::process::id();
         let holder = format!("`twin {verb}` (process {process}, since {since})\n");
         self.file.set_len(0)?;
@@ -265,6 +283,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::clock::SystemClock;
 
     fn directory() -> (tempfile::TempDir, PathBuf) {
         let above = tempfile::tempdir().expect("a directory");
@@ -275,7 +294,7 @@ mod tests {
     #[test]
     fn a_second_taker_is_told_who_has_it() {
         let (_above, path) = directory();
-        let take = |verb: &str| Lock::take(&path, "l", "lab tiny", verb);
+        let take = |verb: &str| Lock::take(&path, "l", "lab tiny", (verb, &SystemClock::default()));
         let held = take("up").expect("free");
         let held_by = take("destroy").expect_err("held");
         assert!(held_by.is_by("up") && !held_by.is_by("recover"));
@@ -291,8 +310,15 @@ mod tests {
     #[tokio::test]
     async fn a_lock_that_is_waited_for_is_had_once_it_is_let_go_and_refused_where_it_is_not() {
         let (_above, path) = directory();
-        let take = || Lock::take(&path, "l", "lab twin-self-test", "self-test");
-        let clock = crate::clock::SystemClock::default();
+        let take = || {
+            Lock::take(
+                &path,
+                "l",
+                "lab twin-self-test",
+                ("self-test", &SystemClock::default()),
+            )
+        };
+        let clock = SystemClock::default();
         let held = take().expect("free");
         let short = Duration::from_millis(120);
         let refused = wait_for(take, short, &clock).await.expect_err("held");
@@ -309,7 +335,8 @@ mod tests {
     #[test]
     fn b2_a_lock_is_a_private_file_in_a_private_directory_whatever_the_umask() {
         let (_above, path) = directory();
-        let _held = Lock::take(&path, "l", "lab tiny", "up").expect("free");
+        let _held =
+            Lock::take(&path, "l", "lab tiny", ("up", &SystemClock::default())).expect("free");
         let mode = |path: &Path| {
             let found = std::fs::metadata(path).expect("there");
             found.permissions().mode() & 0o777
@@ -321,13 +348,15 @@ mod tests {
     #[test]
     fn b2_a_link_in_the_place_of_a_lock_is_not_followed() {
         let (above, path) = directory();
-        drop(Lock::take(&path, "other", "lab tiny", "up").expect("free"));
+        drop(
+            Lock::take(&path, "other", "lab tiny", ("up", &SystemClock::default())).expect("free"),
+        );
         let victim = above.path().join("victim");
         std::fs::write(&victim, "precious").expect("written");
         std::os::unix::fs::symlink(&victim, path.join("l")).expect("linked");
-        assert!(Lock::take(&path, "l", "lab tiny", "up").is_err());
+        assert!(Lock::take(&path, "l", "lab tiny", ("up", &SystemClock::default())).is_err());
         std::os::unix::fs::symlink(above.path().join("absent"), path.join("n")).expect("linked");
-        assert!(Lock::take(&path, "n", "lab tiny", "up").is_err());
+        assert!(Lock::take(&path, "n", "lab tiny", ("up", &SystemClock::default())).is_err());
         assert_eq!(std::fs::read(&victim).expect("read"), b"precious");
         assert!(!above.path().join("absent").exists());
     }
@@ -338,12 +367,14 @@ mod tests {
         std::fs::create_dir_all(&path).expect("made");
         let open = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode));
         open(0o777).expect("set");
-        let error = Lock::take(&path, "l", "lab tiny", "up").expect_err("open to others");
+        let error = Lock::take(&path, "l", "lab tiny", ("up", &SystemClock::default()))
+            .expect_err("open to others");
         assert!(error.to_string().contains("can write to"), "{error}");
         open(0o700).expect("set");
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(65534), None).expect("given");
-            let error = Lock::take(&path, "l", "lab tiny", "up").expect_err("another's");
+            let error = Lock::take(&path, "l", "lab tiny", ("up", &SystemClock::default()))
+                .expect_err("another's");
             assert!(error.to_string().contains("65534"), "{error}");
         }
     }
@@ -351,11 +382,13 @@ mod tests {
     #[test]
     fn b2_a_lock_that_is_removed_or_swapped_while_it_is_held_is_noticed() {
         let (_above, path) = directory();
-        let held = Lock::take(&path, "l", "lab tiny", "up").expect("free");
+        let held =
+            Lock::take(&path, "l", "lab tiny", ("up", &SystemClock::default())).expect("free");
         assert!(held.check().is_ok());
         std::fs::remove_file(path.join("l")).expect("removed");
         assert!(matches!(held.check(), Err(LockError::Lost { .. })));
-        let second = Lock::take(&path, "l", "lab tiny", "destroy").expect("a file of its own");
+        let second = Lock::take(&path, "l", "lab tiny", ("destroy", &SystemClock::default()))
+            .expect("a file of its own");
         assert!(held.check().is_err() && second.check().is_ok());
     }
 }

@@ -109,7 +109,12 @@ pub async fn prepare(
         None => lab_uuid(machine.uuid, &name),
     };
     let lab_lock = if request.build {
-        Some(Lock::lab(uuid, name.as_str(), "up")?)
+        Some(Lock::lab(
+            uuid,
+            name.as_str(),
+            "up",
+            drivers.clock.as_ref(),
+        )?)
     } else {
         None
     };

@@ -121,17 +121,12 @@ async fn host_status(
     if let Some(way) = way {
         let opened = drivers.guests.open(&way);
         if matches!(way, super::Way::Channel { .. }) {
-            guest = tokio::time::timeout(ANSWER, opened.state())
-                .await
-                .ok()
-                .and_then(Result::ok);
+            let asked = drivers.clock.timeout(ANSWER, opened.state()).await;
+            guest = asked.and_then(Result::ok);
             answers = Some(guest.is_some());
         } else {
-            answers = Some(
-                tokio::time::timeout(LOGIN, opened.greet(LOGIN))
-                    .await
-                    .is_ok_and(|greeted| greeted.is_ok()),
-            );
+            let greeted = drivers.clock.timeout(LOGIN, opened.greet(LOGIN)).await;
+            answers = Some(greeted.is_some_and(|greeted| greeted.is_ok()));
         }
     }
     let configured = host.config().map(|config| {

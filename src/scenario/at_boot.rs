@@ -56,7 +56,7 @@ pub fn before_libvirt(
                 step: STEP,
                 action: action::HOST_AUTOSTART,
                 undo: &serde_json::json!({"host": host, "autostart": true}).to_string(),
-                lift_at: None,
+                expires: None,
                 outside: true,
             };
             journal.intend_act(&intent)?;

@@ -99,7 +99,7 @@ impl Engine<'_> {
                 step: CLOCKS,
                 action: CLOCK_STEP,
                 undo: &captured.to_string(),
-                lift_at: None,
+                expires: None,
                 outside: false,
             })?;
         }

@@ -130,9 +130,10 @@ impl<'p> Continuous<'p> {
     /// Has the probes remember where things stand, and look for the first time: before the first step.
     pub(super) async fn begin(&self, world: &World, begun: Duration) {
         let begin = async |probe: &'p ResolvedProbe| {
-            let stands = tokio::time::timeout(LONGEST, probe.probe.begin(world)).await;
+            let clock = &world.drivers.clock;
+            let stands = clock.timeout(LONGEST, probe.probe.begin(world)).await;
             stands.map_or_else(
-                |_| Err(format!("it did not begin within {LONGEST:?}")),
+                || Err(format!("it did not begin within {LONGEST:?}")),
                 |stands| stands.map_err(|error| error.to_string()),
             )
         };
@@ -259,8 +260,8 @@ impl<'p> Continuous<'p> {
         };
         let (stood, seen) = (self.stood(index), Seen::default());
         let looking = look_with_retries(world, probe, &stood, &seen);
-        let looked = tokio::time::timeout(LONGEST, looking).await;
-        let looked = looked.unwrap_or_else(|_| Err(format!("no end of a look within {LONGEST:?}")));
+        let looked = world.drivers.clock.timeout(LONGEST, looking).await;
+        let looked = looked.unwrap_or_else(|| Err(format!("no end of a look within {LONGEST:?}")));
         if let Some(tally) = self.held().get_mut(index) {
             let enough = (u64::from(probe.times), probe.lasts);
             tally.take(looked, enough, world.since(begun));

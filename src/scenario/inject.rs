@@ -242,26 +242,22 @@ impl Engine<'_> {
             return Ok(Ended::failed(format!("nothing was done: {error}")));
         }
         // Acting may take its time before the fault's own begins.
-        let lift_at = lasts.and_then(|lasts| {
-            let at = lasts + step.within;
-            world.drivers.clock.now().checked_add(at).ok()
-        });
+        let clock = &world.drivers.clock;
+        let expires = lasts.map(|lasts| clock.boot().later(lasts + step.within));
         let sequence = self.journal.intend_act(&Intent {
             run: &world.run,
             variant,
             step: &step.id,
             action: action.name(),
             undo: &captured.to_string(),
-            lift_at,
+            expires,
             outside: action.outside(),
         })?;
         self.happens(RunEvent::Acting {
             step: step.id.clone(),
         });
-        let acting = tokio::time::timeout(
-            step.within + GRACE,
-            action.act(world, &captured, step.within),
-        );
+        let acting = action.act(world, &captured, step.within);
+        let acting = world.drivers.clock.timeout(step.within + GRACE, acting);
         let acted = tokio::select! {
             acted = acting => acted,
             why = self.end(begun) => return Ok(Ended::failed(why)),
@@ -271,21 +267,20 @@ impl Engine<'_> {
         });
         // It may have been put back, as overdue, before it took effect.
         let state = self.journal.act_state(&world.run, sequence)?;
-        if matches!(acted, Ok(Ok(()))) || state == Some(ActState::Undone) {
+        if matches!(acted, Some(Ok(()))) || state == Some(ActState::Undone) {
             self.journal.mark_acted(&world.run, sequence)?;
         }
         match acted {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Ok(Ended::failed(error.to_string())),
-            Err(_) => {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Ok(Ended::failed(error.to_string())),
+            None => {
                 let within = step.within + GRACE;
                 return Ok(Ended::failed(format!("no end within {within:?}")));
             }
         }
         if let Some(lasts) = lasts {
-            let at = world.drivers.clock.now().checked_add(lasts);
-            self.journal
-                .lift_act_at(&world.run, sequence, at.unwrap_or_default())?;
+            let at = world.drivers.clock.boot().later(lasts);
+            self.journal.expire_act_at(&world.run, sequence, &at)?;
         }
         let verified = tokio::select! {
             verified = action.verify(world, &captured) => verified,

@@ -301,8 +301,6 @@ pub async fn lift_overdue(
     grace: Duration,
     later: &dyn Fn(&OpenAct) -> bool,
 ) -> Result<Recovered, JournalError> {
-    let now = world.drivers.clock.now();
-    let over = now.checked_sub(grace).unwrap_or(now);
     let claimer = claimer("stand-by");
     let hand = Hand {
         claimer: &claimer,
@@ -315,7 +313,7 @@ pub async fn lift_overdue(
         return Ok(recovered);
     }
     let open = journal.open_acts(lab)?;
-    let mut overdue = journal.overdue_acts(Some(lab), over)?;
+    let mut overdue = journal.expired_acts(Some(lab), grace)?;
     overdue.retain(|act| !waits(act, &open) && !later(act));
     let undo = |act| undo_one(world, journal, act, hand);
     let take = |act: &OpenAct, ended| {
@@ -347,7 +345,7 @@ mod tests {
             step: format!("s{sequence}"),
             action: action.into(),
             undo: serde_json::json!({"host": host}).to_string(),
-            lift_at: None,
+            expires: None,
             outside,
         }
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::capture::Saved;
 use super::shell::Shell;
 use super::{SimGuest, SimHypervisor, SimNet};
-use crate::clock::Clock;
+use crate::clock::{BootTime, Clock};
 use crate::guest::Guest;
 use crate::hostnet::{Bandwidth, Cut, Link};
 use crate::hypervisor::{NicState, Power, Throttle};
@@ -287,6 +287,13 @@ impl Clock for SimClock {
 
     fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn boot(&self) -> BootTime {
+        BootTime {
+            boot: "simulated".into(),
+            since: self.elapsed(),
+        }
     }
 
     async fn sleep(&self, time: Duration) {

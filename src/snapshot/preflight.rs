@@ -119,10 +119,11 @@ async fn guests(set: &Set<'_>) -> Vec<(String, Result<Option<GuestState>, String
         let Some(guest) = set.guest(host) else {
             return (name, Ok(None));
         };
-        let state = match tokio::time::timeout(ANSWER, guest.state()).await {
-            Ok(Ok(state)) => Ok(Some(state)),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("its guest does not answer within {ANSWER:?}")),
+        let clock = &set.drivers.clock;
+        let state = match clock.timeout(ANSWER, guest.state()).await {
+            Some(Ok(state)) => Ok(Some(state)),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err(format!("its guest does not answer within {ANSWER:?}")),
         };
         (name, state)
     });

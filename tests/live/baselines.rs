@@ -171,7 +171,7 @@ fn without_barrier(lab: &TestLab, name: &str) {
         let layout = Layout::new(lab.state.clone());
         let labs = find_all(&drivers, &layout).await.unwrap();
         let found = choose(labs, Some(&lab.name)).unwrap();
-        let journal = twin::journal::Journal::open(layout.state()).unwrap();
+        let journal = twin::journal::Journal::open(layout.state(), &drivers.clock).unwrap();
         let set = twin::snapshot::Set {
             found: &found,
             drivers: &drivers,

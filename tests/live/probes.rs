@@ -185,7 +185,8 @@ fn runs_are_there_for_those_who_may_only_look(lab: &TestLab) {
     valid(lab, "runs", &runs);
     assert!(runs["runs"].as_array().unwrap().len() > 2, "{runs}");
     assert_eq!(looks(), runs);
-    let held = twin::journal::Journal::open(&lab.state).unwrap();
+    let held =
+        twin::journal::Journal::open(&lab.state, &twin::clock::SystemClock::shared()).unwrap();
     held.end_killed_runs(uuid::Uuid::nil()).unwrap();
     assert_eq!(looks(), runs);
 }

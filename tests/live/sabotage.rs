@@ -631,7 +631,7 @@ async fn run(lab: &TestLab, one: &scenario::Scenario, run: &str, sabotage: bool)
         .into_iter()
         .find(|found| found.record.name.as_str() == lab.name)
         .unwrap();
-    let journal = Journal::open(&lab.state).unwrap();
+    let journal = Journal::open(&lab.state, &drivers.clock).unwrap();
     let world = World {
         drivers,
         layout,

@@ -40,7 +40,7 @@ impl Bench {
 
     /// The same lab in the hands of another process.
     fn reborn(mut self) -> Self {
-        self.journal = Journal::open(self.layout.state()).unwrap();
+        self.journal = Journal::open(self.layout.state(), &self.drivers.clock).unwrap();
         self
     }
 

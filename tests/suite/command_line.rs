@@ -86,7 +86,7 @@ fn a_journal_of_a_later_twin_is_told_by_those_who_only_look() {
     let none = twin(directory.path(), &["runs"]);
     assert_eq!(none.status.code(), Some(0), "{}", text(&none.stderr));
     let state = directory.path().join("state");
-    drop(twin::journal::Journal::open(&state).unwrap());
+    drop(twin::journal::Journal::open(&state, &twin::clock::SystemClock::shared()).unwrap());
     let connection = rusqlite::Connection::open(state.join("journal.sqlite")).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
     for verb in ["runs", "report"] {

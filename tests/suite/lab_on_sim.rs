@@ -128,7 +128,7 @@ pub(crate) async fn prepared(topology: Topology, drivers: &Drivers, layout: &Lay
 /// Brings a simulated lab up.
 pub(crate) async fn up(text: &str, drivers: &Drivers, state: &Path) -> (Layout, Journal, Found) {
     let layout = Layout::new(state.to_owned());
-    let journal = Journal::open(state).unwrap();
+    let journal = Journal::open(state, &drivers.clock).unwrap();
     let mut prepared = prepared(topology(text), drivers, &layout).await;
     lab::apply(
         &mut prepared,
@@ -177,7 +177,13 @@ async fn a_lab_is_destroyed_by_its_marks_without_its_journal() {
     let (layout, journal, found) = up(TOPOLOGY, &drivers, directory.path()).await;
     drop(journal);
     std::fs::remove_file(directory.path().join("journal.sqlite")).unwrap();
-    let lock = lab::Lock::lab(found.record.uuid, "simlab", "destroy").unwrap();
+    let lock = lab::Lock::lab(
+        found.record.uuid,
+        "simlab",
+        "destroy",
+        drivers.clock.as_ref(),
+    )
+    .unwrap();
     lab::destroy(&found, &lock, &drivers, &layout, None, &Silent)
         .await
         .unwrap();
@@ -347,7 +353,7 @@ async fn a8_what_a_dead_destroy_left_of_a_directory_is_swept_and_nothing_else() 
     for other in [&strange, &nameless] {
         std::fs::write(other.join("disk0.qcow2"), "an operator's").unwrap();
     }
-    let mut swept = lab::sweep(&layout).unwrap();
+    let mut swept = lab::sweep(&layout, drivers.clock.as_ref()).unwrap();
     swept.sort();
     let mut expected = [&gone, &half].map(|path| path.display().to_string());
     expected.sort();
@@ -419,7 +425,13 @@ async fn b5_a_guest_that_makes_its_own_host_key_is_believed_anew_after_its_relea
         std::fs::write(file(host, "known_hosts"), "10.1.0.10 ssh-ed25519 AAAA").unwrap();
     }
     std::fs::write(file("b", "ssh_host_key"), "a key of twin's making").unwrap();
-    let lock = lab::Lock::lab(found.record.uuid, "simlab", "release").unwrap();
+    let lock = lab::Lock::lab(
+        found.record.uuid,
+        "simlab",
+        "release",
+        drivers.clock.as_ref(),
+    )
+    .unwrap();
     lab::release(&found, &lock, None, &drivers, &Silent)
         .await
         .unwrap();

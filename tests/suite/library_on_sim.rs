@@ -147,7 +147,7 @@ async fn a_death_at_any_write_is_recovered_from() {
                     break;
                 }
                 deaths += 1;
-                let journal = Journal::open(directory.path()).unwrap();
+                let journal = Journal::open(directory.path(), &world.drivers.clock).unwrap();
                 let set = snapshot::Set {
                     found: &world.found,
                     drivers: &world.drivers,

@@ -258,7 +258,7 @@ async fn what_a_dead_run_left_blocks_the_next_until_it_is_recovered() {
             step: "reserve",
             action: "compute-reserve",
             undo: captured,
-            lift_at: None,
+            expires: None,
             outside: false,
         })
         .unwrap();
@@ -524,7 +524,7 @@ async fn what_another_could_not_put_back_is_tried_once_more() {
     let (scenario, world, journal) = two_faults(directory.path()).await;
     let before = normalised(&world.state("a").await.unwrap());
     let lab = world.found.record.uuid;
-    let other = Journal::open(directory.path()).unwrap();
+    let other = Journal::open(directory.path(), &world.drivers.clock).unwrap();
     let gives_up = async {
         loop {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -574,7 +574,7 @@ async fn d3_a_fault_in_memory_has_ended_once_the_guest_is_off() {
             step,
             action,
             undo,
-            lift_at: None,
+            expires: None,
             outside: false,
         };
         journal.intend_act(&intent).unwrap();
@@ -644,7 +644,7 @@ async fn what_another_has_put_back_meanwhile_is_not_left() {
     let directory = tempfile::tempdir().unwrap();
     let (scenario, world, journal) = two_faults(directory.path()).await;
     let lab = world.found.record.uuid;
-    let other = Journal::open(directory.path()).unwrap();
+    let other = Journal::open(directory.path(), &world.drivers.clock).unwrap();
     let (hypervisor, target) = (world.drivers.hypervisor.clone(), world.target("a").unwrap());
     let look = || tokio::time::sleep(std::time::Duration::from_millis(100));
     let mends = async {
@@ -699,10 +699,11 @@ async fn nothing_is_lifted_while_baselines_are_at_work() {
         step: "reserve",
         action: "compute-reserve",
         undo: r#"{"host":"a","reserved_mib":512}"#,
-        lift_at: Some("2020-01-01T00:00:00Z".parse().unwrap()),
+        expires: Some(world.drivers.clock.boot()),
         outside: false,
     });
     let act = act.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert!(journal.claim_act("r1", act, "run 1 1").unwrap());
     journal
         .mark_act(("r1", act), "run 1 1", ActState::Left, "no answer")
@@ -732,10 +733,12 @@ async fn b2_a_run_whose_lock_was_taken_away_begins_nothing_more() {
     };
     let scenario = scenario::parse(&source).unwrap();
     let lab = found.record.uuid;
+    let verb = ("scenario", drivers.clock.as_ref());
+    let lock = Lock::lab_in(&locks, lab, "simlab", verb).unwrap();
     let world = World {
         drivers,
         layout,
-        lock: Some(Lock::lab_in(&locks, lab, "simlab", "scenario").unwrap()),
+        lock: Some(lock),
         found,
         seed: Seed(5),
         run: "r1".into(),

@@ -456,7 +456,7 @@ async fn a_run_and_who_stands_by_put_the_same_back_once() {
     let (scenario, world, journal) = world_of(&lines, directory.path(), &sim).await;
     let lab = world.found.record.uuid;
     // Each has a connection of its own, as two processes have.
-    let other = Journal::open(directory.path()).unwrap();
+    let other = Journal::open(directory.path(), &world.drivers.clock).unwrap();
     let lifting = async || -> std::convert::Infallible {
         loop {
             let lifted =

@@ -24,7 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &["wire"]),
     ("topology", &["model", "diagnostics"]),
     ("plan", &["model", "wire"]),
-    ("journal", &["model", "storage"]),
+    ("journal", &["clock", "model", "storage"]),
     ("image", &["model", "storage", "http", "tools"]),
     // The libvirt driver reads captured states from qcow2 files.
     (

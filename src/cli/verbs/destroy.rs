@@ -26,7 +26,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     if flags.consent.dry_run {
         return dry_run(context).await;
     }
-    let swept = lab::sweep(context.layout())?;
+    let swept = lab::sweep(context.layout(), context.drivers().clock.as_ref())?;
     let wanted = context.global.lab.as_deref();
     let is_wanted =
         |found: &lab::Found| wanted.is_none_or(|name| found.record.name.as_str() == name);

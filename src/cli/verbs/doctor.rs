@@ -65,7 +65,7 @@ async fn emulators(context: &Context<'_>) -> Line {
     // A machine whose libvirt does not answer has a line for that.
     for found in context.labs().await.unwrap_or_default() {
         let Some(state) = found.state() else { continue };
-        let Ok(Some(journal)) = Journal::look(&state) else {
+        let Ok(Some(journal)) = Journal::look(&state, &context.drivers().clock) else {
             continue;
         };
         let layout = Layout::new(state);

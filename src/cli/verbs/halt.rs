@@ -24,7 +24,8 @@ pub(crate) struct Flags {
 }
 
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let started = std::time::Instant::now();
+    let clock = context.drivers().clock.as_ref();
+    let started = clock.elapsed();
     let failed = |error: std::io::Error| {
         let cure = "run as root, or with a --state-dir of your own".to_owned();
         Failure::machine(format!("the halt cannot be written: {error}"), vec![cure])
@@ -45,7 +46,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     }
     let since = format!(
         "{} by process {}",
-        jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
         std::process::id()
     );
     for layout in &layouts {
@@ -66,18 +67,19 @@ async fn ended(context: &Context<'_>) -> Result<Vec<String>, Failure> {
     let mut ended = Vec::new();
     for found in context.labs().await? {
         let record = &found.record;
-        let until = std::time::Instant::now() + ENDS;
+        let clock = context.drivers().clock.as_ref();
+        let until = clock.elapsed() + ENDS;
         let mut said: Option<String> = None;
         loop {
-            match Lock::lab(record.uuid, record.name.as_str(), "halt") {
+            match Lock::lab(record.uuid, record.name.as_str(), "halt", clock) {
                 Err(LockError::Held { what, holder }) if holder.contains("`twin scenario`") => {
-                    if std::time::Instant::now() >= until {
+                    if clock.elapsed() >= until {
                         let cure = "Ctrl-C in its terminal, then `twin recover`".to_owned();
                         let what = format!("{holder} has not ended: {what} is still being changed");
                         return Err(Failure::dirty(what, vec![cure]));
                     }
                     said = Some(format!("{holder} in lab {}", record.name));
-                    tokio::time::sleep(LOOK).await;
+                    clock.sleep(LOOK).await;
                 }
                 // Free, or held by a verb that is no run.
                 _ => break,
@@ -92,13 +94,13 @@ fn tell(
     context: &Context<'_>,
     halted: bool,
     ended: Vec<String>,
-    started: std::time::Instant,
+    started: Duration,
 ) -> Result<u8, Failure> {
     context.ui.document(&HaltDocument {
         schema: "twin/halt/v1".into(),
         halted,
         ended,
-        took_ms: milliseconds(started.elapsed()),
+        took_ms: milliseconds(context.drivers().clock.elapsed().saturating_sub(started)),
     });
     DONE
 }

@@ -1,7 +1,7 @@
 //! `twin recover`.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -96,12 +96,13 @@ async fn after_boot(context: &Context<'_>) -> Result<u8, Failure> {
 
 /// All labs, once libvirt answers: it may have started a moment ago, and ask each emulator what that can do.
 async fn labs_at_boot(context: &Context<'_>) -> Result<Vec<Found>, Failure> {
-    let begun = Instant::now();
+    let clock = &context.drivers().clock;
+    let until = clock.elapsed() + LIBVIRT_DEADLINE;
     loop {
         match context.labs().await {
-            Err(failure) if failure.code == code::MACHINE && begun.elapsed() < LIBVIRT_DEADLINE => {
+            Err(failure) if failure.code == code::MACHINE && clock.elapsed() < until => {
                 tracing::info!(%failure.message, "libvirt does not answer yet");
-                tokio::time::sleep(AGAIN).await;
+                clock.sleep(AGAIN).await;
             }
             labs => return labs,
         }
@@ -270,6 +271,7 @@ async fn put_right(context: &Context<'_>, found: Found) -> Result<u8, Failure> {
 async fn stand_by(context: &Context<'_>) -> Result<u8, Failure> {
     // A terminal that is closed is not its own.
     let _hang_up = signal(SignalKind::hangup());
+    let clock = &context.drivers().clock;
     let mut waiting = tokio::task::spawn_blocking(other_died);
     let mut tried = Tried::default();
     loop {
@@ -280,16 +282,16 @@ async fn stand_by(context: &Context<'_>) -> Result<u8, Failure> {
                 }
                 break;
             }
-            () = tokio::time::sleep(LOOK) => lift_overdue(context, &mut tried).await,
+            () = clock.sleep(LOOK) => lift_overdue(context, &mut tried).await,
         }
     }
     // A disk that is full, or a libvirtd that is down, may not be so for long.
-    let until = Instant::now() + PERSISTS;
+    let until = clock.elapsed() + PERSISTS;
     loop {
         match finish(context).await {
-            Err(failure) if Instant::now() < until => {
+            Err(failure) if clock.elapsed() < until => {
                 tracing::warn!(why = failure.message, "nothing is put back so far");
-                tokio::time::sleep(AGAIN).await;
+                clock.sleep(AGAIN).await;
             }
             outcome => return outcome,
         }
@@ -337,19 +339,20 @@ async fn finish(context: &Context<'_>) -> Result<u8, Failure> {
 }
 
 /// When which act could last not be put back.
-type Tried = HashMap<(String, i64), Instant>;
+type Tried = HashMap<(String, i64), Duration>;
 
 /// Puts back faults whose time is over, where the twin that made them hangs.
 async fn lift_overdue(context: &Context<'_>, tried: &mut Tried) {
     let Ok(Some(journal)) = context.existing_journal() else {
         return;
     };
+    let clock = &context.drivers().clock;
     // It is nearly always nothing, and then the hypervisor is not asked.
     let later = |act: &OpenAct| {
         let last = tried.get(&(act.run.clone(), act.sequence));
-        last.is_some_and(|last| last.elapsed() < AGAIN)
+        last.is_some_and(|last| clock.elapsed() < *last + AGAIN)
     };
-    let over = journal.overdue_acts(None, context.drivers().clock.now());
+    let over = journal.expired_acts(None, Duration::ZERO);
     if !over.is_ok_and(|acts| acts.iter().any(|act| !later(act))) {
         return;
     }
@@ -360,14 +363,14 @@ async fn lift_overdue(context: &Context<'_>, tried: &mut Tried) {
     let world = context.world(found);
     let lifted = scenario::lift_overdue(&world, &journal, GRACE, &later).await;
     // What is left is tried again in a while.
-    let left = journal.overdue_acts(None, context.drivers().clock.now());
+    let left = journal.expired_acts(None, Duration::ZERO);
     for act in left.unwrap_or_default() {
         let state = journal.act_state(&act.run, act.sequence);
         let waits = tried
             .get(&(act.run.clone(), act.sequence))
-            .is_some_and(|last| last.elapsed() < AGAIN);
+            .is_some_and(|last| clock.elapsed() < *last + AGAIN);
         if matches!(state, Ok(Some(ActState::Left))) && !waits {
-            tried.insert((act.run, act.sequence), Instant::now());
+            tried.insert((act.run, act.sequence), clock.elapsed());
         }
     }
     match lifted {

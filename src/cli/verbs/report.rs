@@ -118,7 +118,7 @@ async fn chosen(
 ) -> Result<Option<(RunRow, Vec<String>)>, Failure> {
     let mut rows = Vec::new();
     for layout in context.all_layouts().await {
-        let Some(journal) = Journal::look(layout.state())? else {
+        let Some(journal) = Journal::look(layout.state(), &context.drivers().clock)? else {
             continue;
         };
         let row = match &flags.run {

@@ -16,7 +16,7 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
     let mut rows = Vec::new();
     // A lab's runs are on record where its files are, whatever state directory is asked for.
     for layout in context.all_layouts().await {
-        if let Some(journal) = Journal::look(layout.state())? {
+        if let Some(journal) = Journal::look(layout.state(), &context.drivers().clock)? {
             rows.extend(journal.runs(context.global.lab.as_deref())?);
         }
     }

@@ -386,7 +386,10 @@ async fn carry_out(
         choice.self_test = self_test(drivers, layout, accelerator, true).await?;
     }
     let progress = context.ui.watch_run(flags.events);
-    let interrupt = Interrupt::listen(Some(context.layout().clone()));
+    let interrupt = Interrupt::listen(Some((
+        context.layout().clone(),
+        context.drivers().clock.clone(),
+    )));
     let outcome = scenario::run(
         scenario,
         &choice,

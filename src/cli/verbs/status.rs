@@ -35,7 +35,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         loop {
             context.ui.clear();
             show(context).await?;
-            tokio::time::sleep(LOOK).await;
+            context.drivers().clock.sleep(LOOK).await;
         }
     };
     interruptible(watch, || {
