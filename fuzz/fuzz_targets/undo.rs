@@ -82,7 +82,7 @@ fuzz_target!(|input: (u8, &str)| {
             step: "s",
             action,
             undo,
-            lift_at: None,
+            expires: None,
             outside: false,
         };
         rig.journal.intend_act(&intent).expect("written");

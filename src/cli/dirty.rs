@@ -11,10 +11,11 @@ use crate::snapshot::{self as baselines, Set};
 pub(crate) fn dirty(set: &Set<'_>) -> Result<Vec<String>, Failure> {
     let mut dirty = baselines::unfinished(set.journal, set.found.record.uuid)?;
     let acts = set.journal.open_acts(set.found.record.uuid)?;
-    dirty.extend(
-        acts.iter()
-            .map(|act| format!("{} of run {} is not put back", act.step, act.run)),
-    );
+    dirty.extend(acts.iter().map(|act| {
+        let why = act.why_left.as_deref();
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        format!("{} of run {} is not put back{why}", act.step, act.run)
+    }));
     Ok(dirty)
 }
 

@@ -3,10 +3,11 @@
 //! An act is written down before it is done, with what it takes to undo it:
 //!
 //! ```text
-//!  intended ──acted──> acted ──undone──> undone
-//!      │                 └──failed to undo──> left      (DIRTY)
-//!      └──────────────────undone──────────> undone      (a crash between intent and act: undo sets, so it is safe)
+//!  intent ─> act ─> look ─> revert
 //! ```
+//!
+//! How an act goes from one state to another, and what it cannot come to, is [`ActState::next`]'s to say; the database refuses
+//! the rest. What an act reverts to is a state, so that a crash between intent and act does no harm.
 //!
 //! `SQLite` in WAL mode with `synchronous=FULL`: what a call has returned from is on the disk.
 
@@ -17,7 +18,7 @@ mod runs;
 mod schema;
 
 pub use operations::{OperationId, UnfinishedOperation};
-pub use runs::{ActState, Expiry, Intent, OpenAct, RunRow};
+pub use runs::{ActEvent, ActState, Expiry, IllegalChange, Intent, OpenAct, RunRow};
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};

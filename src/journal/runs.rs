@@ -42,7 +42,52 @@ pub enum ActState {
     Left,
 }
 
+/// What happens to an act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActEvent {
+    /// It took place.
+    Acted,
+    /// Its revert is tried, once more where it failed before.
+    Claimed,
+    /// It was reverted, or ended with what it was done to.
+    Reverted,
+    /// Its revert failed.
+    Failed,
+}
+
+/// What cannot happen to an act of this state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{event:?} cannot happen to an act that is {}", .state.as_str())]
+pub struct IllegalChange {
+    /// The state.
+    pub state: ActState,
+    /// What was to happen.
+    pub event: ActEvent,
+}
+
 impl ActState {
+    /// The state after an event.
+    ///
+    /// ```text
+    ///  intended ──acted──> acted ──reverted──> undone
+    ///      │                │  ^                 │
+    ///      │              failed└─claimed─┐      │ acted: it was reverted as expired, before it took effect
+    ///      ├──failed──> left <────────────┘      │
+    ///      └──reverted──────────> undone         └──────> acted
+    /// ```
+    pub const fn next(self, event: ActEvent) -> Result<Self, IllegalChange> {
+        match (self, event) {
+            (Self::Intended | Self::Acted | Self::Left | Self::Undone, ActEvent::Acted)
+            | (Self::Acted | Self::Left, ActEvent::Claimed) => Ok(Self::Acted),
+            (Self::Intended, ActEvent::Claimed) => Ok(Self::Intended),
+            (Self::Intended | Self::Acted | Self::Left, ActEvent::Reverted) => Ok(Self::Undone),
+            (Self::Intended | Self::Acted | Self::Left, ActEvent::Failed) => Ok(Self::Left),
+            (Self::Undone, ActEvent::Claimed | ActEvent::Reverted | ActEvent::Failed) => {
+                Err(IllegalChange { state: self, event })
+            }
+        }
+    }
+
     const ALL: [Self; 4] = [Self::Intended, Self::Acted, Self::Undone, Self::Left];
 
     const fn as_str(self) -> &'static str {
@@ -70,6 +115,8 @@ pub struct OpenAct {
     pub undo: String,
     /// When it expires, where it lasts for a time only.
     pub expires: Option<Expiry>,
+    /// Why it could not be put back, where that was tried.
+    pub why_left: Option<String>,
     /// Whether it was done to this machine rather than inside a host.
     pub outside: bool,
 }
@@ -327,7 +374,7 @@ impl Journal {
         let connection = self.connection();
         let list = || -> rusqlite::Result<Vec<OpenAct>> {
             let mut statement = connection.prepare(&format!(
-                "SELECT run, sequence, step, action, undo, outside, expires_boot, expires_ms, lift_at FROM acts JOIN runs ON runs.id = acts.run
+                "SELECT run, sequence, step, action, undo, outside, expires_boot, expires_ms, lift_at, CASE state WHEN 'left' THEN note END FROM acts JOIN runs ON runs.id = acts.run
                  WHERE (?1 IS NULL OR runs.lab = ?1) AND state IN ('intended', 'acted', 'left') {further}
                  ORDER BY runs.started_at DESC, run, sequence DESC",
             ))?;
@@ -340,6 +387,7 @@ impl Journal {
                     undo: row.get(4)?,
                     outside: row.get(5)?,
                     expires: expiry(row)?,
+                    why_left: row.get(9)?,
                 })
             })?;
             rows.collect()
@@ -527,6 +575,48 @@ mod tests {
             acts.expect("read").len()
         };
         assert_eq!((expired(2009), expired(2011)), (0, 1));
+    }
+
+    /// What the database refuses, and what [`ActState::next`] does, are the same.
+    #[test]
+    fn an_act_changes_as_its_states_allow() {
+        let (_directory, journal) = journal();
+        let lab = (Uuid::nil(), "lab");
+        journal.begin_run("r1", lab, "s", 1).expect("begun");
+        let act = journal.intend_act(&intent("r1", "s")).expect("written");
+        let events = [
+            ActEvent::Acted,
+            ActEvent::Claimed,
+            ActEvent::Reverted,
+            ActEvent::Failed,
+        ];
+        for from in ActState::ALL {
+            for to in ActState::ALL {
+                let connection = journal.connection();
+                let set = |state: ActState| {
+                    let sql = "UPDATE acts SET state = ?1 WHERE sequence = ?2";
+                    connection.execute(sql, params![state.as_str(), act])
+                };
+                // The trigger is out of the way while the test puts the act where it begins.
+                let trigger: String = connection
+                    .query_row(
+                        "SELECT sql FROM sqlite_master WHERE name = 'acts_state'",
+                        [],
+                        |row| row.get(0),
+                    )
+                    .expect("there");
+                connection
+                    .execute_batch("DROP TRIGGER acts_state")
+                    .expect("gone");
+                set(from).expect("set");
+                connection.execute_batch(&trigger).expect("back");
+                let allowed = from == to || events.iter().any(|event| from.next(*event) == Ok(to));
+                assert_eq!(set(to).is_ok(), allowed, "{from:?} to {to:?}");
+            }
+        }
+        let undone = ActState::Undone.next(ActEvent::Failed);
+        let why = undone.expect_err("it is over").to_string();
+        assert_eq!(why, "Failed cannot happen to an act that is undone");
     }
 
     #[test]

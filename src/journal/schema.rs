@@ -97,7 +97,27 @@ CREATE TABLE events (
 ALTER TABLE acts ADD COLUMN expires_boot TEXT;
 ALTER TABLE acts ADD COLUMN expires_ms INTEGER;
 ",
+    "
+-- What was never read: steps, and operations that need no finishing or have ended.
+DROP TABLE steps;
+DELETE FROM operations WHERE ended_at IS NOT NULL OR plan IS NULL;
+",
+    ACT_STATES,
 ];
+
+/// What [`ActState::next`](super::ActState::next) allows, as the database enforces it.
+const ACT_STATES: &str = "
+CREATE TRIGGER acts_state BEFORE UPDATE OF state ON acts
+WHEN OLD.state != NEW.state AND OLD.state || ' ' || NEW.state NOT IN (
+    'intended acted', 'intended undone', 'intended left',
+    'acted undone', 'acted left',
+    'left acted', 'left undone',
+    'undone acted'
+)
+BEGIN
+    SELECT raise(ABORT, 'no act of this state comes to that one');
+END;
+";
 
 const OF_NAMES: &str = "
 -- The name of a run's lab, which may be gone when the run is asked for. Runs from before have none.

@@ -346,6 +346,7 @@ mod tests {
             action: action.into(),
             undo: serde_json::json!({"host": host}).to_string(),
             expires: None,
+            why_left: None,
             outside,
         }
     }

@@ -163,7 +163,7 @@ pub async fn remove(set: Set<'_>, name: &str) -> Result<(), SnapshotError> {
     set.mend().await?;
     let text = serde_json::to_string(&plan).unwrap_or_default();
     let _on_duty = set.stand_by();
-    let operation = set.journal.begin_planned(set.lab(), REMOVE, &text)?;
+    let operation = set.journal.begin(set.lab(), REMOVE, &text)?;
     finish_removal(&set, &plan).await?;
     set.done(operation, &format!("removing baseline {name}"))
 }

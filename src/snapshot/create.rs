@@ -15,7 +15,6 @@ use super::set::{LetGo, Plan, Set, blocking, flush, remove_directory};
 use super::{Rung, SelfTest, SnapshotError};
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::image::qcow2;
-use crate::journal::OperationId;
 use crate::lab::{Event, FoundHost, MORE_SPACE, allocated, free_disk};
 use crate::storage::Guarded;
 
@@ -89,8 +88,8 @@ pub async fn create(
     };
     let text = serde_json::to_string(&plan).unwrap_or_default();
     let _on_duty = set.stand_by();
-    let operation = set.journal.begin_planned(set.lab(), SNAPSHOT, &text)?;
-    let attempt = attempt(&set, request, &preflight, &plan, operation, interrupted).await;
+    let operation = set.journal.begin(set.lab(), SNAPSHOT, &text)?;
+    let attempt = attempt(&set, request, &preflight, &plan, interrupted).await;
     match attempt {
         Ok((manifest, set_pause, bytes_written)) => {
             set.done(operation, &format!("baseline {}", request.name))?;
@@ -107,7 +106,7 @@ pub async fn create(
             let mut left = abandoned.left.clone();
             let what = format!("baseline {}", request.name);
             if left.is_empty()
-                && let Err(error) = set.end(operation, "failed")
+                && let Err(error) = set.end(operation)
             {
                 left.push(format!("its entry in the journal: {error}"));
             }
@@ -180,7 +179,6 @@ async fn attempt(
     request: &Request,
     preflight: &Preflight,
     plan: &Plan,
-    operation: OperationId,
     interrupted: &watch::Receiver<bool>,
 ) -> Result<(Manifest, Duration, u64), SnapshotError> {
     let step = |id: &str, what: &str| -> Result<(), SnapshotError> {
@@ -190,7 +188,8 @@ async fn attempt(
             what,
         });
         set.held()?;
-        Ok(set.journal.intend(operation, id, what, None)?)
+        set.journal.point();
+        Ok(())
     };
     let stop_here = || -> Result<(), SnapshotError> {
         if *interrupted.borrow() {

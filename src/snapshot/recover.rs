@@ -42,19 +42,25 @@ fn told(
     Ok(operations
         .iter()
         .filter(|operation| wanted(&operation.verb))
-        .filter_map(|operation| Some((operation, plan(operation)?)))
-        .map(|(operation, plan)| match operation.verb.as_str() {
-            RESTORE => format!(
+        .map(|operation| match (operation.verb.as_str(), plan(operation)) {
+            (RESTORE, Ok(plan)) => format!(
                 "restore {0} was not finished: finishing it puts all hosts back to {0} as it was taken",
                 plan.name
             ),
-            verb => format!("{verb} {} was not finished", plan.name),
+            (verb, Ok(plan)) => format!("{verb} {} was not finished", plan.name),
+            (_, Err(why)) => why,
         })
         .collect())
 }
 
-fn plan(operation: &UnfinishedOperation) -> Option<Plan> {
-    serde_json::from_str(&operation.plan).ok()
+/// Reads what it takes to finish an operation; where that cannot be read, tells so.
+fn plan(operation: &UnfinishedOperation) -> Result<Plan, String> {
+    serde_json::from_str(&operation.plan).map_err(|error| {
+        format!(
+            "{} was not finished, and what finishes it cannot be read, perhaps by this version of twin: {error}",
+            operation.verb
+        )
+    })
 }
 
 /// Finishes every baseline and restore that was broken off. Called with the lab's lock held. Doing it again does nothing.
@@ -73,13 +79,17 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
     let mut restored = false;
     // The last one comes first.
     for operation in set.journal.unfinished(set.lab())? {
-        let Some(plan) = plan(&operation) else {
-            continue;
+        let plan = match plan(&operation) {
+            Ok(plan) => plan,
+            Err(why) => {
+                finished.left.push(why);
+                continue;
+            }
         };
         let name = &plan.name;
         let mut open = Vec::new();
-        let mut end = |outcome: &str| {
-            let ended = set.end(operation.id, outcome);
+        let mut end = || {
+            let ended = set.end(operation.id);
             open.extend(
                 ended
                     .err()
@@ -88,13 +98,13 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
         };
         match operation.verb.as_str() {
             SNAPSHOT if committed(&set, &plan) => {
-                end("done");
+                end();
                 finished.done.push(format!("baseline {name} is complete"));
             }
             SNAPSHOT => {
                 let abandoned = abandon(&set, &plan).await;
                 if abandoned.left.is_empty() {
-                    end("abandoned");
+                    end();
                     let gone = abandoned.gone();
                     let hosts = gone.map_or_else(
                         || "the hosts run on".to_owned(),
@@ -107,10 +117,10 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
                 finished.left.extend(abandoned.left);
             }
             // The lab is at a baseline that was asked for later.
-            RESTORE if restored => end("superseded"),
+            RESTORE if restored => end(),
             REMOVE => match finish_removal(&set, &plan).await {
                 Ok(()) => {
-                    end("done");
+                    end();
                     finished
                         .done
                         .push(format!("removed baseline {name}, which was broken off"));

@@ -135,8 +135,8 @@ pub async fn restore(
     let text = serde_json::to_string(&journalled).unwrap_or_default();
     let _on_duty = set.stand_by();
     let broken_off = set.journal.unfinished(set.lab())?;
-    let operation = set.journal.begin_planned(set.lab(), RESTORE, &text)?;
-    let outcome = carry_out(&set, &manifest, &tasks, operation).await;
+    let operation = set.journal.begin(set.lab(), RESTORE, &text)?;
+    let outcome = carry_out(&set, &manifest, &tasks).await;
     if let Err(error) = outcome {
         return Err(SnapshotError::Dirty {
             what: format!("restoring {name}"),
@@ -351,16 +351,15 @@ fn close(
     set.journal.supersede_acts(set.lab(), since, run, &note)?;
     // Restores that were broken off have no more to do: the lab is at this baseline.
     for earlier in broken_off.iter().filter(|earlier| earlier.verb == RESTORE) {
-        set.journal.end(earlier.id, "superseded")?;
+        set.journal.end(earlier.id)?;
     }
-    set.journal.end(operation, "done")
+    set.journal.end(operation)
 }
 
 async fn carry_out(
     set: &Set<'_>,
     manifest: &Manifest,
     tasks: &[Task<'_>],
-    operation: OperationId,
 ) -> Result<(), SnapshotError> {
     let step = |id: &str, what: &str| -> Result<(), SnapshotError> {
         set.watch.tell(Event::Started {
@@ -368,7 +367,8 @@ async fn carry_out(
             host: None,
             what,
         });
-        Ok(set.journal.intend(operation, id, what, None)?)
+        set.journal.point();
+        Ok(())
     };
     step("stop", "stand still")?;
     let still: Vec<&FoundHost> = tasks

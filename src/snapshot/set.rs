@@ -108,20 +108,19 @@ impl Set<'_> {
     }
 
     /// Ends an operation in the journal, which is asked twice: what the operation did stays, whatever the journal says.
-    pub(super) fn end(&self, operation: OperationId, outcome: &str) -> Result<(), JournalError> {
-        let end = || self.journal.end(operation, outcome);
+    pub(super) fn end(&self, operation: OperationId) -> Result<(), JournalError> {
+        let end = || self.journal.end(operation);
         end().or_else(|_| end())
     }
 
     /// Ends an operation that did its work, of which `what` is said. One whose entry stays open is DIRTY: runs are refused, and
     /// watchdogs leave the lab alone, until `twin recover` has closed it.
     pub(super) fn done(&self, operation: OperationId, what: &str) -> Result<(), SnapshotError> {
-        self.end(operation, "done")
-            .map_err(|error| SnapshotError::Dirty {
-                what: what.to_owned(),
-                why: error.to_string(),
-                left: vec!["all of it is done, and its entry in the journal is open".into()],
-            })
+        self.end(operation).map_err(|error| SnapshotError::Dirty {
+            what: what.to_owned(),
+            why: error.to_string(),
+            left: vec!["all of it is done, and its entry in the journal is open".into()],
+        })
     }
 
     /// The way into a host's guest.

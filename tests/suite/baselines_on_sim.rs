@@ -259,7 +259,7 @@ async fn d2_an_operation_whose_entry_in_the_journal_cannot_be_closed_is_done_and
         let journal = rusqlite::Connection::open(&file).unwrap();
         let trigger = format!(
             "DROP TRIGGER IF EXISTS fails; DROP TABLE IF EXISTS failures; CREATE TABLE failures (n);
-             CREATE TRIGGER fails BEFORE UPDATE OF ended_at ON operations
+             CREATE TRIGGER fails BEFORE DELETE ON operations
              WHEN (SELECT count(*) FROM failures) < {times}
              BEGIN INSERT INTO failures VALUES (1); SELECT RAISE(FAIL, 'no space'); END"
         );
@@ -300,6 +300,20 @@ async fn d2_an_operation_whose_entry_in_the_journal_cannot_be_closed_is_done_and
     let listed = snapshot::list(&bench.layout, found.record.uuid).unwrap();
     let names: Vec<&str> = listed.iter().map(|one| one.name.as_str()).collect();
     assert_eq!(names, ["two"]);
+}
+
+/// What finishes an operation was written by a twin that this one does not understand, say.
+#[tokio::test(start_paused = true)]
+async fn an_operation_whose_plan_cannot_be_read_is_left_and_said_to_be() {
+    let bench = Bench::new().await;
+    let found = bench.found().await;
+    let lab = found.record.uuid;
+    bench.journal.begin(lab, "restore", "{\"of\": 7}").unwrap();
+    let told = snapshot::unfinished(&bench.journal, lab).unwrap();
+    assert!(told[0].contains("restore was not finished") && told[0].contains("cannot be read"));
+    let finished = snapshot::recover(bench.set(&found)).await.unwrap();
+    assert_eq!(finished.left, told);
+    assert_eq!(snapshot::unfinished(&bench.journal, lab).unwrap(), told);
 }
 
 #[tokio::test(start_paused = true)]

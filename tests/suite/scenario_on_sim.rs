@@ -713,10 +713,10 @@ async fn nothing_is_lifted_while_baselines_are_at_work() {
         let lifted = scenario::lift_overdue(&world, &journal, grace, &|_| false).await;
         lifted.unwrap().undone.len()
     };
-    let restore = journal.begin_planned(lab, "restore", "{}").unwrap();
+    let restore = journal.begin(lab, "restore", "{}").unwrap();
     assert_eq!(lifted().await, 0);
     assert_eq!(journal.act_state("r1", act).unwrap(), Some(ActState::Left));
-    journal.end(restore, "done").unwrap();
+    journal.end(restore).unwrap();
     assert_eq!(lifted().await, 1);
     assert_eq!(journal.open_acts(lab).unwrap(), []);
 }
