@@ -52,6 +52,11 @@ impl BootTime {
         self
     }
 
+    /// Milliseconds after the boot.
+    pub fn milliseconds(&self) -> i64 {
+        i64::try_from(self.since.as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// Whether it was before `now`: so is each of an earlier boot.
     pub fn is_over(&self, now: &Self) -> bool {
         self.boot != now.boot || self.since < now.since

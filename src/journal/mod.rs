@@ -13,12 +13,16 @@
 
 mod crash;
 mod events;
+mod leases;
 mod operations;
 mod runs;
 mod schema;
+mod states;
 
+pub use leases::{NoOwner, Owner};
 pub use operations::{OperationId, UnfinishedOperation};
-pub use runs::{ActEvent, ActState, Expiry, IllegalChange, Intent, OpenAct, RunRow};
+pub use runs::{Expiry, Intent, OpenAct, RunRow};
+pub use states::{ActEvent, ActState, IllegalChange};
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};

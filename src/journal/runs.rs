@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::{Journal, JournalError};
+use super::{ActState, Journal, JournalError, Owner};
 use crate::clock::BootTime;
 
 /// A run as listed.
@@ -27,77 +27,6 @@ pub struct RunRow {
     pub lab: Option<String>,
     /// Its document, where it ended.
     pub document: Option<String>,
-}
-
-/// How far an act is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActState {
-    /// Written down; perhaps done.
-    Intended,
-    /// Done.
-    Acted,
-    /// Put back.
-    Undone,
-    /// Could not be put back.
-    Left,
-}
-
-/// What happens to an act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ActEvent {
-    /// It took place.
-    Acted,
-    /// Its revert is tried, once more where it failed before.
-    Claimed,
-    /// It was reverted, or ended with what it was done to.
-    Reverted,
-    /// Its revert failed.
-    Failed,
-}
-
-/// What cannot happen to an act of this state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{event:?} cannot happen to an act that is {}", .state.as_str())]
-pub struct IllegalChange {
-    /// The state.
-    pub state: ActState,
-    /// What was to happen.
-    pub event: ActEvent,
-}
-
-impl ActState {
-    /// The state after an event.
-    ///
-    /// ```text
-    ///  intended ──acted──> acted ──reverted──> undone
-    ///      │                │  ^                 │
-    ///      │              failed└─claimed─┐      │ acted: it was reverted as expired, before it took effect
-    ///      ├──failed──> left <────────────┘      │
-    ///      └──reverted──────────> undone         └──────> acted
-    /// ```
-    pub const fn next(self, event: ActEvent) -> Result<Self, IllegalChange> {
-        match (self, event) {
-            (Self::Intended | Self::Acted | Self::Left | Self::Undone, ActEvent::Acted)
-            | (Self::Acted | Self::Left, ActEvent::Claimed) => Ok(Self::Acted),
-            (Self::Intended, ActEvent::Claimed) => Ok(Self::Intended),
-            (Self::Intended | Self::Acted | Self::Left, ActEvent::Reverted) => Ok(Self::Undone),
-            (Self::Intended | Self::Acted | Self::Left, ActEvent::Failed) => Ok(Self::Left),
-            (Self::Undone, ActEvent::Claimed | ActEvent::Reverted | ActEvent::Failed) => {
-                Err(IllegalChange { state: self, event })
-            }
-        }
-    }
-
-    const ALL: [Self; 4] = [Self::Intended, Self::Acted, Self::Undone, Self::Left];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Intended => "intended",
-            Self::Acted => "acted",
-            Self::Undone => "undone",
-            Self::Left => "left",
-        }
-    }
 }
 
 /// An act that is not put back.
@@ -174,10 +103,6 @@ fn expiry(row: &Row<'_>) -> rusqlite::Result<Option<Expiry>> {
     Ok(wall.and_then(|text| text.parse().ok()).map(Expiry::Wall))
 }
 
-fn milliseconds(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// Inserts an act and returns its sequence, which is read before the INSERT: `INSERT .. RETURNING` gives its row before it is
 /// committed, and hides that the commit failed.
 fn insert(connection: &mut Connection, act: &Intent<'_>) -> rusqlite::Result<i64> {
@@ -197,7 +122,7 @@ fn insert(connection: &mut Connection, act: &Intent<'_>) -> rusqlite::Result<i64
         act.undo,
         act.outside,
         expires.map(|at| &at.boot),
-        expires.map(|at| milliseconds(at.since))
+        expires.map(BootTime::milliseconds)
     ];
     transaction.execute(sql, values)?;
     transaction.commit()?;
@@ -245,7 +170,7 @@ impl Journal {
 
     /// Writes down that an act has been done; also where the watchdog put it back before it took effect: it is open again then.
     pub fn mark_acted(&self, run: &str, sequence: i64) -> Result<(), JournalError> {
-        let sql = "UPDATE acts SET state = 'acted', note = NULL, claimed_by = NULL WHERE run = ?1 AND sequence = ?2";
+        let sql = "UPDATE acts SET state = 'acted', note = NULL, claimed_by = NULL, lease_boot = NULL, lease_ms = NULL WHERE run = ?1 AND sequence = ?2";
         self.write_act(sql, params![run, sequence])
     }
 
@@ -253,13 +178,16 @@ impl Journal {
     pub fn mark_act(
         &self,
         (run, sequence): (&str, i64),
-        by: &str,
+        by: &Owner,
         state: ActState,
         note: &str,
     ) -> Result<bool, JournalError> {
         let sql = "UPDATE acts SET state = ?4, note = ?5
             WHERE run = ?1 AND sequence = ?2 AND claimed_by = ?3 AND state != 'undone'";
-        let changed = self.write(sql, params![run, sequence, by, state.as_str(), note])?;
+        let changed = self.write(
+            sql,
+            params![run, sequence, by.to_string(), state.as_str(), note],
+        )?;
         Ok(changed == 1)
     }
 
@@ -272,52 +200,12 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let sql =
             "UPDATE acts SET expires_boot = ?3, expires_ms = ?4 WHERE run = ?1 AND sequence = ?2";
-        self.write_act(sql, params![run, sequence, at.boot, milliseconds(at.since)])
-    }
-
-    /// Claims an act for undoing; false where another process has it. One that was left is not left any more, but tried.
-    pub fn claim_act(&self, run: &str, sequence: i64, by: &str) -> Result<bool, JournalError> {
-        let sql = "UPDATE acts SET claimed_by = ?3, state = CASE state WHEN 'left' THEN 'acted' ELSE state END WHERE run = ?1 AND sequence = ?2 AND state IN ('intended', 'acted', 'left')
-            AND (claimed_by IS NULL OR claimed_by = ?3)";
-        let changed = self.write(sql, params![run, sequence, by])?;
-        Ok(changed == 1)
-    }
-
-    /// Gives up the claims on a run's open acts of those who do not live any more, and of those who could not put them back.
-    pub fn release_claims(
-        &self,
-        run: &str,
-        lives: &dyn Fn(&str) -> bool,
-    ) -> Result<(), JournalError> {
-        for (sequence, claimer, state) in self.claims(run)? {
-            if state == ActState::Left.as_str() || !lives(&claimer) {
-                // It may be at it again by now.
-                let sql = "UPDATE acts SET claimed_by = NULL
-                    WHERE run = ?1 AND sequence = ?2 AND claimed_by = ?3 AND state = ?4";
-                self.write(sql, params![run, sequence, claimer, state])?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The claims on a run's open acts: the act, who made it, how far the act is.
-    fn claims(&self, run: &str) -> Result<Vec<(i64, String, String)>, JournalError> {
-        let connection = self.connection();
-        let list = || -> rusqlite::Result<Vec<(i64, String, String)>> {
-            let mut statement = connection.prepare(
-                "SELECT sequence, claimed_by, state FROM acts
-                 WHERE run = ?1 AND state != 'undone' AND claimed_by IS NOT NULL",
-            )?;
-            let rows =
-                statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            rows.collect()
-        };
-        list().map_err(|error| self.fail(error))
+        self.write_act(sql, params![run, sequence, at.boot, at.milliseconds()])
     }
 
     /// Returns a lab's acts that are not put back, last one first.
     pub fn open_acts(&self, lab: Uuid) -> Result<Vec<OpenAct>, JournalError> {
-        self.acts(Some(lab), "")
+        self.acts(Some(lab), false)
     }
 
     /// The labs that have acts which are not put back.
@@ -342,10 +230,7 @@ impl Journal {
         lab: Option<Uuid>,
         grace: Duration,
     ) -> Result<Vec<OpenAct>, JournalError> {
-        let open = self.acts(
-            lab,
-            "AND (expires_boot IS NOT NULL OR lift_at IS NOT NULL) AND (claimed_by IS NULL OR state = 'left')",
-        )?;
+        let open = self.acts(lab, true)?;
         let (boot, wall) = (self.clock.boot(), self.clock.now());
         let is_over = |act: &OpenAct| match act.expires.clone() {
             Some(Expiry::Boot(at)) => at.later(grace).is_over(&boot),
@@ -370,7 +255,15 @@ impl Journal {
         }))
     }
 
-    fn acts(&self, lab: Option<Uuid>, further: &str) -> Result<Vec<OpenAct>, JournalError> {
+    /// Open acts; of those that expire, where `free`, the ones that no process is putting back.
+    fn acts(&self, lab: Option<Uuid>, free: bool) -> Result<Vec<OpenAct>, JournalError> {
+        let further = if free {
+            "AND (expires_boot IS NOT NULL OR lift_at IS NOT NULL)
+             AND (claimed_by IS NULL OR state = 'left' OR lease_boot != ?2 OR lease_ms < ?3)"
+        } else {
+            "AND ?2 IS NOT NULL AND ?3 IS NOT NULL"
+        };
+        let now = self.clock.boot();
         let connection = self.connection();
         let list = || -> rusqlite::Result<Vec<OpenAct>> {
             let mut statement = connection.prepare(&format!(
@@ -378,7 +271,9 @@ impl Journal {
                  WHERE (?1 IS NULL OR runs.lab = ?1) AND state IN ('intended', 'acted', 'left') {further}
                  ORDER BY runs.started_at DESC, run, sequence DESC",
             ))?;
-            let rows = statement.query_map([lab.map(|lab| lab.to_string())], |row| {
+            let lab = lab.map(|lab| lab.to_string());
+            let values = params![lab, now.boot, now.milliseconds()];
+            let rows = statement.query_map(values, |row| {
                 Ok(OpenAct {
                     run: row.get(0)?,
                     sequence: row.get(1)?,
@@ -452,11 +347,27 @@ mod tests {
     use std::sync::Arc;
 
     use crate::clock::{Clock, SystemClock};
+    use crate::journal::ActEvent;
 
     fn journal() -> (tempfile::TempDir, Journal) {
         let directory = tempfile::tempdir().expect("a directory");
         let journal = Journal::open(directory.path(), &SystemClock::shared()).expect("opens");
         (directory, journal)
+    }
+
+    fn owner(process: u32) -> Owner {
+        Owner {
+            role: "run".into(),
+            process,
+            started: 1,
+        }
+    }
+
+    /// Leases an act for a minute.
+    fn lease(journal: &Journal, act: i64, process: u32) -> bool {
+        let expires = journal.clock.boot().later(Duration::from_secs(60));
+        let leased = journal.lease_act("r1", act, &owner(process), &expires);
+        leased.expect("asked")
     }
 
     fn intent<'i>(run: &'i str, step: &'i str) -> Intent<'i> {
@@ -549,8 +460,9 @@ mod tests {
         journal.expire_act_at("r1", act, &later).expect("written");
         assert_eq!(expired(("two", 60, 1000), 0), 0);
         assert_eq!(expired(("two", 64, 1000), 0), 1);
-        assert!(journal.claim_act("r1", act, "run 1 1").expect("claimed"));
+        assert!(lease(&journal, act, 1));
         assert_eq!(expired(("two", 64, 1000), 0), 0);
+        assert_eq!(expired(("two", 125, 1000), 0), 1, "its owner hangs");
         let state = journal.act_state("r1", act).expect("read");
         assert_eq!(state, Some(ActState::Intended));
     }
@@ -638,9 +550,9 @@ mod tests {
             .map(|act| act.sequence)
             .collect();
         assert_eq!(open, [second, first]);
-        assert!(journal.claim_act("r1", second, "pid 1").expect("claimed"));
+        assert!(lease(&journal, second, 1));
         journal
-            .mark_act(("r1", second), "pid 1", ActState::Undone, "")
+            .mark_act(("r1", second), &owner(1), ActState::Undone, "")
             .expect("written");
         assert_eq!(journal.open_acts(lab).expect("read").len(), 1);
         assert_eq!(journal.runs(Some("lab")).expect("read")[0].seed, u64::MAX);
@@ -689,37 +601,57 @@ mod tests {
     }
 
     #[test]
-    fn an_act_is_claimed_once_until_its_claimer_is_dead_or_has_given_up() {
+    fn an_act_is_leased_once_until_its_owner_is_dead_or_has_given_up() {
         let (_directory, journal) = journal();
         journal
             .begin_run("r1", (Uuid::nil(), "lab"), "s", 1)
             .expect("begun");
         let act = journal.intend_act(&intent("r1", "a")).expect("written");
-        assert!(journal.claim_act("r1", act, "pid 10").expect("claimed"));
-        assert!(!journal.claim_act("r1", act, "pid 11").expect("asked"));
-        let release = |alive: &str| journal.release_claims("r1", &|claim| claim == alive);
-        release("pid 10").expect("released");
-        assert!(!journal.claim_act("r1", act, "pid 11").expect("asked"));
-        release("pid 12").expect("released");
-        assert!(journal.claim_act("r1", act, "pid 11").expect("asked"));
+        assert!(lease(&journal, act, 10));
+        assert!(!lease(&journal, act, 11));
+        let release = |alive: u32| journal.release_leases("r1", &|owner| owner.process == alive);
+        release(10).expect("released");
+        assert!(!lease(&journal, act, 11));
+        release(12).expect("released");
+        assert!(lease(&journal, act, 11));
         let mark = |by, state| {
-            let marked = journal.mark_act(("r1", act), by, state, "");
+            let marked = journal.mark_act(("r1", act), &owner(by), state, "");
             marked.expect("written");
             journal.act_state("r1", act).expect("read")
         };
         let left = Some(ActState::Left);
-        assert_eq!(mark("pid 11", ActState::Left), left);
-        release("pid 11").expect("one who has given up");
-        assert!(journal.claim_act("r1", act, "pid 12").expect("asked"));
+        assert_eq!(mark(11, ActState::Left), left);
+        release(11).expect("one who has given up");
+        assert!(lease(&journal, act, 12));
         let tried = Some(ActState::Acted);
-        assert_eq!(mark("pid 11", ActState::Undone), tried, "it has it no more");
+        assert_eq!(mark(11, ActState::Undone), tried, "it has it no more");
         let undone = Some(ActState::Undone);
-        assert_eq!(mark("pid 12", ActState::Undone), undone);
-        assert_eq!(mark("pid 12", ActState::Left), undone);
+        assert_eq!(mark(12, ActState::Undone), undone);
+        assert_eq!(mark(12, ActState::Left), undone);
         // It took effect after that.
         journal.mark_acted("r1", act).expect("written");
-        assert_eq!(mark("pid 12", ActState::Undone), Some(ActState::Acted));
-        assert!(journal.claim_act("r1", act, "pid 13").expect("asked"));
+        assert_eq!(mark(12, ActState::Undone), Some(ActState::Acted));
+        assert!(lease(&journal, act, 13));
+    }
+
+    #[test]
+    fn a_lease_ends_with_its_time_and_with_the_boot() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let set = Arc::new(SetClock(std::sync::Mutex::new(("one", 90, 1000))));
+        let clock: Arc<dyn Clock> = set.clone();
+        let journal = Journal::open(directory.path(), &clock).expect("opens");
+        let lab = (Uuid::nil(), "lab");
+        journal.begin_run("r1", lab, "s", 1).expect("begun");
+        let act = journal.intend_act(&intent("r1", "a")).expect("written");
+        assert!(lease(&journal, act, 10) && !lease(&journal, act, 11));
+        *set.0.lock().expect("whole") = ("one", 151, 0);
+        assert!(lease(&journal, act, 11), "the time of the other is over");
+        let late = journal.mark_act(("r1", act), &owner(10), ActState::Undone, "");
+        assert!(!late.expect("asked"), "it has it no more");
+        *set.0.lock().expect("whole") = ("two", 5, 0);
+        assert!(lease(&journal, act, 12), "the machine has booted");
+        assert!("run 7".parse::<Owner>().is_err());
+        assert_eq!(owner(7).to_string().parse(), Ok(owner(7)));
     }
 
     /// The disk takes the row, and is full when it is committed.

@@ -103,6 +103,11 @@ DROP TABLE steps;
 DELETE FROM operations WHERE ended_at IS NOT NULL OR plan IS NULL;
 ",
     ACT_STATES,
+    "
+-- Until when the process that reverts an act has it: a process may hang.
+ALTER TABLE acts ADD COLUMN lease_boot TEXT;
+ALTER TABLE acts ADD COLUMN lease_ms INTEGER;
+",
 ];
 
 /// What [`ActState::next`](super::ActState::next) allows, as the database enforces it.

@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::events::{RunEvent, RunPhase};
 use super::result::{StepOutcome, StepResult};
 use super::safety::Policy;
-use super::undo::{Hand, claimer, undo_one};
+use super::undo::{Hand, owner, undo_one};
 use crate::journal::{Intent, Journal, JournalError};
 use crate::lab::Watch;
 use crate::snapshot::{self, Request, SelfTest, Set, SnapshotError, before_run as name};
@@ -108,10 +108,10 @@ impl Engine<'_> {
 
     /// Sets the clocks to what they were before the hosts stood still. What is left of that is tried again with the undo.
     async fn set_clocks_right(&self) -> Result<(), JournalError> {
-        let (world, claimer) = (self.world, claimer("run"));
+        let (world, owner) = (self.world, owner("run"));
         let mut clocks = self.journal.open_acts(world.found.record.uuid)?;
         clocks.retain(|act| act.run == world.run && act.step == CLOCKS);
-        let hand = Hand::of_the_lab(&claimer);
+        let hand = Hand::of_the_lab(&owner);
         let undone = clocks
             .iter()
             .map(|act| undo_one(world, self.journal, act, hand));

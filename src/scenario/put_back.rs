@@ -6,7 +6,7 @@ use super::ScenarioError;
 use super::engine::Engine;
 use super::events::RunEvent;
 use super::result::{StepOutcome, StepResult};
-use super::undo::{self, Hand, claimer};
+use super::undo::{self, Hand, owner};
 use crate::journal::OpenAct;
 
 impl Engine<'_> {
@@ -19,7 +19,7 @@ impl Engine<'_> {
 
     /// Puts back what the run has open, or one step of it, and takes it down; returns what is left.
     pub(super) async fn put_back(&self, only: Option<&str>, begun: Duration) -> Vec<String> {
-        let (world, claimer) = (self.world, claimer("run"));
+        let (world, owner) = (self.world, owner("run"));
         let mut open = match self.journal.open_acts(world.found.record.uuid) {
             Ok(open) => open,
             Err(error) => return vec![format!("what is not put back cannot be read: {error}")],
@@ -30,7 +30,7 @@ impl Engine<'_> {
         });
         let undo = async |act| {
             let from = world.since(begun);
-            let hand = Hand::of_the_lab(&claimer);
+            let hand = Hand::of_the_lab(&owner);
             let ended = undo::undo_one(world, self.journal, act, hand).await;
             (from, ended)
         };

@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 
 use super::action;
 use super::world::World;
-use crate::journal::{ActState, Journal, JournalError, OpenAct, UnfinishedOperation};
+use crate::journal::{ActState, Journal, JournalError, OpenAct, Owner, UnfinishedOperation};
 use crate::lab::{BOOT_DEADLINE, started};
 
 /// How long an undo waits for another process that puts the act back, which may take a boot and what follows it, and its pause
@@ -33,8 +33,8 @@ pub struct Recovered {
 /// Who puts an act back, and how far.
 #[derive(Clone, Copy)]
 pub(super) struct Hand<'h> {
-    /// The name on the claim.
-    claimer: &'h str,
+    /// The owner of its leases.
+    owner: &'h Owner,
     reach: Reach,
     /// Whether it has the lab's lock: then it puts back what it cannot claim, too.
     has_lab: bool,
@@ -42,9 +42,9 @@ pub(super) struct Hand<'h> {
 
 impl<'h> Hand<'h> {
     /// Of one who has the lab's lock.
-    pub(super) const fn of_the_lab(claimer: &'h str) -> Self {
+    pub(super) const fn of_the_lab(owner: &'h Owner) -> Self {
         Self {
-            claimer,
+            owner,
             reach: Reach::Whole,
             has_lab: true,
         }
@@ -67,12 +67,12 @@ pub(super) async fn undo_one(
     act: &OpenAct,
     hand: Hand<'_>,
 ) -> Result<String, String> {
-    let unwritten = match claim(world, journal, act, hand).await {
-        Claim::Ours => None,
-        Claim::Over(ended) => return ended,
+    let unwritten = match lease(world, journal, act, hand).await {
+        Lease::Ours => None,
+        Lease::Over(ended) => return ended,
         // What can be undone is undone; that it is open still is in the journal.
-        Claim::Unwritten(error) if hand.has_lab => Some(error),
-        Claim::Unwritten(error) => return Err(error.to_string()),
+        Lease::Unwritten(error) if hand.has_lab => Some(error),
+        Lease::Unwritten(error) => return Err(error.to_string()),
     };
     let key = (act.run.as_str(), act.sequence);
     // Who has not the lab does nothing to hosts of which a baseline is taken, or that are put back at one.
@@ -80,7 +80,7 @@ pub(super) async fn undo_one(
     let others = |unfinished: Vec<UnfinishedOperation>| !unfinished.is_empty();
     if !hand.has_lab && journal.unfinished(lab).is_ok_and(others) {
         let why = "a baseline is being taken or restored".to_owned();
-        let _ = journal.mark_act(key, hand.claimer, ActState::Left, &why);
+        let _ = journal.mark_act(key, hand.owner, ActState::Left, &why);
         return Err(why);
     }
     let undone = match hand.reach {
@@ -97,7 +97,7 @@ pub(super) async fn undo_one(
         Ok(done) => (ActState::Undone, done),
         Err(why) => (ActState::Left, why),
     };
-    let written = unwritten.map_or_else(|| journal.mark_act(key, hand.claimer, state, note), Err);
+    let written = unwritten.map_or_else(|| journal.mark_act(key, hand.owner, state, note), Err);
     match (ended, written) {
         (Ok(done), Err(error)) => Err(format!("{done}; but that is not written down: {error}")),
         // It was taken over: what came of that is what counts.
@@ -109,30 +109,31 @@ pub(super) async fn undo_one(
     }
 }
 
-/// What came of trying to claim an act.
-enum Claim {
+/// What came of trying to lease an act.
+enum Lease {
     Ours,
     /// Somebody else has seen to it.
     Over(Result<String, String>),
     Unwritten(JournalError),
 }
 
-async fn claim(world: &World, journal: &Journal, act: &OpenAct, hand: Hand<'_>) -> Claim {
+async fn lease(world: &World, journal: &Journal, act: &OpenAct, hand: Hand<'_>) -> Lease {
     let clock = &world.drivers.clock;
     let until = clock.elapsed() + OTHER;
     let mut taken_over = false;
-    let over = |why: &str| Claim::Over(Err(why.to_owned()));
+    let over = |why: &str| Lease::Over(Err(why.to_owned()));
     loop {
-        match journal.claim_act(&act.run, act.sequence, hand.claimer) {
-            Ok(true) => return Claim::Ours,
+        let expires = clock.boot().later(OTHER);
+        match journal.lease_act(&act.run, act.sequence, hand.owner, &expires) {
+            Ok(true) => return Lease::Ours,
             Ok(false) => {}
-            Err(error) => return Claim::Unwritten(error),
+            Err(error) => return Lease::Unwritten(error),
         }
         // Somebody has it, also where no more can be read or written.
         let state = journal.act_state(&act.run, act.sequence).unwrap_or(None);
         match state {
             Some(ActState::Undone) => {
-                return Claim::Over(Ok("put back by somebody else".into()));
+                return Lease::Over(Ok("put back by somebody else".into()));
             }
             // What was in its way may be gone: it is tried once more.
             Some(ActState::Left) if !taken_over => taken_over = true,
@@ -141,7 +142,7 @@ async fn claim(world: &World, journal: &Journal, act: &OpenAct, hand: Hand<'_>) 
             _ => clock.sleep(LOOK).await,
         }
         // It may have died over it, or have given up.
-        let _ = journal.release_claims(&act.run, &lives);
+        let _ = journal.release_leases(&act.run, &lives);
     }
 }
 
@@ -222,24 +223,24 @@ pub(super) fn waits(act: &OpenAct, open: &[OpenAct]) -> bool {
             })
 }
 
-/// Who claims acts in this process, as the journal has it: a process's number alone may become another's.
-pub(super) fn claimer(role: &str) -> String {
-    let own = std::process::id();
-    format!("{role} {own} {}", started(own).unwrap_or_default())
+/// This process, as it leases acts.
+pub(super) fn owner(role: &str) -> Owner {
+    let process = std::process::id();
+    Owner {
+        role: role.to_owned(),
+        process,
+        started: started(process).unwrap_or_default(),
+    }
 }
 
-/// Whether whoever made a claim is a process that lives.
-fn lives(claim: &str) -> bool {
-    let mut words = claim.split(' ').skip(1);
-    let process = words.next().and_then(|word| word.parse().ok());
-    let since = words.next().and_then(|word| word.parse::<u64>().ok());
-    since.is_some() && process.and_then(started) == since
+/// Whether an owner is a process that lives.
+fn lives(owner: &Owner) -> bool {
+    started(owner.process) == Some(owner.started)
 }
 
 /// The same, where this process is known to be at nothing else: it would wait for itself.
-fn another_lives(claim: &str) -> bool {
-    let own = format!(" {} ", std::process::id());
-    !claim.contains(&own) && lives(claim)
+fn another_lives(owner: &Owner) -> bool {
+    owner.process != std::process::id() && lives(owner)
 }
 
 /// Puts back what runs of the lab have left. Called with the lab's lock held; one who stands by may be at an act all the same.
@@ -265,9 +266,9 @@ async fn put_back(
     journal: &Journal,
     open: &[OpenAct],
 ) -> Result<Vec<Recovered>, JournalError> {
-    let claimer = claimer("recover");
+    let owner = owner("recover");
     let hand = Hand {
-        claimer: &claimer,
+        owner: &owner,
         reach,
         has_lab: true,
     };
@@ -275,7 +276,7 @@ async fn put_back(
     for act in open {
         if runs.last().is_none_or(|last| last.run != act.run) {
             // Where it cannot be written, it cannot be claimed either, and is put back all the same.
-            let _ = journal.release_claims(&act.run, &another_lives);
+            let _ = journal.release_leases(&act.run, &another_lives);
             runs.push(Recovered {
                 run: act.run.clone(),
                 ..Recovered::default()
@@ -301,9 +302,9 @@ pub async fn lift_overdue(
     grace: Duration,
     later: &dyn Fn(&OpenAct) -> bool,
 ) -> Result<Recovered, JournalError> {
-    let claimer = claimer("stand-by");
+    let owner = owner("stand-by");
     let hand = Hand {
-        claimer: &claimer,
+        owner: &owner,
         reach: Reach::Whole,
         has_lab: false,
     };
@@ -352,15 +353,22 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_lives_as_long_as_its_process() {
-        let own = claimer("run");
+    fn an_owner_lives_as_long_as_its_process() {
+        let own = owner("run");
         assert!(lives(&own) && !another_lives(&own), "{own}");
         let parent = std::os::unix::process::parent_id();
-        let of = |since: u64| format!("stand-by {parent} {since}");
+        let of = |process, started| Owner {
+            role: "stand-by".into(),
+            process,
+            started,
+        };
         let since = started(parent).expect("it lives");
-        assert!(lives(&of(since)) && another_lives(&of(since)));
-        assert!(!lives(&of(since + 1)), "another process of this number");
-        assert!(!lives("stand-by 4194304 1") && !lives("recover 1") && !lives(""));
+        assert!(lives(&of(parent, since)) && another_lives(&of(parent, since)));
+        assert!(
+            !lives(&of(parent, since + 1)),
+            "another process of this number"
+        );
+        assert!(!lives(&of(4_194_304, 1)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use twin::diagnostics::Source;
 use twin::hypervisor::PowerAction;
-use twin::journal::{ActState, Journal};
+use twin::journal::{ActState, Journal, Owner};
 use twin::lab::{Event, Layout, Lock, Silent, Watch};
 use twin::scenario::{
     self, Choice, Outcome, RunEvent, RunPhase, RunResult, RunWatch, StepOutcome, VariantResult,
@@ -447,6 +447,11 @@ async fn events_that_the_journal_does_not_take_are_written_with_the_next() {
     assert_eq!(journal.run(&result.run).unwrap().unwrap().ended_at, None);
 }
 
+/// Another process, as leases name it.
+fn another() -> Owner {
+    "run 1 1".parse().unwrap()
+}
+
 /// Changes the journal behind twin's back.
 fn meddle(directory: &std::path::Path, sql: &str) {
     let file = directory.join("journal.sqlite");
@@ -532,8 +537,13 @@ async fn what_another_could_not_put_back_is_tried_once_more() {
             let Some(act) = open.iter().find(|act| act.step == "stop") else {
                 continue;
             };
-            let (act, by) = ((act.run.as_str(), act.sequence), "stand-by 1 1");
-            assert!(other.claim_act(act.0, act.1, by).unwrap());
+            let (act, by) = ((act.run.as_str(), act.sequence), &another());
+            let expires = world
+                .drivers
+                .clock
+                .boot()
+                .later(std::time::Duration::from_secs(60));
+            assert!(other.lease_act(act.0, act.1, by, &expires).unwrap());
             other
                 .mark_act(act, by, ActState::Left, "no answer")
                 .unwrap();
@@ -704,9 +714,14 @@ async fn nothing_is_lifted_while_baselines_are_at_work() {
     });
     let act = act.unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    assert!(journal.claim_act("r1", act, "run 1 1").unwrap());
+    let expires = world
+        .drivers
+        .clock
+        .boot()
+        .later(std::time::Duration::from_secs(60));
+    assert!(journal.lease_act("r1", act, &another(), &expires).unwrap());
     journal
-        .mark_act(("r1", act), "run 1 1", ActState::Left, "no answer")
+        .mark_act(("r1", act), &another(), ActState::Left, "no answer")
         .unwrap();
     let lifted = async || {
         let grace = std::time::Duration::ZERO;
