@@ -1,5 +1,6 @@
 //! What every verb is given: the flags, the printer, the drivers, and the lab with the state directory that has its files.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -93,8 +94,7 @@ impl<'c> Context<'c> {
         if self.global.connect != DEFAULT_CONNECT {
             words.extend(["--connect".into(), self.global.connect.clone()]);
         }
-        let all = words.iter().chain(rest);
-        all.map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+        as_typed(words.into_iter().chain(rest.iter().cloned()))
     }
 
     /// Refuses a hypervisor of another machine: bridges, rules and files that a lab needs are of this one.
@@ -256,19 +256,13 @@ impl<'c> Context<'c> {
     }
 }
 
-/// A word as a shell reads it.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@+,%".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 /// Words as a shell reads them.
 fn as_typed(words: impl Iterator<Item = String>) -> String {
-    let words: Vec<String> = words.map(|word| quoted(&word)).collect();
-    words.join(" ")
+    // The quoting of a word with a NUL fails, and no argument of a process has one.
+    words
+        .map(|word| shlex::try_quote(&word).map_or_else(|_| word.clone(), Cow::into_owned))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// This command as a shell reads it.
@@ -339,7 +333,7 @@ mod tests {
                 &["twin", "--lab=y", "exec", "a", "--", "ls", "--state-dir"],
                 &set
             ),
-            "sudo twin --state-dir '/srv/a b' --lab=y exec a -- ls --state-dir"
+            "sudo twin --state-dir '/srv/a b' '--lab=y' exec a -- ls --state-dir"
         );
     }
 }

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use comfy_table::{Attribute, Cell, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize;
 use serde::Serialize;
@@ -116,38 +117,25 @@ impl Ui {
         if self.json {
             return;
         }
-        let width = |column: usize| {
-            let cells = rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count());
-            cells
-                .chain(heads.get(column).map(|head| head.len()))
-                .max()
-                .unwrap_or(0)
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        let head = |head: &&str| {
+            let cell = Cell::new(head);
+            if self.color {
+                cell.add_attribute(Attribute::Bold)
+            } else {
+                cell
+            }
         };
-        let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-        let line = |cells: &[String]| {
-            let padded: Vec<String> = cells
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect();
-            format!("{}\n", padded.join("  ").trim_end())
-        };
-        let head = line(
-            &heads
-                .iter()
-                .map(|head| (*head).to_owned())
-                .collect::<Vec<_>>(),
-        );
-        let mut text = if self.color {
-            head.bold().to_string()
-        } else {
-            head
-        };
-        text.extend(rows.iter().map(|row| line(row)));
-        self.text(&text);
+        table.set_header(heads.iter().map(head));
+        table.add_rows(rows);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        if self.color {
+            table.enforce_styling();
+        }
+        self.text(&format!("{}\n", table.trim_fmt()));
     }
 
     /// Colours a word by how good it is, where colours are wanted.

@@ -1,11 +1,14 @@
 //! The pictures of the HTML report, as SVG.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
-use super::escape::escaped;
+use maud::{Markup, html};
+
 use super::outcomes::seconds;
-use crate::scenario::{LookChange, LookState, MemorySample, ProbeResult, VariantResult};
+use super::plain::Plain;
+use crate::scenario::{
+    LookChange, LookState, MemorySample, ProbeResult, StepResult, VariantResult,
+};
 
 /// The width of a picture, and of the names at its left, in its own units.
 const WIDTH: f64 = 720.0;
@@ -36,8 +39,35 @@ fn end_of(variant: &VariantResult) -> u64 {
     times.max().unwrap_or(0).max(1)
 }
 
+/// A name at the left of a line.
+fn name(text: &str, top: f64) -> Markup {
+    html! { text x="0" y=(top + 14.0) { (Plain(text)) } }
+}
+
+/// The band of an act: while it was done, until it was undone, or to the end where it was kept.
+fn act(
+    variant: &VariantResult,
+    step: &StepResult,
+    kept: &[String],
+    (top, end): (f64, u64),
+) -> Markup {
+    let undo = format!("undo {}", step.id);
+    let undone = variant.steps.iter().find(|other| other.id == undo);
+    let (from, done) = (at(step.at_ms, end), at(step.at_ms + step.took_ms, end));
+    html! {
+        (name(&step.id, top))
+        @if let Some(undone) = undone {
+            (band("fault", done, at(undone.at_ms, end), top))
+            (band("undo", at(undone.at_ms, end), at(undone.at_ms + undone.took_ms, end), top))
+        } @else if kept.contains(&step.id) {
+            (band("fault", done, at(end, end), top))
+        }
+        (band("step", from, done, top))
+    }
+}
+
 /// Draws what was done when: a band from each act to its undo, or to the end where it was kept, and a mark where a probe fired.
-pub(super) fn timeline(html: &mut String, variant: &VariantResult, kept: &[String], index: usize) {
+pub(super) fn timeline(variant: &VariantResult, kept: &[String], index: usize) -> Markup {
     let acts: Vec<_> = variant
         .steps
         .iter()
@@ -52,84 +82,64 @@ pub(super) fn timeline(html: &mut String, variant: &VariantResult, kept: &[Strin
     let watched = variant.probes.iter().filter(|probe| probe.looks > 0);
     let watched: Vec<_> = watched.collect();
     if acts.is_empty() {
-        return;
+        return Markup::default();
     }
-    let (unfired, unwatched) = (fired.is_empty(), watched.is_empty());
     let end = end_of(variant);
     #[expect(clippy::cast_precision_loss, reason = "some dozens of lines")]
-    let height = (acts.len() + fired.len() + watched.len()) as f64 * LINE + 30.0;
-    let _ = writeln!(
-        html,
-        "<h3>Timeline</h3>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"t{index}\">\n<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-labelledby=\"t{index} d{index}\">\n\
-         <title id=\"t{index}\">Timeline of {}</title>\n<desc id=\"d{index}\">{}</desc>",
-        escaped(&variant.name),
-        escaped(&described(variant))
-    );
-    let mut top = 4.0;
-    for step in acts {
-        let undo = format!("undo {}", step.id);
-        let undone = variant.steps.iter().find(|other| other.id == undo);
-        let (from, done) = (at(step.at_ms, end), at(step.at_ms + step.took_ms, end));
-        let _ = writeln!(
-            html,
-            "<text x=\"0\" y=\"{}\">{}</text>",
-            top + 14.0,
-            escaped(&step.id)
-        );
-        if let Some(undone) = undone {
-            let until = at(undone.at_ms, end);
-            let put_back = at(undone.at_ms + undone.took_ms, end);
-            band(html, "fault", done, until, top);
-            band(html, "undo", until, put_back, top);
-        } else if kept.contains(&step.id) {
-            band(html, "fault", done, at(end, end), top);
+    let line = |number: usize| 4.0 + number as f64 * LINE;
+    let (marks, bands) = (acts.len(), acts.len() + fired.len());
+    let axis_at = line(bands + watched.len());
+    html! {
+        h3 { "Timeline" }
+        div.scroll tabindex="0" role="region" aria-labelledby={ "t" (index) } {
+            svg viewBox={ "0 0 " (WIDTH) " " (axis_at + 26.0) } role="img" aria-labelledby={ "t" (index) " d" (index) } {
+                title id={ "t" (index) } { "Timeline of " (Plain(&variant.name)) }
+                desc id={ "d" (index) } { (Plain(&described(variant))) }
+                @for (number, step) in acts.iter().enumerate() {
+                    (act(variant, step, kept, (line(number), end)))
+                }
+                @for (number, (probe, ms)) in fired.iter().enumerate() {
+                    @let top = line(marks + number);
+                    (name(&probe.id, top))
+                    circle.probe cx=(format!("{:.1}", at(*ms, end))) cy=(top + 10.0) r="5" {}
+                }
+                @for (number, probe) in watched.iter().enumerate() {
+                    (looked(probe, line(bands + number), end))
+                }
+                (axis(axis_at, end))
+            }
         }
-        band(html, "step", from, done, top);
-        top += LINE;
+        (legend(!fired.is_empty(), !watched.is_empty()))
     }
-    for (probe, ms) in fired {
-        let x = at(ms, end);
-        let _ = writeln!(
-            html,
-            "<text x=\"0\" y=\"{}\">{}</text>\n<circle class=\"probe\" cx=\"{x:.1}\" cy=\"{}\" r=\"5\"/>",
-            top + 14.0,
-            escaped(&probe.id),
-            top + 10.0
-        );
-        top += LINE;
-    }
-    for probe in watched {
-        looked(html, probe, top, end);
-        top += LINE;
-    }
-    axis(html, top, end);
-    html.push_str("</svg>\n</div>\n");
-    legend(html, !unfired, !unwatched);
 }
 
 /// What the bands are: each has an edge of its own too, for those who do not tell the colours apart.
-fn legend(html: &mut String, fired: bool, watched: bool) {
-    let key = |class: &str, what: &str| {
-        format!(
-            "<span class=\"key\"><svg viewBox=\"0 0 24 12\" aria-hidden=\"true\"><rect class=\"{class}\" x=\"1\" y=\"1\" width=\"22\" height=\"10\" rx=\"2\"/></svg> {what}</span>"
-        )
-    };
-    let all_the_time = |what: &str, looks: &str| {
-        if watched {
-            format!("{what}; {looks}")
-        } else {
-            what.to_owned()
+fn legend(fired: bool, watched: bool) -> Markup {
+    let key = |class: &str, what: &str, looks: &str| {
+        html! {
+            span.key {
+                svg viewBox="0 0 24 12" aria-hidden="true" {
+                    rect class=(class) x="1" y="1" width="22" height="10" rx="2" {}
+                }
+                " " (what)
+                @if watched { "; " (looks) }
+            }
+            " "
         }
     };
-    let dot = "<span class=\"key\"><svg viewBox=\"0 0 12 12\" aria-hidden=\"true\"><circle class=\"probe\" cx=\"6\" cy=\"6\" r=\"5\"/></svg> a probe fired</span>";
-    let _ = writeln!(
-        html,
-        "<p class=\"soft legend\">{} {} {} {}</p>",
-        key("step", &all_the_time("being done", "could not look")),
-        key("fault", &all_the_time("in place", "missed")),
-        key("undo", &all_the_time("being put back", "held")),
-        if fired { dot } else { "" }
-    );
+    html! {
+        p.soft.legend {
+            (key("step", "being done", "could not look"))
+            (key("fault", "in place", "missed"))
+            (key("undo", "being put back", "held"))
+            @if fired {
+                span.key {
+                    svg viewBox="0 0 12 12" aria-hidden="true" { circle.probe cx="6" cy="6" r="5" {} }
+                    " a probe fired"
+                }
+            }
+        }
+    }
 }
 
 /// How long all tasks waited for memory between the first sample and the last; after a boot it counts from zero.
@@ -143,43 +153,35 @@ fn waited_us(samples: &[&MemorySample]) -> u64 {
 }
 
 /// A band for each time in which a probe that looks all the time saw the same.
-fn looked(html: &mut String, probe: &ProbeResult, top: f64, end: u64) {
-    let _ = writeln!(
-        html,
-        "<text x=\"0\" y=\"{}\">{}</text>",
-        top + 14.0,
-        escaped(&probe.id)
-    );
+fn looked(probe: &ProbeResult, top: f64, end: u64) -> Markup {
     let ends = probe.changes.iter().skip(1).map(|change| change.at_ms);
-    for (change, until) in probe.changes.iter().zip(ends.chain([end])) {
-        let class = match change.state {
-            LookState::Held => "undo",
-            LookState::Missed => "fault",
-            LookState::Unknown => "step",
-        };
-        band(html, class, at(change.at_ms, end), at(until, end), top);
+    let class = |change: &LookChange| match change.state {
+        LookState::Held => "undo",
+        LookState::Missed => "fault",
+        LookState::Unknown => "step",
+    };
+    html! {
+        (name(&probe.id, top))
+        @for (change, until) in probe.changes.iter().zip(ends.chain([end])) {
+            (band(class(change), at(change.at_ms, end), at(until, end), top))
+        }
     }
 }
 
-fn band(html: &mut String, class: &str, from: f64, to: f64, top: f64) {
-    let width = (to - from).max(2.0);
-    let _ = writeln!(
-        html,
-        "<rect class=\"{class}\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{}\" rx=\"2\"/>",
-        LINE - 4.0
-    );
+fn band(class: &str, from: f64, to: f64, top: f64) -> Markup {
+    let width = format!("{:.1}", (to - from).max(2.0));
+    html! {
+        rect class=(class) x=(format!("{from:.1}")) y=(top) width=(width) height=(LINE - 4.0) rx="2" {}
+    }
 }
 
-fn axis(html: &mut String, top: f64, end: u64) {
+fn axis(top: f64, end: u64) -> Markup {
     let (left, right) = (NAMES, WIDTH - 10.0);
-    let _ = writeln!(
-        html,
-        "<line class=\"axis\" x1=\"{left}\" y1=\"{top}\" x2=\"{right}\" y2=\"{top}\"/>\n\
-         <text x=\"{left}\" y=\"{}\">0</text>\n<text x=\"{right}\" y=\"{}\" text-anchor=\"end\">{}</text>",
-        top + 16.0,
-        top + 16.0,
-        seconds(end)
-    );
+    html! {
+        line.axis x1=(left) y1=(top) x2=(right) y2=(top) {}
+        text x=(left) y=(top + 16.0) { "0" }
+        text x=(right) y=(top + 16.0) text-anchor="end" { (seconds(end)) }
+    }
 }
 
 /// The timeline in words, for those who do not see it.
@@ -208,36 +210,60 @@ fn described(variant: &VariantResult) -> String {
 }
 
 /// Draws each watched host's available memory and memory pressure, with the kernel's kills.
-pub(super) fn memory(html: &mut String, variant: &VariantResult, index: usize) {
+pub(super) fn memory(variant: &VariantResult, index: usize) -> Markup {
     let hosts: BTreeSet<&str> = variant
         .samples
         .iter()
         .map(|sample| sample.host.as_str())
         .collect();
-    for (number, host) in hosts.into_iter().enumerate() {
-        let samples: Vec<&MemorySample> = variant
-            .samples
-            .iter()
-            .filter(|sample| sample.host == host)
-            .collect();
-        chart(html, variant, host, &samples, &format!("{index}-{number}"));
+    let of = |host: &str| -> Vec<&MemorySample> {
+        let samples = variant.samples.iter();
+        samples.filter(|sample| sample.host == host).collect()
+    };
+    html! {
+        @for (number, host) in hosts.iter().enumerate() {
+            (chart(end_of(variant), host, &of(host), &format!("{index}-{number}")))
+        }
     }
 }
 
-fn chart(
-    html: &mut String,
-    variant: &VariantResult,
-    host: &str,
-    samples: &[&MemorySample],
-    id: &str,
-) {
-    let end = end_of(variant);
-    let most = samples
+/// When the kernel killed a process: where the count has risen.
+fn kills(samples: &[&MemorySample]) -> Vec<u64> {
+    let risen = |pair: &[&MemorySample]| pair[1].oom_kills > pair[0].oom_kills;
+    let pairs = samples.windows(2).filter(|pair| risen(pair));
+    pairs.map(|pair| pair[1].at_ms).collect()
+}
+
+/// A chart in words.
+fn in_words(samples: &[&MemorySample], kills: usize) -> String {
+    let lowest = samples.iter().map(|sample| sample.available_bytes).min();
+    let pressed = samples
         .iter()
-        .map(|sample| sample.total_bytes)
-        .max()
-        .unwrap_or(0)
-        .max(1);
+        .filter_map(|sample| sample.psi_full_avg10)
+        .fold(0.0, f64::max);
+    let swap = samples.iter().map(|sample| sample.swap_total_bytes).max();
+    let swap = match swap.unwrap_or(0) {
+        0 => "no swap".to_owned(),
+        total => {
+            let used = samples.iter().map(|sample| sample.swap_used_bytes).max();
+            format!(
+                "swap used up to {} of {} MiB",
+                used.unwrap_or(0) >> 20,
+                total >> 20
+            )
+        }
+    };
+    format!(
+        "{} samples; at the least {} MiB available, memory pressure up to {pressed:.1} percent, {} ms waited for memory; {swap}; {kills} kills by the kernel",
+        samples.len(),
+        lowest.unwrap_or(0) >> 20,
+        waited_us(samples) / 1000,
+    )
+}
+
+fn chart(end: u64, host: &str, samples: &[&MemorySample], id: &str) -> Markup {
+    let totals = samples.iter().map(|sample| sample.total_bytes);
+    let most = totals.max().unwrap_or(0).max(1);
     #[expect(
         clippy::cast_precision_loss,
         reason = "a share of memory needs no more digits"
@@ -251,62 +277,31 @@ fn chart(
         });
         points.collect::<Vec<_>>().join(" ")
     };
-    let lowest = samples.iter().map(|sample| sample.available_bytes).min();
-    let pressed = samples
-        .iter()
-        .filter_map(|sample| sample.psi_full_avg10)
-        .fold(0.0, f64::max);
-    let mut before = samples.first().map_or(0, |sample| sample.oom_kills);
-    let mut kills = Vec::new();
-    for sample in samples {
-        if sample.oom_kills > before {
-            kills.push(sample.at_ms);
+    let available = points(&|sample| Some(share(sample.available_bytes)));
+    let pressure = points(&|sample| sample.psi_full_avg10.map(|percent| percent / 100.0));
+    let kills = kills(samples);
+    let description = in_words(samples, kills.len());
+    let bottom = CHART + 6.0;
+    html! {
+        h3 { "Memory of " (Plain(host)) }
+        p.soft {
+            "Line: memory available, of " (most >> 20) " MiB. Dashed: memory pressure (PSI full, avg10), in percent. \
+             Upright: a kill by the kernel. In all: " (description) "."
         }
-        before = sample.oom_kills;
-    }
-    let host = escaped(host);
-    let waited = waited_us(samples);
-    let swap = samples.iter().map(|sample| sample.swap_total_bytes).max();
-    let swap = match swap.unwrap_or(0) {
-        0 => "no swap".to_owned(),
-        total => {
-            let used = samples.iter().map(|sample| sample.swap_used_bytes).max();
-            format!(
-                "swap used up to {} of {} MiB",
-                used.unwrap_or(0) >> 20,
-                total >> 20
-            )
+        div.scroll tabindex="0" role="region" aria-labelledby={ "mt" (id) } {
+            svg viewBox={ "0 0 " (WIDTH) " " (CHART + 30.0) } role="img" aria-labelledby={ "mt" (id) " md" (id) } {
+                title id={ "mt" (id) } { "Memory of " (Plain(host)) }
+                desc id={ "md" (id) } { (description) }
+                text x="0" y="16" { "100 %" }
+                text x="0" y=(bottom) { "0 %" }
+                polyline.memory points=(available) {}
+                polyline.pressure points=(pressure) {}
+                @for kill in kills {
+                    @let x = format!("{:.1}", at(kill, end));
+                    line.kill x1=(x) y1="6" x2=(x) y2=(bottom) {}
+                }
+                (axis(bottom, end))
+            }
         }
-    };
-    let description = format!(
-        "{} samples; at the least {} MiB available, memory pressure up to {pressed:.1} percent, {} ms waited for memory; {swap}; {} kills by the kernel",
-        samples.len(),
-        lowest.unwrap_or(0) >> 20,
-        waited / 1000,
-        kills.len()
-    );
-    let _ = writeln!(
-        html,
-        "<h3>Memory of {host}</h3>\n<p class=\"soft\">Line: memory available, of {} MiB. Dashed: memory pressure (PSI full, avg10), in percent. Upright: a kill by the kernel. In all: {description}.</p>\n\
-         <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"mt{id}\">\n<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-labelledby=\"mt{id} md{id}\">\n<title id=\"mt{id}\">Memory of {host}</title>\n<desc id=\"md{id}\">{description}</desc>",
-        most >> 20,
-        CHART + 30.0
-    );
-    let _ = writeln!(
-        html,
-        "<text x=\"0\" y=\"16\">100 %</text>\n<text x=\"0\" y=\"{}\">0 %</text>\n<polyline class=\"memory\" points=\"{}\"/>\n<polyline class=\"pressure\" points=\"{}\"/>",
-        CHART + 6.0,
-        points(&|sample| Some(share(sample.available_bytes))),
-        points(&|sample| sample.psi_full_avg10.map(|percent| percent / 100.0))
-    );
-    for kill in kills {
-        let x = at(kill, end);
-        let _ = writeln!(
-            html,
-            "<line class=\"kill\" x1=\"{x:.1}\" y1=\"6\" x2=\"{x:.1}\" y2=\"{}\"/>",
-            CHART + 6.0
-        );
     }
-    axis(html, CHART + 6.0, end);
-    html.push_str("</svg>\n</div>\n");
 }

@@ -1,8 +1,14 @@
 //! A run as `JUnit` XML: a suite a variant, a case a step or probe with an expectation.
+//!
+//! Written by quick-xml's writer: quick-junit gives `testsuites` attributes and times a zone, which the schema that CI systems
+//! go by (`tests/report/junit.xsd`) has not, and leaves out what that asks for.
 
-use std::fmt::Write as _;
+use std::io;
 
-use super::escape::escaped;
+use quick_xml::events::{BytesDecl, BytesText, Event};
+use quick_xml::writer::Writer;
+
+use super::plain::printable;
 use crate::scenario::{Outcome, RunResult, StepOutcome, VariantResult};
 
 /// How a case ended.
@@ -13,104 +19,167 @@ enum Ended {
     Inconclusive(String),
 }
 
+/// A step or a probe.
+struct Case {
+    name: String,
+    took_ms: u64,
+    ended: Ended,
+}
+
 /// Seconds with milliseconds, as the schema has them.
 fn time(milliseconds: u64) -> String {
     format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000)
 }
 
-/// The cases of a variant: name, how long, how it ended. What was kept in place on purpose is no failure.
-fn cases(variant: &VariantResult, kept: bool) -> Vec<(String, u64, Ended)> {
-    let mut cases = Vec::new();
-    for step in &variant.steps {
+/// The cases of a variant. What was kept in place on purpose is no failure.
+fn cases(variant: &VariantResult, kept: bool) -> Vec<Case> {
+    let steps = variant.steps.iter().map(|step| {
+        let what = || format!("{}: {}", step.result, step.detail);
         let ended = match step.result {
             StepOutcome::Verified | StepOutcome::Undone => Ended::Well,
-            StepOutcome::NoEffect => {
-                Ended::Inconclusive(format!("{}: {}", step.result, step.detail))
-            }
-            _ => Ended::Failed(format!("{}: {}", step.result, step.detail)),
+            StepOutcome::NoEffect => Ended::Inconclusive(what()),
+            StepOutcome::Failed | StepOutcome::Left => Ended::Failed(what()),
         };
-        cases.push((format!("step {}", step.id), step.took_ms, ended));
-    }
-    for probe in &variant.probes {
-        let Some(expected) = probe.expected else {
-            continue;
-        };
+        let name = format!("step {}", step.id);
+        let took_ms = step.took_ms;
+        Case {
+            name,
+            took_ms,
+            ended,
+        }
+    });
+    let probes = variant.probes.iter().filter_map(|probe| {
+        let expected = probe.expected?;
         let ended = match probe.as_expected() {
             Some(true) => Ended::Well,
             Some(false) => Ended::Failed(format!("{}, and expected: {expected}", probe.result)),
             None => Ended::Inconclusive("it could not look".into()),
         };
-        let took = probe.fired_ms.unwrap_or(0);
-        cases.push((format!("probe {}", probe.id), took, ended));
-    }
+        Some(Case {
+            name: format!("probe {}", probe.id),
+            took_ms: probe.fired_ms.unwrap_or(0),
+            ended,
+        })
+    });
     let ended = match (variant.outcome, variant.recovered || kept) {
         (Outcome::AsExpected, true) => Ended::Well,
         (Outcome::Inconclusive, true) => Ended::Inconclusive(variant.why.join("; ")),
         _ => Ended::Failed(variant.why.join("; ")),
     };
-    cases.push(("outcome".into(), variant.took_ms, ended));
-    cases
+    let outcome = Case {
+        name: "outcome".into(),
+        took_ms: variant.took_ms,
+        ended,
+    };
+    steps.chain(probes).chain([outcome]).collect()
 }
 
-/// Writes a run. Writing to a String does not fail.
-pub fn scenario_junit(document: &RunResult) -> String {
-    let mut xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n".to_owned();
-    let name = escaped(&document.scenario);
+type Xml = Writer<Vec<u8>>;
+
+fn case(xml: &mut Xml, class: &str, case: &Case) -> io::Result<()> {
+    let (name, took) = (printable(&case.name), time(case.took_ms));
+    let element = xml.create_element("testcase").with_attributes([
+        ("name", name.as_ref()),
+        ("classname", class),
+        ("time", &took),
+    ]);
+    let (tag, kind, why) = match &case.ended {
+        Ended::Well => return element.write_empty().map(drop),
+        Ended::Failed(why) => ("failure", "unexpected", printable(why)),
+        Ended::Inconclusive(why) => ("error", "inconclusive", printable(why)),
+    };
+    element
+        .write_inner_content(|xml| {
+            xml.create_element(tag)
+                .with_attributes([("type", kind), ("message", why.as_ref())])
+                .write_text_content(BytesText::new(&why))
+                .map(drop)
+        })
+        .map(drop)
+}
+
+fn suite(
+    xml: &mut Xml,
+    result: &RunResult,
+    (id, world): (usize, &str),
+    variant: &VariantResult,
+) -> io::Result<()> {
+    let cases = cases(variant, !result.kept.is_empty());
+    let count = |wanted: fn(&Ended) -> bool| {
+        let wanted = cases.iter().filter(|case| wanted(&case.ended));
+        wanted.count().to_string()
+    };
+    let scenario = printable(&result.scenario);
+    let class = format!("{scenario}.{}", printable(&variant.name));
     // The schema wants a time without a zone; it is UTC.
-    let begun: String = document.started_at.chars().take(19).collect();
-    let variants = document.worlds.iter().flat_map(|world| {
-        let one = move |variant| (world.world.as_str(), variant);
+    let begun: String = result.started_at.chars().take(19).collect();
+    let evidence = variant.probes.iter().flat_map(|probe| &probe.evidence);
+    let lines: Vec<String> = evidence
+        .map(|piece| format!("{}: {}", piece.source, piece.text))
+        .collect();
+    let (lines, run) = (lines.join("\n"), printable(&result.run));
+    xml.create_element("testsuite")
+        .with_attributes([
+            ("name", class.as_str()),
+            ("package", &scenario),
+            ("id", &id.to_string()),
+            ("timestamp", &printable(&begun)),
+            ("hostname", &printable(world)),
+            ("tests", &cases.len().to_string()),
+            (
+                "failures",
+                &count(|ended| matches!(ended, Ended::Failed(_))),
+            ),
+            (
+                "errors",
+                &count(|ended| matches!(ended, Ended::Inconclusive(_))),
+            ),
+            ("skipped", "0"),
+            ("time", &time(variant.took_ms)),
+        ])
+        .write_inner_content(|xml| {
+            xml.create_element("properties")
+                .write_inner_content(|xml| {
+                    for (name, value) in [("run", run.as_ref()), ("seed", &result.seed.to_string())]
+                    {
+                        xml.create_element("property")
+                            .with_attributes([("name", name), ("value", value)])
+                            .write_empty()?;
+                    }
+                    Ok(())
+                })?;
+            for one in &cases {
+                case(xml, &class, one)?;
+            }
+            xml.create_element("system-out")
+                .write_text_content(BytesText::new(&printable(&lines)))?;
+            xml.create_element("system-err").write_empty().map(drop)
+        })
+        .map(drop)
+}
+
+fn write(xml: &mut Xml, result: &RunResult) -> io::Result<()> {
+    xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+    let variants = result.worlds.iter().flat_map(|world| {
+        let one = |variant| (world.world.as_str(), variant);
         world.variants.iter().map(one)
     });
-    for (id, (world, variant)) in variants.enumerate() {
-        let cases = cases(variant, !document.kept.is_empty());
-        let count = |wanted: fn(&Ended) -> bool| {
-            let all = cases.iter();
-            all.filter(|(_, _, ended)| wanted(ended)).count()
-        };
-        let class = format!("{name}.{}", escaped(&variant.name));
-        let _ = writeln!(
-            xml,
-            "  <testsuite name=\"{class}\" package=\"{name}\" id=\"{id}\" timestamp=\"{}\" hostname=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"0\" time=\"{}\">\n    <properties>\n      <property name=\"run\" value=\"{}\"/>\n      <property name=\"seed\" value=\"{}\"/>\n    </properties>",
-            escaped(&begun),
-            escaped(world),
-            cases.len(),
-            count(|ended| matches!(ended, Ended::Failed(_))),
-            count(|ended| matches!(ended, Ended::Inconclusive(_))),
-            time(variant.took_ms),
-            escaped(&document.run),
-            document.seed
-        );
-        for (case, took, ended) in &cases {
-            let open = format!(
-                "    <testcase name=\"{}\" classname=\"{class}\" time=\"{}\"",
-                escaped(case),
-                time(*took)
-            );
-            let _ = match ended {
-                Ended::Well => writeln!(xml, "{open}/>"),
-                Ended::Failed(why) => writeln!(
-                    xml,
-                    "{open}>\n      <failure type=\"unexpected\" message=\"{0}\">{0}</failure>\n    </testcase>",
-                    escaped(why)
-                ),
-                Ended::Inconclusive(why) => writeln!(
-                    xml,
-                    "{open}>\n      <error type=\"inconclusive\" message=\"{0}\">{0}</error>\n    </testcase>",
-                    escaped(why)
-                ),
-            };
-        }
-        let evidence = variant.probes.iter().flat_map(|probe| &probe.evidence);
-        let lines: Vec<String> = evidence
-            .map(|piece| format!("{}: {}", piece.source, piece.text))
-            .collect();
-        let _ = writeln!(
-            xml,
-            "    <system-out>{}</system-out>\n    <system-err/>\n  </testsuite>",
-            escaped(&lines.join("\n"))
-        );
-    }
-    xml.push_str("</testsuites>\n");
-    xml
+    xml.create_element("testsuites")
+        .write_inner_content(|xml| {
+            for (id, (world, variant)) in variants.enumerate() {
+                suite(xml, result, (id, world), variant)?;
+            }
+            Ok(())
+        })
+        .map(drop)
+}
+
+/// Writes a run.
+pub fn scenario_junit(result: &RunResult) -> String {
+    let mut xml = Writer::new_with_indent(Vec::new(), b' ', 2);
+    // Writing to memory does not fail.
+    let _ = write(&mut xml, result);
+    let mut text = String::from_utf8_lossy(&xml.into_inner()).into_owned();
+    text.push('\n');
+    text
 }

@@ -2,11 +2,11 @@
 
 mod baselines;
 mod documents;
-mod escape;
 mod html;
 mod html_chart;
 mod junit;
 mod outcomes;
+mod plain;
 mod progress;
 mod scenario_text;
 

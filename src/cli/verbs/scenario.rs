@@ -239,7 +239,7 @@ fn explain(context: &Context<'_>, scenario: &Scenario, source: &Source) {
         .iter()
         .map(|variant| variant.name.as_str())
         .collect();
-    let about = wrapped(&scenario.about, 100);
+    let about = textwrap::fill(scenario.about.trim(), 100);
     context.ui.text(&format!(
         "{}{incident}\n\n{about}\n\nvariants: {}\n",
         scenario.title,
@@ -253,26 +253,6 @@ fn explain(context: &Context<'_>, scenario: &Scenario, source: &Source) {
     for line in &scenario.stand_ins {
         context.ui.text(&format!("stand-in: {line}\n"));
     }
-}
-
-/// Breaks text into lines of at most `width` characters.
-fn wrapped(text: &str, width: usize) -> String {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let fits = lines.last().is_some_and(|line| {
-            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width
-        });
-        if !fits {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines.join("\n")
 }
 
 async fn dry_run(
