@@ -1,5 +1,6 @@
 //! What goes wrong at two in the morning: each a clear error with its cure, and a lab that a later `up` completes.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -153,6 +154,8 @@ fn without_permission_the_cure_is_named() {
     let directory = qemu_directory("nobody");
     let binary = directory.path().join("twin");
     std::fs::copy(env!("CARGO_BIN_EXE_twin"), &binary).unwrap();
+    // Also where it was built under a strict umask.
+    std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
     let as_nobody = |arguments: &[&str]| {
         let output = Command::new("setpriv")
             .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
