@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::ImageError;
 use crate::model::AcceleratorChoice;
@@ -39,47 +39,7 @@ pub async fn boot_once(
     accelerator: AcceleratorChoice,
 ) -> Result<Boot, ImageError> {
     let started = Instant::now();
-    let (accel, cpu) = match accelerator {
-        AcceleratorChoice::Kvm => ("kvm", "host"),
-        AcceleratorChoice::Tcg => ("tcg,thread=multi,tb-size=128", "max"),
-    };
-    let mut child = Command::new("qemu-system-x86_64")
-        .args([
-            "-machine",
-            "q35",
-            "-accel",
-            accel,
-            "-cpu",
-            cpu,
-            "-nodefaults",
-            "-display",
-            "none",
-            "-no-reboot",
-            "-serial",
-            "stdio",
-        ])
-        .args(["-m", &memory.0.to_string(), "-append"])
-        .arg(format!("{cmdline} loglevel=6"))
-        .arg("-kernel")
-        .arg(kernel)
-        .arg("-initrd")
-        .arg(initrd)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound {
-                ImageError::ToolMissing {
-                    tool: "qemu-system-x86_64".into(),
-                }
-            } else {
-                ImageError::Measure {
-                    why: error.to_string(),
-                }
-            }
-        })?;
+    let mut child = start(kernel, initrd, cmdline, memory, accelerator)?;
     let mut last = String::from("no output");
     let Some(stdout) = child.stdout.take() else {
         return Err(ImageError::Measure {
@@ -115,6 +75,57 @@ pub async fn boot_once(
             why: format!("not up within {DEADLINE:?}; last words: {last}"),
         }),
     }
+}
+
+/// Starts QEMU with a guest whose console is its standard output.
+fn start(
+    kernel: &Path,
+    initrd: &Path,
+    cmdline: &str,
+    memory: Mib,
+    accelerator: AcceleratorChoice,
+) -> Result<Child, ImageError> {
+    let (accel, cpu) = match accelerator {
+        AcceleratorChoice::Kvm => ("kvm", "host"),
+        AcceleratorChoice::Tcg => ("tcg,thread=multi,tb-size=128", "max"),
+    };
+    Command::new("qemu-system-x86_64")
+        .args([
+            "-machine",
+            "q35",
+            "-accel",
+            accel,
+            "-cpu",
+            cpu,
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+        ])
+        .args(["-m", &memory.0.to_string(), "-append"])
+        .arg(format!("{cmdline} loglevel=6"))
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initrd)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                ImageError::ToolMissing {
+                    tool: "qemu-system-x86_64".into(),
+                }
+            } else {
+                ImageError::Measure {
+                    why: error.to_string(),
+                }
+            }
+        })
 }
 
 /// Measures what the guest system takes for itself.

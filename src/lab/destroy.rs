@@ -82,34 +82,7 @@ pub async fn destroy(
     if let Some(journal) = journal {
         journal.point();
     }
-    let mut removed = Vec::new();
-
-    let mut domains: FuturesUnordered<_> = found
-        .hosts
-        .iter()
-        .map(|host| async move {
-            watch.tell(Event::Started {
-                id: "remove",
-                host: Some(host.name.as_str()),
-                what: "remove domain",
-            });
-            let outcome = drivers
-                .hypervisor
-                .remove_domain(Target {
-                    uuid: host.domain.uuid,
-                    lab: record.uuid,
-                })
-                .await;
-            watch.tell(Event::Done {
-                id: "remove",
-                host: Some(host.name.as_str()),
-            });
-            outcome.map(|()| format!("domain {}", host.domain.name))
-        })
-        .collect();
-    while let Some(outcome) = domains.next().await {
-        removed.push(outcome?);
-    }
+    let mut removed = remove_domains(found, drivers, watch).await?;
     for (network, _) in &found.networks {
         let target = Target {
             uuid: network.uuid,
@@ -144,6 +117,43 @@ pub async fn destroy(
         left: removal.left,
         took: drivers.clock.elapsed().saturating_sub(started),
     })
+}
+
+/// Removes all domains of a lab at once; returns what was removed.
+async fn remove_domains(
+    found: &Found,
+    drivers: &Drivers,
+    watch: &dyn Watch,
+) -> Result<Vec<String>, LabError> {
+    let mut removed = Vec::new();
+
+    let mut domains: FuturesUnordered<_> = found
+        .hosts
+        .iter()
+        .map(|host| async move {
+            watch.tell(Event::Started {
+                id: "remove",
+                host: Some(host.name.as_str()),
+                what: "remove domain",
+            });
+            let outcome = drivers
+                .hypervisor
+                .remove_domain(Target {
+                    uuid: host.domain.uuid,
+                    lab: found.record.uuid,
+                })
+                .await;
+            watch.tell(Event::Done {
+                id: "remove",
+                host: Some(host.name.as_str()),
+            });
+            outcome.map(|()| format!("domain {}", host.domain.name))
+        })
+        .collect();
+    while let Some(outcome) = domains.next().await {
+        removed.push(outcome?);
+    }
+    Ok(removed)
 }
 
 /// Removes what twins that died left of labs' directories while they made or removed them. A lab that somebody is at is left

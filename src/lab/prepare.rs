@@ -108,44 +108,19 @@ pub async fn prepare(
         Some(found) => found.record.uuid,
         None => lab_uuid(machine.uuid, &name),
     };
-    let lab_lock = if request.build {
-        Some(Lock::lab(
-            uuid,
-            name.as_str(),
-            "up",
-            drivers.clock.as_ref(),
-        )?)
-    } else {
-        None
-    };
-    if let Some(image) = &request.image {
-        for host in &mut request.topology.hosts {
-            host.image.clone_from(image);
-            host.source = None;
-        }
-    }
+    let clock = drivers.clock.as_ref();
+    let lock = || Lock::lab(uuid, name.as_str(), "up", clock);
+    let lab_lock = request.build.then(lock).transpose()?;
+    boot_from_image(&mut request);
     // What was found before the lock was taken may be old.
     let found = existing(drivers, layout, &name).await?;
     let existing = found.as_ref().map(|found| found.record.clone());
-    if let Some(record) = existing
-        .as_ref()
-        .filter(|record| record.topology != request.topology.name)
-    {
-        return Err(LabError::OtherTopology {
-            lab: name.to_string(),
-            was: record.topology.to_string(),
-            asked: request.topology.name.to_string(),
-            instead: (request.command)("NAME"),
-        });
-    }
     if let Some(record) = &existing {
+        same_topology(&request, record)?;
         decided_already(&request, record)?;
     }
-    let accelerator = match (
-        existing.as_ref().map(|record| record.accelerator),
-        request.accelerator,
-    ) {
-        (Some(known), _) => known,
+    let accelerator = match (&existing, request.accelerator) {
+        (Some(record), _) => record.accelerator,
         (None, Some(chosen)) => chosen,
         (None, None) => request.probe.choose().await?,
     };
@@ -154,7 +129,7 @@ pub async fn prepare(
     let discarded: Vec<_> = replaced.map(|host| directory.join(host.as_str())).collect();
     let images = provide_images(&request, layout, accelerator, &discarded, watch).await?;
     let machine_lock = if request.build {
-        Some(Lock::machine("up", drivers.clock.as_ref()).await?)
+        Some(Lock::machine("up", clock).await?)
     } else {
         None
     };
@@ -163,23 +138,13 @@ pub async fn prepare(
     if let Some(found) = found.filter(|_| !observed.disks.is_empty()) {
         observed.users = disk_users(drivers, &found, &observed).await?;
     }
-    let record = match existing {
-        Some(record) => record,
-        None => new_record(
-            &request,
-            name,
-            uuid,
-            accelerator,
-            &images,
-            &observed,
-            layout,
-        )?,
+    let new = || {
+        let (images, observed) = (&images, &observed);
+        new_record(&request, name, uuid, accelerator, images, observed, layout)
     };
+    let record = existing.map_or_else(new, Ok)?;
     let only = chosen(&request, &record, &observed)?;
-    let no_addresses = || LabError::NoAddresses {
-        lab: record.name.to_string(),
-    };
-    let placed = Placed::new(request.topology.clone(), record.clone()).ok_or_else(no_addresses)?;
+    let placed = place(&request, record)?;
     let desired = desire(&placed, &images, &machine, &request, only, directory);
     let conflicts = plan::conflicts(&desired, &observed);
     if !conflicts.is_empty() {
@@ -194,6 +159,34 @@ pub async fn prepare(
         images,
         machine_lock,
         lab_lock,
+    })
+}
+
+/// The topology as this lab.
+fn place(request: &Request<'_>, record: LabRecord) -> Result<Placed, LabError> {
+    let lab = record.name.to_string();
+    Placed::new(request.topology.clone(), record).ok_or(LabError::NoAddresses { lab })
+}
+
+/// Has all hosts boot the image that was asked for.
+fn boot_from_image(request: &mut Request<'_>) {
+    let Some(image) = &request.image else { return };
+    for host in &mut request.topology.hosts {
+        host.image.clone_from(image);
+        host.source = None;
+    }
+}
+
+/// Refuses a lab that was made from another topology.
+fn same_topology(request: &Request<'_>, record: &LabRecord) -> Result<(), LabError> {
+    if record.topology == request.topology.name {
+        return Ok(());
+    }
+    Err(LabError::OtherTopology {
+        lab: record.name.to_string(),
+        was: record.topology.to_string(),
+        asked: request.topology.name.to_string(),
+        instead: (request.command)("NAME"),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::{Desired, Observed, bridge_mark};
+use crate::model::spec::NetworkSpec;
 use crate::model::{NetworkMode, Topology, bridge_mac};
 use crate::units::{Cidr, Mib};
 
@@ -81,7 +82,6 @@ impl Conflict {
 pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
     let mut found = Vec::new();
     let lab = desired.lab;
-    let mark = bridge_mark(lab);
     for wanted in &desired.domains {
         let spec = &wanted.domain.spec;
         let taken = |present: &&super::Present<super::PresentDomain>| {
@@ -102,52 +102,63 @@ pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
         }
     }
     for network in &desired.networks {
-        let spec = &network.spec;
-        let strangers = || {
-            observed.networks.iter().filter(|present| {
-                present
-                    .mark
-                    .as_ref()
-                    .is_none_or(|mark| mark.lab.uuid != lab)
-            })
-        };
-        if strangers().any(|present| present.name == spec.name) {
-            found.push(Conflict::Network {
-                name: spec.name.clone(),
-            });
-        }
-        let by_network =
-            strangers().find(|present| present.state.bridge.as_ref() == Some(&spec.bridge));
-        let own_network = observed
-            .networks
-            .iter()
-            .any(|present| present.uuid == spec.uuid && present.state.active);
-        let by_link = observed.links.iter().find(|link| {
-            link.name == spec.bridge
-                && !own_network
-                && link.alias.as_ref() != Some(&mark)
-                && link.mac != Some(bridge_mac(spec.uuid))
-        });
-        if let Some(present) = by_network {
-            found.push(Conflict::Bridge {
-                bridge: spec.bridge.clone(),
-                holder: format!("network {}", present.name),
-            });
-        } else if by_link.is_some() {
-            found.push(Conflict::Bridge {
-                bridge: spec.bridge.clone(),
-                holder: "a link of this machine".into(),
-            });
-        }
-        if let Some(holder) = subnet_holder(desired, observed, spec.cidr) {
-            found.push(Conflict::Subnet {
-                cidr: spec.cidr,
-                holder,
-            });
-        }
+        of_network(desired, observed, &network.spec, &mut found);
     }
     found.extend(space(desired, observed));
     found
+}
+
+/// What is in the way of a network.
+fn of_network(
+    desired: &Desired,
+    observed: &Observed,
+    spec: &NetworkSpec,
+    found: &mut Vec<Conflict>,
+) {
+    let lab = desired.lab;
+    let mark = bridge_mark(lab);
+    let strangers = || {
+        observed.networks.iter().filter(|present| {
+            present
+                .mark
+                .as_ref()
+                .is_none_or(|mark| mark.lab.uuid != lab)
+        })
+    };
+    if strangers().any(|present| present.name == spec.name) {
+        found.push(Conflict::Network {
+            name: spec.name.clone(),
+        });
+    }
+    let by_network =
+        strangers().find(|present| present.state.bridge.as_ref() == Some(&spec.bridge));
+    let own_network = observed
+        .networks
+        .iter()
+        .any(|present| present.uuid == spec.uuid && present.state.active);
+    let by_link = observed.links.iter().find(|link| {
+        link.name == spec.bridge
+            && !own_network
+            && link.alias.as_ref() != Some(&mark)
+            && link.mac != Some(bridge_mac(spec.uuid))
+    });
+    if let Some(present) = by_network {
+        found.push(Conflict::Bridge {
+            bridge: spec.bridge.clone(),
+            holder: format!("network {}", present.name),
+        });
+    } else if by_link.is_some() {
+        found.push(Conflict::Bridge {
+            bridge: spec.bridge.clone(),
+            holder: "a link of this machine".into(),
+        });
+    }
+    if let Some(holder) = subnet_holder(desired, observed, spec.cidr) {
+        found.push(Conflict::Subnet {
+            cidr: spec.cidr,
+            holder,
+        });
+    }
 }
 
 /// Whether a link is one of this lab's own bridges, also one whose network was cut off while it started.

@@ -229,30 +229,7 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
             Act::RemoveDomain(Box::new(wanted.domain.clone())),
         ));
     }
-    let directory = kept
-        .spec
-        .channel
-        .parent()
-        .map(Path::to_path_buf)
-        .unwrap_or_default();
-    let made = self::directory(observed, &directory);
-    plan.steps
-        .extend(made.map(|act| Step::new(subject(), "directory", act)));
-    let first = settled.steps.iter().any(|(_, act)| {
-        let system = kept.spec.disks.first().map(|disk| &disk.path);
-        matches!(act, Act::MakeDisk(disk) | Act::BlankDisk(disk) if Some(&disk.path) == system)
-    });
-    plan.notes.extend(settled.notes);
-    let disk_steps = settled.steps.into_iter();
-    plan.steps
-        .extend(disk_steps.map(|(verb, act)| Step::new(subject(), &verb, act)));
-    if let Some(seed) = &kept.spec.seed_iso
-        && (fresh || first || !observed.files.contains(seed))
-    {
-        let path = seed.clone();
-        plan.steps
-            .push(Step::new(subject(), "seed", Act::MakeSeed { path, first }));
-    }
+    files(observed, &kept.spec, fresh, settled, plan, &subject());
     if fresh {
         plan.steps.push(define(&kept, subject()));
         start(wanted, &kept, subject(), plan);
@@ -260,15 +237,7 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
     }
     let persistent = present.is_some_and(|present| present.state.persistent);
     match running {
-        Running::Stuck(state) => plan.blocked.push(Blocked {
-            thing: name.to_string(),
-            why: format!("it is {state}"),
-            cure: match state {
-                OUT_OF_SPACE => format!("free space, then `twin power resume {name}`: it goes on where it stands"),
-                "paused" => format!("`twin power resume {name}` lets it go on; `twin power cycle {name}` starts it anew, and what is in its memory goes"),
-                _ => format!("`twin power cycle {name}` starts it anew; `twin console {name}` and `twin status` show more"),
-            },
-        }),
+        Running::Stuck(state) => plan.blocked.push(stuck(&name, state)),
         Running::No => {
             if !changed.is_empty() {
                 plan.steps.push(define(&kept, subject()));
@@ -276,6 +245,62 @@ fn plan_host(desired: &Desired, observed: &Observed, wanted: &Wanted, plan: &mut
             start(wanted, &kept, subject(), plan);
         }
         Running::Yes => plan_running(desired, wanted, kept, &changed, persistent, plan),
+    }
+}
+
+/// A host that neither runs nor is off.
+fn stuck(name: &Name, state: &str) -> Blocked {
+    Blocked {
+        thing: name.to_string(),
+        why: format!("it is {state}"),
+        cure: match state {
+            OUT_OF_SPACE => {
+                format!("free space, then `twin power resume {name}`: it goes on where it stands")
+            }
+            "paused" => format!(
+                "`twin power resume {name}` lets it go on; `twin power cycle {name}` starts it anew, and what is in its memory goes"
+            ),
+            _ => format!(
+                "`twin power cycle {name}` starts it anew; `twin console {name}` and `twin status` show more"
+            ),
+        },
+    }
+}
+
+/// The steps that make a host's files.
+fn files(
+    observed: &Observed,
+    spec: &DomainSpec,
+    fresh: bool,
+    settled: disks::Disks,
+    plan: &mut Plan,
+    subject: &Subject,
+) {
+    let directory = spec
+        .channel
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default();
+    let made = self::directory(observed, &directory);
+    plan.steps
+        .extend(made.map(|act| Step::new(subject.clone(), "directory", act)));
+    let first = settled.steps.iter().any(|(_, act)| {
+        let system = spec.disks.first().map(|disk| &disk.path);
+        matches!(act, Act::MakeDisk(disk) | Act::BlankDisk(disk) if Some(&disk.path) == system)
+    });
+    plan.notes.extend(settled.notes);
+    let disk_steps = settled.steps.into_iter();
+    plan.steps
+        .extend(disk_steps.map(|(verb, act)| Step::new(subject.clone(), &verb, act)));
+    if let Some(seed) = &spec.seed_iso
+        && (fresh || first || !observed.files.contains(seed))
+    {
+        let path = seed.clone();
+        plan.steps.push(Step::new(
+            subject.clone(),
+            "seed",
+            Act::MakeSeed { path, first },
+        ));
     }
 }
 

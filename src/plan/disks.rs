@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Act, Blocked, Desired, Observed, PresentDisk};
-use crate::model::spec::DomainSpec;
+use crate::model::spec::{DiskSpec, DomainSpec};
 use crate::units::Name;
 
 /// What has to be done about a host's disks.
@@ -77,28 +77,8 @@ pub(super) fn settle(
         if host.running {
             continue;
         }
-        if !there.backing_is_there
-            && let Some((below, _)) = &there.backing
-        {
-            let why = format!("the file below it, {}, is gone", below.display());
-            return Err(unusable(desired, name, &disk.path, &why));
-        }
-        match (&there.backing, &mut disk.backing) {
-            (Some(_), None) | (None, Some(_)) => {
-                let why = "it was made for another image";
-                return Err(unusable(desired, name, &disk.path, why));
-            }
-            (Some(below), Some(wanted)) if below.0 != wanted.0 => {
-                if host.fresh {
-                    disks.notes.push(format!(
-                        "{name} keeps the build of its image that is below its disk, {}",
-                        below.0.display()
-                    ));
-                }
-                wanted.clone_from(below);
-                disk.size = disk.size.max(there.size);
-            }
-            _ => {}
+        if let Some(note) = backing(desired, name, disk, there, host.fresh)? {
+            disks.notes.push(note);
         }
         if there.size > disk.size {
             return Err(too_large(desired, name, &disk.path, there, disk.size));
@@ -116,6 +96,39 @@ pub(super) fn settle(
         }
     }
     Ok(disks)
+}
+
+/// Takes over what is below a disk that is there; returns a note where the host is told of it.
+fn backing(
+    desired: &Desired,
+    name: &Name,
+    disk: &mut DiskSpec,
+    there: &PresentDisk,
+    fresh: bool,
+) -> Result<Option<String>, Blocked> {
+    if !there.backing_is_there
+        && let Some((below, _)) = &there.backing
+    {
+        let why = format!("the file below it, {}, is gone", below.display());
+        return Err(unusable(desired, name, &disk.path, &why));
+    }
+    match (&there.backing, &mut disk.backing) {
+        (Some(_), None) | (None, Some(_)) => {
+            let why = "it was made for another image";
+            return Err(unusable(desired, name, &disk.path, why));
+        }
+        (Some(below), Some(wanted)) if below.0 != wanted.0 => {
+            let note = format!(
+                "{name} keeps the build of its image that is below its disk, {}",
+                below.0.display()
+            );
+            wanted.clone_from(below);
+            disk.size = disk.size.max(there.size);
+            return Ok(fresh.then_some(note));
+        }
+        _ => {}
+    }
+    Ok(None)
 }
 
 /// The first disk that a domain's definition has elsewhere than its mark says.

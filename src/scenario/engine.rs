@@ -82,7 +82,7 @@ impl Engine<'_> {
     }
 
     /// Waits until the user interrupts.
-    async fn interrupted(&self) {
+    pub(super) async fn interrupted(&self) {
         let mut interrupt = self.interrupt.clone();
         if interrupt.wait_for(|asked| *asked).await.is_err() {
             // No process is left that could.

@@ -10,7 +10,9 @@ use super::probe_entry::{NamedStep, Phase, ResolvedProbe, id_of, probe};
 use super::safety::{self, Policy, Safety, Stop};
 use super::step::{ResolvedStep, Steps, ids_of};
 use super::variables::{Filling, Placeholder, Variables};
-use crate::diagnostics::{Node, Problem, Reader, Source, Span, nearest, parse as parse_yaml};
+use crate::diagnostics::{
+    Fields, Node, Problem, Reader, Source, Span, nearest, parse as parse_yaml,
+};
 use crate::units::Name;
 
 /// A scenario as written, variables not filled in.
@@ -167,36 +169,18 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         .map(|node| variants(node, &mut given, reader))
         .unwrap_or_default();
     let safety = safety::read(reader, fields.optional("safety"));
-    let steady_within = gate(
-        reader,
-        fields.optional("steady"),
-        &[("services", &["healthy"])],
-    );
-    let recover_within = gate(
-        reader,
-        fields.optional("recover"),
-        &[("services", &["healthy"]), ("instances", &["as-before"])],
-    );
+    let (steady_within, recover_within) = gates(&mut fields, reader);
     let observe = fields.optional("observe");
     let observe = duration(reader, observe, Duration::from_secs(30));
-    let probes = fields
-        .required("probes", reader)
-        .map(|node| reader.items(node).to_vec())
-        .unwrap_or_default();
-    let steps = fields
-        .required("steps", reader)
-        .map(|node| reader.items(node).to_vec())
-        .unwrap_or_default();
+    let mut items = |key| {
+        let node = fields.required(key, reader);
+        node.map(|node| reader.items(node).to_vec())
+            .unwrap_or_default()
+    };
+    let (probes, steps) = (items("probes"), items("steps"));
     let watch = fields.optional("watch");
     let watch = watch.map(|node| reader.items(node).to_vec());
-    let stand_ins = match fields.optional("stand-ins") {
-        Some(node) => reader
-            .items(node)
-            .iter()
-            .filter_map(|item| reader.scalar(item, "text"))
-            .collect(),
-        None => Vec::new(),
-    };
+    let stand_ins = lines(&mut fields, "stand-ins", reader);
     for (empty, what) in [
         (steps.is_empty(), "steps"),
         (variants.is_empty(), "variants"),
@@ -226,6 +210,25 @@ fn read(root: &Node, reader: &mut Reader) -> Option<Scenario> {
         probes,
         steps,
     })
+}
+
+/// Reads the gates before the first step and after the last revert.
+fn gates(fields: &mut Fields<'_>, reader: &mut Reader) -> (Duration, Duration) {
+    let steady = fields.optional("steady");
+    let steady = gate(reader, steady, &[("services", &["healthy"])]);
+    let recover = fields.optional("recover");
+    let keys: &[(_, &[_])] = &[("services", &["healthy"]), ("instances", &["as-before"])];
+    (steady, gate(reader, recover, keys))
+}
+
+/// Reads a list of lines, where it is given.
+fn lines(fields: &mut Fields<'_>, key: &'static str, reader: &mut Reader) -> Vec<String> {
+    let items = fields.optional(key).map(|node| reader.items(node).to_vec());
+    let items = items.unwrap_or_default();
+    items
+        .iter()
+        .filter_map(|item| reader.scalar(item, "text"))
+        .collect()
 }
 
 /// Reads a gate: what has to hold, and within which time.

@@ -25,6 +25,18 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// What an action may take beyond its own deadline, which it keeps itself, before it is given up.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// Why nothing is broken: a probe could not see it, most of the time for a name that is mistyped, or did not hold when it was
+/// to hold.
+fn blind(probes: &[Watched<'_>], continuous: &Continuous<'_>) -> Vec<String> {
+    let mut troubles = continuous.blind_from_the_start();
+    troubles.extend(probes.iter().filter_map(Watched::blind_from_the_start));
+    let lacking = probes.iter().filter(|probe| probe.lacks_first_edge());
+    troubles.extend(
+        lacking.map(|probe| format!("{} did not hold before the first step", probe.one.id)),
+    );
+    troubles
+}
+
 impl Engine<'_> {
     /// Does the steps, until one does not do what it is for.
     pub(super) async fn inject(
@@ -35,14 +47,7 @@ impl Engine<'_> {
         injection: &mut Injection,
         begun: Duration,
     ) -> Result<(), ScenarioError> {
-        // Nothing is broken for what nobody could see: a name that is mistyped, most of the time.
-        injection.troubles = continuous.blind_from_the_start();
-        let blind = probes.iter().filter_map(Watched::blind_from_the_start);
-        injection.troubles.extend(blind);
-        let lacking = probes.iter().filter(|probe| probe.lacks_first_edge());
-        let lacking =
-            lacking.map(|probe| format!("{} did not hold before the first step", probe.one.id));
-        injection.troubles.extend(lacking);
+        injection.troubles = blind(probes, continuous);
         if !injection.troubles.is_empty() {
             return Ok(());
         }
@@ -59,12 +64,10 @@ impl Engine<'_> {
             }
             match &step.work {
                 Work::Together(steps) => {
-                    let ended = join_all(
-                        steps
-                            .iter()
-                            .map(|step| self.timed(&variant.name, step, begun)),
-                    );
-                    let ended = self.looking(probes, &injection.seen, begun, ended);
+                    let ended = steps
+                        .iter()
+                        .map(|step| self.timed(&variant.name, step, begun));
+                    let ended = self.looking(probes, &injection.seen, begun, join_all(ended));
                     let ended = behind.beside(ended).await;
                     for (step, ended) in steps.iter().zip(ended) {
                         self.take(injection, step, ended?);
@@ -85,32 +88,14 @@ impl Engine<'_> {
                 Work::Undo(id) => {
                     // It may be one that goes on in the background.
                     self.drain(&mut behind, probes, injection, begun).await?;
-                    if self.waits(id)? {
-                        injection.troubles.push(format!(
-                            "step {}: a later step has captured what {id} changed, and is put back first",
-                            step.id
-                        ));
-                        break;
-                    }
-                    let undoing = self.put_back(Some(id), begun);
-                    let undoing = self.looking(probes, &injection.seen, begun, undoing);
-                    let undone = tokio::select! {
-                        biased;
-                        left = undoing => left,
-                        // The undo at the end goes on with it, and does not let others wait.
-                        why = self.end(begun) => vec![why],
-                    };
-                    let left = undone.into_iter();
-                    injection
-                        .troubles
-                        .extend(left.map(|left| format!("step {}: {left}", step.id)));
+                    self.undo_step(&step.id, id, probes, injection, begun)
+                        .await?;
                 }
                 Work::Wait(_) | Work::Baseline(_) | Work::Pause(_) => {
                     let from = self.world.since(begun);
                     let looking = (&mut *probes, continuous);
-                    let ended = self
-                        .wait(step, looking, injection, &mut behind, begun)
-                        .await?;
+                    let waiting = self.wait(step, looking, injection, &mut behind, begun);
+                    let ended = waiting.await?;
                     self.take(injection, step, (ended, from, self.world.since(begun)));
                 }
             }
@@ -122,7 +107,36 @@ impl Engine<'_> {
                 break;
             }
         }
-        self.drain(&mut behind, probes, injection, begun).await?;
+        self.drain(&mut behind, probes, injection, begun).await
+    }
+
+    /// Reverts a step before the end, as a step asks for it.
+    async fn undo_step(
+        &self,
+        step: &str,
+        undone: &str,
+        probes: &mut [Watched<'_>],
+        injection: &mut Injection,
+        begun: Duration,
+    ) -> Result<(), ScenarioError> {
+        if self.waits(undone)? {
+            injection.troubles.push(format!(
+                "step {step}: a later step has captured what {undone} changed, and is put back first"
+            ));
+            return Ok(());
+        }
+        let undoing = self.put_back(Some(undone), begun);
+        let undoing = self.looking(probes, &injection.seen, begun, undoing);
+        let left = tokio::select! {
+            biased;
+            left = undoing => left,
+            // The undo at the end goes on with it, and does not let others wait.
+            why = self.end(begun) => vec![why],
+        };
+        let left = left.into_iter();
+        injection
+            .troubles
+            .extend(left.map(|left| format!("step {step}: {left}")));
         Ok(())
     }
 
@@ -282,8 +296,18 @@ impl Engine<'_> {
             let at = world.drivers.clock.boot().later(lasts);
             self.journal.expire_act_at(&world.run, sequence, &at)?;
         }
+        self.verify(action, &captured, begun).await
+    }
+
+    /// Looks whether an action took effect.
+    async fn verify(
+        &self,
+        action: &dyn Action,
+        captured: &serde_json::Value,
+        begun: Duration,
+    ) -> Result<Ended, ScenarioError> {
         let verified = tokio::select! {
-            verified = action.verify(world, &captured) => verified,
+            verified = action.verify(self.world, captured) => verified,
             why = self.end(begun) => return Ok(Ended::failed(why)),
         };
         Ok(match verified {

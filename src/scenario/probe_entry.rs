@@ -120,97 +120,140 @@ fn idle_keys(
     }
 }
 
+/// A probe while its entries are read.
+struct Draft<'n> {
+    id: Option<String>,
+    /// Where it is told of: at its id.
+    span: Span,
+    probe: Option<Box<dyn Probe>>,
+    /// How many probes there are: it is to be one.
+    count: usize,
+    at: Phase,
+    since: Option<String>,
+    times: u32,
+    lasts: Duration,
+    retries: u32,
+    misses: u64,
+    /// The steps that it names.
+    steps: Vec<(String, Span)>,
+    /// Keys that mean nothing to one that looks all the time; to any other; and to one that looks at moments.
+    not_all_the_time: Option<&'n Key>,
+    all_the_time: Option<&'n Key>,
+    over_time: Option<&'n Key>,
+}
+
+impl<'n> Draft<'n> {
+    fn new(node: &Node) -> Self {
+        Self {
+            id: None,
+            span: node.span,
+            probe: None,
+            count: 0,
+            at: Phase::default(),
+            since: None,
+            times: 1,
+            lasts: Duration::ZERO,
+            retries: 0,
+            misses: 0,
+            steps: Vec::new(),
+            not_all_the_time: None,
+            all_the_time: None,
+            over_time: None,
+        }
+    }
+
+    fn take(&mut self, key: &'n Key, node: &Node, reader: &mut Reader) {
+        match key.text.as_str() {
+            "times" => {
+                let found = reader.scalar::<std::num::NonZeroU32>(node, "count");
+                self.times = found.map_or(1, std::num::NonZeroU32::get);
+            }
+            "for" => {
+                self.lasts = duration(reader, Some(node), NO_TIME);
+                if self.lasts.is_zero() {
+                    let why = "any look that holds lasts for so long";
+                    reader.bad_value(node, &"0s", "duration", &why);
+                }
+                self.over_time = Some(key);
+            }
+            "retries" => {
+                self.retries = reader.scalar(node, "count").unwrap_or_default();
+                if self.retries > MOST_RETRIES {
+                    let why = format!("it is at most {MOST_RETRIES}");
+                    reader.bad_value(node, &self.retries, "count", &why);
+                }
+            }
+            "misses" => {
+                self.misses = reader.scalar(node, "count").unwrap_or_default();
+                self.all_the_time = Some(key);
+            }
+            "id" => {
+                self.id = reader.scalar(node, "id");
+                self.span = node.span;
+            }
+            "since" => {
+                self.since = reader.scalar(node, "step");
+                self.steps
+                    .extend(self.since.clone().map(|step| (step, node.span)));
+                self.not_all_the_time = Some(key);
+            }
+            "at" => {
+                let at = reader.choice(node, "phase", Phase::WORDS);
+                self.at = at.unwrap_or_default();
+            }
+            _ => {
+                self.count += 1;
+                self.probe = probe::parse(key, node, reader);
+                if probe::is_of_steps(&key.text) {
+                    self.not_all_the_time = Some(key);
+                    let step = entry_of(node, "step");
+                    self.steps
+                        .extend(step.map(|(step, span)| (step.to_owned(), span)));
+                }
+            }
+        }
+    }
+}
+
 /// Reads a probe, and adds the steps that it names.
 pub(super) fn probe(
     node: &Node,
     named_steps: &mut Vec<NamedStep>,
     reader: &mut Reader,
 ) -> Option<(ResolvedProbe, Span)> {
-    let entries = reader.entries(node, &"the probe")?;
-    let (mut id, mut found, mut at, mut span) = (None, None, Phase::default(), node.span);
-    let (mut since, mut count): (Option<String>, _) = (None, 0);
-    let mut steps: Vec<(String, Span)> = Vec::new();
-    let (mut times, mut lasts, mut retries, mut misses) = (1, Duration::ZERO, 0, 0);
-    let (mut not_all_the_time, mut all_the_time, mut over_time) = (None, None, None);
-    for (key, node) in entries {
-        match key.text.as_str() {
-            "times" => {
-                let found = reader.scalar::<std::num::NonZeroU32>(node, "count");
-                times = found.map_or(1, std::num::NonZeroU32::get);
-            }
-            "for" => {
-                lasts = duration(reader, Some(node), NO_TIME);
-                if lasts.is_zero() {
-                    let why = "any look that holds lasts for so long";
-                    reader.bad_value(node, &"0s", "duration", &why);
-                }
-                over_time = Some(key);
-            }
-            "retries" => {
-                retries = reader.scalar(node, "count").unwrap_or_default();
-                if retries > MOST_RETRIES {
-                    let why = format!("it is at most {MOST_RETRIES}");
-                    reader.bad_value(node, &retries, "count", &why);
-                }
-            }
-            "misses" => {
-                misses = reader.scalar(node, "count").unwrap_or_default();
-                all_the_time = Some(key);
-            }
-            "id" => {
-                id = reader.scalar(node, "id");
-                span = node.span;
-            }
-            "since" => {
-                since = reader.scalar(node, "step");
-                steps.extend(since.clone().map(|step| (step, node.span)));
-                not_all_the_time = Some(key);
-            }
-            "at" => {
-                at = reader
-                    .choice(node, "phase", Phase::WORDS)
-                    .unwrap_or_default();
-            }
-            _ => {
-                count += 1;
-                found = probe::parse(key, node, reader);
-                if probe::is_of_steps(&key.text) {
-                    not_all_the_time = Some(key);
-                    let step = entry_of(node, "step");
-                    steps.extend(step.map(|(step, span)| (step.to_owned(), span)));
-                }
-            }
-        }
+    let mut draft = Draft::new(node);
+    for (key, node) in reader.entries(node, &"the probe")? {
+        draft.take(key, node, reader);
     }
-    idle_keys(at, [not_all_the_time, all_the_time, over_time], reader);
-    if count != 1 {
+    let idle = [draft.not_all_the_time, draft.all_the_time, draft.over_time];
+    idle_keys(draft.at, idle, reader);
+    if draft.count != 1 {
+        let count = draft.count;
         reader.wrong(ScenarioProblem::OneProbe { count }.at(node.span));
     }
-    if id.is_none() {
-        reader.wrong(
-            FormatError::MissingKey {
-                key: "id",
-                place: "the probe".into(),
-            }
-            .at(node.span),
-        );
+    if draft.id.is_none() {
+        let missing = FormatError::MissingKey {
+            key: "id",
+            place: "the probe".into(),
+        };
+        reader.wrong(missing.at(node.span));
     }
-    let (id, probe) = (id?, found?);
+    let (id, probe) = (draft.id?, draft.probe?);
     let of_probe = |(step, span)| NamedStep {
         probe: String::clone(&id),
         step,
         span,
     };
-    named_steps.extend(steps.into_iter().map(of_probe));
+    named_steps.extend(draft.steps.into_iter().map(of_probe));
     let resolved = ResolvedProbe {
         id,
         probe,
-        at,
-        since,
-        times,
-        lasts,
-        retries,
-        misses,
+        at: draft.at,
+        since: draft.since,
+        times: draft.times,
+        lasts: draft.lasts,
+        retries: draft.retries,
+        misses: draft.misses,
     };
-    Some((resolved, span))
+    Some((resolved, draft.span))
 }

@@ -2,6 +2,7 @@
 //! actions and their undos.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -36,6 +37,7 @@ pub async fn run(
         for name in variant.named.iter().chain(&variant.watch) {
             world.found.host(name)?;
         }
+        targets(world, variant)?;
     }
     // Should this process die, somebody else puts back what it did.
     let standing = stand_by(world)?;
@@ -46,17 +48,7 @@ pub async fn run(
         world.seed.0,
     )?;
     let (started, started_at) = (world.drivers.clock.elapsed(), world.drivers.clock.now());
-    let begun = Begun {
-        schema: EVENTS.into(),
-        run: world.run.clone(),
-        scenario: scenario.name.to_string(),
-        title: scenario.title.clone(),
-        seed: world.seed.0,
-        time_scale: record.time_scale,
-        world: "lab".into(),
-        stand_ins: scenario.stand_ins.clone(),
-        started_at: started_at.to_string(),
-    };
+    let begun = begun(scenario, world, &started_at.to_string());
     let engine = Engine {
         scenario,
         choice,
@@ -68,31 +60,7 @@ pub async fn run(
         stop: watch::Sender::new(None),
     };
     engine.happens(RunEvent::RunBegun(begun));
-    let (mut left, mut kept) = (Vec::new(), Vec::new());
-    let mut reference = None;
-    for variant in &resolved {
-        engine.happens(RunEvent::VariantBegun {
-            variant: variant.name.clone(),
-            targets: targets(world, variant)?,
-        });
-        let tested = engine.variant(variant, &mut reference).await;
-        left.extend(tested.left);
-        kept.extend(tested.kept);
-        if !left.is_empty() || *engine.interrupt.borrow() {
-            break;
-        }
-    }
-    let recovered = |variant: &VariantResult| variant.recovered;
-    let whole = left.is_empty() && engine.record().variants().iter().all(recovered);
-    let baseline = engine.end_with(reference, whole, &mut left).await;
-    let verdict = verdict(engine.record().variants(), &left);
-    engine.happens(RunEvent::RunEnded {
-        verdict,
-        left,
-        kept,
-        baseline,
-        took_ms: world.since(started),
-    });
+    engine.variants(&resolved, started).await;
     let record = engine.record.into_inner();
     let (result, failure) = record.unwrap_or_else(PoisonError::into_inner).end();
     match failure {
@@ -101,6 +69,52 @@ pub async fn run(
         Some(error) => watch.tell(Event::Note(&format!("this run is not on record: {error}"))),
     }
     Ok(result)
+}
+
+/// What is known of a run when it begins.
+fn begun(scenario: &Scenario, world: &World, started_at: &str) -> Begun {
+    Begun {
+        schema: EVENTS.into(),
+        run: world.run.clone(),
+        scenario: scenario.name.to_string(),
+        title: scenario.title.clone(),
+        seed: world.seed.0,
+        time_scale: world.found.record.time_scale,
+        world: "lab".into(),
+        stand_ins: scenario.stand_ins.clone(),
+        started_at: started_at.to_owned(),
+    }
+}
+
+impl Engine<'_> {
+    /// Runs the variants, until one cannot be reverted or the user interrupts, and ends the run.
+    async fn variants(&self, resolved: &[Resolved], started: Duration) {
+        let (mut left, mut kept) = (Vec::new(), Vec::new());
+        let mut reference = None;
+        for variant in resolved {
+            self.happens(RunEvent::VariantBegun {
+                variant: variant.name.clone(),
+                targets: targets(self.world, variant).unwrap_or_default(),
+            });
+            let tested = self.variant(variant, &mut reference).await;
+            left.extend(tested.left);
+            kept.extend(tested.kept);
+            if !left.is_empty() || *self.interrupt.borrow() {
+                break;
+            }
+        }
+        let recovered = |variant: &VariantResult| variant.recovered;
+        let whole = left.is_empty() && self.record().variants().iter().all(recovered);
+        let baseline = self.end_with(reference, whole, &mut left).await;
+        let verdict = verdict(self.record().variants(), &left);
+        self.happens(RunEvent::RunEnded {
+            verdict,
+            left,
+            kept,
+            baseline,
+            took_ms: self.world.since(started),
+        });
+    }
 }
 
 /// Refuses a run where runs are halted, or something of an earlier one is not put back.

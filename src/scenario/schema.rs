@@ -105,7 +105,6 @@ fn work() -> Vec<Value> {
 pub fn schema() -> Value {
     let texts = json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}});
     let names = json!({"type": "array", "items": {"type": "string"}});
-    let work = work();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "twin/scenario/v1",
@@ -166,7 +165,13 @@ pub fn schema() -> Value {
             },
             "stand-ins": names,
         },
-        "$defs": {
+        "$defs": definitions(&names),
+    })
+}
+
+/// What several places of a scenario have.
+fn definitions(names: &Value) -> Value {
+    json!({
             "duration": {"type": "string", "description": "Like 90s, 5m or 1h30m."},
             "action": one_of(&action::arguments()),
             "probe": probe(&probe::arguments()),
@@ -183,7 +188,7 @@ pub fn schema() -> Value {
                 "type": "object",
                 "additionalProperties": false,
                 "required": ["id"],
-                "oneOf": work,
+                "oneOf": work(),
                 "properties": {
                     "id": {"type": "string"},
                     "do": {"$ref": "#/$defs/action"},
@@ -198,6 +203,5 @@ pub fn schema() -> Value {
                     "only": names,
                 },
             },
-        },
     })
 }

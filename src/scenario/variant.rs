@@ -10,6 +10,7 @@ use super::injection::Injection;
 use super::result::Outcome;
 use super::watching::{Watched, judge};
 use super::{ScenarioError, recovery};
+use crate::journal::OpenAct;
 
 /// What recovery may take once the user has interrupted while it was waited for.
 const HURRIED: Duration = Duration::from_secs(10);
@@ -23,6 +24,18 @@ pub(super) struct Tested {
     pub(super) kept: Vec<String>,
 }
 
+/// How a variant ended; how long that took is added by those who know.
+fn ended((outcome, why): (Outcome, Vec<String>), injected: bool, recovered: bool) -> Ended {
+    Ended {
+        outcome,
+        why,
+        injected,
+        recovered,
+        mttr_ms: None,
+        took_ms: 0,
+    }
+}
+
 impl Tested {
     const fn put_back(ended: Ended, left: Vec<String>) -> Self {
         let kept = Vec::new();
@@ -30,15 +43,8 @@ impl Tested {
     }
 
     /// One that came to nothing.
-    const fn nothing(why: Vec<String>, left: Vec<String>) -> Self {
-        let ended = Ended {
-            outcome: Outcome::Inconclusive,
-            why,
-            injected: false,
-            recovered: left.is_empty(),
-            mttr_ms: None,
-            took_ms: 0,
-        };
+    fn nothing(why: Vec<String>, left: Vec<String>) -> Self {
+        let ended = ended((Outcome::Inconclusive, why), false, left.is_empty());
         Self::put_back(ended, left)
     }
 }
@@ -109,12 +115,11 @@ impl Engine<'_> {
         let mut probes = self.begin_probes(variant, begun).await;
         let mut injection = Injection::default();
         // What cannot be written down ends it, and is put back like the rest.
-        if let Err(error) = self
+        let injected = self
             .inject_and_observe(variant, &mut probes, continuous, &mut injection, begun)
-            .await
-        {
-            injection.troubles.push(error.to_string());
-        }
+            .await;
+        let unwritten = injected.err().map(|error| error.to_string());
+        injection.troubles.extend(unwritten);
         if !injection.troubles.is_empty() {
             // One look, for the report.
             self.look(&mut probes, &injection.seen, begun).await;
@@ -124,45 +129,22 @@ impl Engine<'_> {
             && self.ends(begun).is_none()
             && let Ok(open) = self.journal.open_acts(self.world.found.record.uuid)
         {
-            let (outcome, why) = judge(&probes, continuous, &injection.troubles, &Ok(()));
-            self.probed(probes, continuous);
-            return Tested {
-                ended: Ended {
-                    outcome,
-                    why,
-                    injected: injection.troubles.is_empty(),
-                    recovered: false,
-                    mttr_ms: None,
-                    took_ms: 0,
-                },
-                left: Vec::new(),
-                kept: open.into_iter().map(|act| act.step).collect(),
-            };
+            return self.kept(probes, continuous, &injection, open);
         }
         let undone_from = self.world.drivers.clock.elapsed();
         self.phase(RunPhase::Undoing);
         let mut left = self.drop_declared().await;
         left.extend(self.put_back(None, begun).await);
         self.phase(RunPhase::Recovering);
-        let recovered = recovery::well(self.world, Some(before), self.scenario.recover_within);
-        let recovered = self.unless_interrupted(HURRIED, recovered).await;
-        let (recovered, cut_short) = match recovered {
-            Some(recovered) => (recovered, false),
-            None => {
-                let look = recovery::well(self.world, Some(before), Duration::ZERO).await;
-                let cut_short = look.is_err();
-                (look, cut_short)
-            }
-        };
+        let (recovered, cut_short) = self.recovered(before).await;
         let mttr_ms = recovered.is_ok().then(|| self.world.since(undone_from));
         if recovered.is_ok() {
             self.look_after(variant, &mut probes, &injection, begun)
                 .await;
         }
-        let mut interrupt = self.interrupt.clone();
         tokio::select! {
             biased;
-            Ok(_) = interrupt.wait_for(|interrupted| *interrupted) => {}
+            () = self.interrupted() => {}
             () = continuous.look_once_more() => {}
         }
         let recovered = match (recovered, &*reference) {
@@ -171,10 +153,8 @@ impl Engine<'_> {
         };
         let mut left = self.still_left(left);
         let mut whole = recovered.is_ok() && left.is_empty();
-        if let Some(name) = reference
-            .as_deref()
-            .filter(|_| !whole && self.choice.restore_on_failure)
-        {
+        let last_resort = !whole && self.choice.restore_on_failure;
+        if let Some(name) = reference.as_deref().filter(|_| last_resort) {
             whole = self.last_resort(name, &mut left, begun).await;
         }
         let (mut outcome, mut why) = judge(&probes, continuous, &injection.troubles, &recovered);
@@ -186,15 +166,38 @@ impl Engine<'_> {
             }
         }
         self.probed(probes, continuous);
-        let ended = Ended {
-            outcome,
-            why,
-            injected: injection.troubles.is_empty(),
-            recovered: whole,
-            mttr_ms,
-            took_ms: 0,
-        };
-        Tested::put_back(ended, left)
+        let injected = injection.troubles.is_empty();
+        let ended = ended((outcome, why), injected, whole);
+        Tested::put_back(Ended { mttr_ms, ..ended }, left)
+    }
+
+    /// A variant whose failure stays in place.
+    fn kept(
+        &self,
+        probes: Vec<Watched<'_>>,
+        continuous: &Continuous<'_>,
+        injection: &Injection,
+        open: Vec<OpenAct>,
+    ) -> Tested {
+        let (outcome, why) = judge(&probes, continuous, &injection.troubles, &Ok(()));
+        self.probed(probes, continuous);
+        Tested {
+            ended: ended((outcome, why), injection.troubles.is_empty(), false),
+            left: Vec::new(),
+            kept: open.into_iter().map(|act| act.step).collect(),
+        }
+    }
+
+    /// Waits until everything has recovered. Once the user has interrupted it waits for a moment only: then it also tells
+    /// whether that was too short.
+    async fn recovered(&self, before: &recovery::Instances) -> (Result<(), Vec<String>>, bool) {
+        let recovered = recovery::well(self.world, Some(before), self.scenario.recover_within);
+        if let Some(recovered) = self.unless_interrupted(HURRIED, recovered).await {
+            return (recovered, false);
+        }
+        let look = recovery::well(self.world, Some(before), Duration::ZERO).await;
+        let cut_short = look.is_err();
+        (look, cut_short)
     }
 
     /// The steps, and then the looks, where the steps did what they are for.

@@ -35,7 +35,6 @@ pub(super) fn choose(
     let cannot = |mode, why: String| Err(SnapshotError::Mode { mode, why });
     let alive: Vec<&(String, Anatomy)> = hosts.iter().filter(|(_, part)| part.process).collect();
     let mut reasons = Vec::new();
-    let named = |hosts: Vec<&str>| hosts.join(", ");
     if alive.is_empty() {
         return Ok(Choice {
             rung: Rung::Disks,
@@ -44,28 +43,14 @@ pub(super) fn choose(
         });
     }
     if mode == Some(Rung::Disks) {
-        let running = named(alive.iter().map(|(name, _)| name.as_str()).collect());
+        let running: Vec<&str> = alive.iter().map(|(name, _)| name.as_str()).collect();
+        let running = running.join(", ");
         return cannot(
             Rung::Disks,
             format!("{running} must be off for it: `twin down` first"),
         );
     }
-    let elsewhere: Vec<&str> = alive
-        .iter()
-        .filter(|(_, part)| part.ram_file.is_none())
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let failed = self_test.and_then(|test| test.failure.as_deref());
-    let in_place = if let Some(why) = failed {
-        Some(format!("the self-test of memory in a file failed: {why}"))
-    } else if !elsewhere.is_empty() {
-        Some(format!(
-            "the memory of {} is not in a file (ram: anon)",
-            named(elsewhere)
-        ))
-    } else {
-        None
-    };
+    let in_place = not_in_place(&alive, self_test);
     let shares = alive
         .iter()
         .filter_map(|(_, part)| part.ram_file.as_ref())
@@ -101,5 +86,23 @@ pub(super) fn choose(
         rung,
         reasons,
         memory: memory.collect(),
+    })
+}
+
+/// Why memory cannot be put back into a running process; nothing where it can.
+fn not_in_place(alive: &[&(String, Anatomy)], self_test: Option<&SelfTest>) -> Option<String> {
+    if let Some(why) = self_test.and_then(|test| test.failure.as_deref()) {
+        return Some(format!("the self-test of memory in a file failed: {why}"));
+    }
+    let elsewhere: Vec<&str> = alive
+        .iter()
+        .filter(|(_, part)| part.ram_file.is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    (!elsewhere.is_empty()).then(|| {
+        format!(
+            "the memory of {} is not in a file (ram: anon)",
+            elsewhere.join(", ")
+        )
     })
 }

@@ -15,6 +15,7 @@ use super::set::{LetGo, Plan, Set, blocking, flush, remove_directory};
 use super::{Rung, SelfTest, SnapshotError};
 use crate::hypervisor::{Anatomy, Memory, Power, PowerAction};
 use crate::image::qcow2;
+use crate::journal::OperationId;
 use crate::lab::{Event, FoundHost, MORE_SPACE, allocated, free_disk};
 use crate::storage::Guarded;
 
@@ -89,8 +90,7 @@ pub async fn create(
     let text = serde_json::to_string(&plan).unwrap_or_default();
     let _on_duty = set.stand_by();
     let operation = set.journal.begin(set.lab(), SNAPSHOT, &text)?;
-    let attempt = attempt(&set, request, &preflight, &plan, interrupted).await;
-    match attempt {
+    match attempt(&set, request, &preflight, &plan, interrupted).await {
         Ok((manifest, set_pause, bytes_written)) => {
             set.done(operation, &format!("baseline {}", request.name))?;
             Ok(Created {
@@ -100,41 +100,47 @@ pub async fn create(
                 bytes_written,
             })
         }
-        Err(error) => {
-            let full = free_disk(set.layout) < RESERVE;
-            let abandoned = abandon(&set, &plan).await;
-            let mut left = abandoned.left.clone();
-            let what = format!("baseline {}", request.name);
-            if left.is_empty()
-                && let Err(error) = set.end(operation)
-            {
-                left.push(format!("its entry in the journal: {error}"));
-            }
-            if !left.is_empty() {
-                return Err(SnapshotError::Dirty {
-                    what,
-                    why: error.to_string(),
-                    left,
-                });
-            }
-            match error {
-                SnapshotError::Interrupted { .. } => Err(error),
-                error => {
-                    let mut cures = if full {
-                        vec![MORE_SPACE.to_owned()]
-                    } else {
-                        error.cures()
-                    };
-                    let mut why = error.to_string();
-                    if let Some((gone, cure)) = abandoned.gone() {
-                        why = format!("{why}; {gone}");
-                        cures.push(cure);
-                    }
-                    Err(SnapshotError::PutBack { what, why, cures })
-                }
-            }
-        }
+        Err(error) => Err(take_back(&set, &plan, operation, error).await),
     }
+}
+
+/// Removes what there is of a baseline that could not be taken; returns what came of both.
+async fn take_back(
+    set: &Set<'_>,
+    plan: &Plan,
+    operation: OperationId,
+    error: SnapshotError,
+) -> SnapshotError {
+    let full = free_disk(set.layout) < RESERVE;
+    let abandoned = abandon(set, plan).await;
+    let mut left = abandoned.left.clone();
+    let what = format!("baseline {}", plan.name);
+    if left.is_empty()
+        && let Err(error) = set.end(operation)
+    {
+        left.push(format!("its entry in the journal: {error}"));
+    }
+    if !left.is_empty() {
+        return SnapshotError::Dirty {
+            what,
+            why: error.to_string(),
+            left,
+        };
+    }
+    if matches!(error, SnapshotError::Interrupted { .. }) {
+        return error;
+    }
+    let mut cures = if full {
+        vec![MORE_SPACE.to_owned()]
+    } else {
+        error.cures()
+    };
+    let mut why = error.to_string();
+    if let Some((gone, cure)) = abandoned.gone() {
+        why = format!("{why}; {gone}");
+        cures.push(cure);
+    }
+    SnapshotError::PutBack { what, why, cures }
 }
 
 /// Takes back what an attempt did.
@@ -226,15 +232,7 @@ async fn attempt(
     let manifest = describe(set, request, preflight, plan, pause).await?;
     step("commit", "commit")?;
     // A guest whose disk is scratch does not flush it, and memory that was shared is on the disk already.
-    let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
-    let own = manifest.hosts.iter().flat_map(|host| {
-        let nvram = host.nvram.iter().map(|(file, _)| file);
-        host.ram.iter().chain(nvram)
-    });
-    let files = disks
-        .map(|disk| disk.state.path.clone())
-        .chain(own.map(|file| directory.join(&file.path)));
-    flush(&files.collect::<Vec<_>>()).await?;
+    flush(&files_of(&manifest, directory)).await?;
     std::fs::remove_file(&ballast).map_err(SnapshotError::io("giving space back"))?;
     manifest.commit(directory)?;
     let written = grown(preflight).saturating_sub(before)
@@ -451,20 +449,6 @@ async fn record(
             chain: chain(file).await?,
         });
     }
-    let mut read_only = Vec::new();
-    for path in part
-        .disks
-        .iter()
-        .filter(|disk| disk.read_only)
-        .filter_map(|disk| disk.path.clone())
-    {
-        read_only.push(
-            blocking("hashing", path.clone(), move || {
-                FileRecord::of(&path, &path)
-            })
-            .await?,
-        );
-    }
     let ram = match memory {
         Memory::File => Some(own(ram_name(&name)).await?),
         Memory::Stream | Memory::None => None,
@@ -489,11 +473,36 @@ async fn record(
         definition: part.definition.clone(),
         devices: part.devices.clone(),
         disks,
-        read_only,
+        read_only: read_only(part).await?,
         ram,
         nvram,
         guest,
     })
+}
+
+/// The disks that a host only reads.
+async fn read_only(part: &Anatomy) -> Result<Vec<FileRecord>, SnapshotError> {
+    let disks = part.disks.iter().filter(|disk| disk.read_only);
+    let mut files = Vec::new();
+    for path in disks.filter_map(|disk| disk.path.clone()) {
+        let hashing = blocking("hashing", path.clone(), move || {
+            FileRecord::of(&path, &path)
+        });
+        files.push(hashing.await?);
+    }
+    Ok(files)
+}
+
+/// All files that a baseline has, its hosts' disks included.
+fn files_of(manifest: &Manifest, directory: &Path) -> Vec<PathBuf> {
+    let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
+    let own = manifest.hosts.iter().flat_map(|host| {
+        let nvram = host.nvram.iter().map(|(file, _)| file);
+        host.ram.iter().chain(nvram)
+    });
+    let own = own.map(|file| directory.join(&file.path));
+    let disks = disks.map(|disk| disk.state.path.clone());
+    disks.chain(own).collect()
 }
 
 /// The files below a disk.

@@ -63,6 +63,43 @@ fn plan(operation: &UnfinishedOperation) -> Result<Plan, String> {
     })
 }
 
+/// Finishes one operation; returns what was done, or what is left of it.
+async fn finish(set: Set<'_>, verb: &str, plan: &Plan) -> Result<Option<String>, Vec<String>> {
+    let name = &plan.name;
+    match verb {
+        SNAPSHOT if committed(&set, plan) => Ok(Some(format!("baseline {name} is complete"))),
+        SNAPSHOT => {
+            let abandoned = abandon(&set, plan).await;
+            if !abandoned.left.is_empty() {
+                return Err(abandoned.left);
+            }
+            let hosts = abandoned.gone().map_or_else(
+                || "the hosts run on".to_owned(),
+                |(gone, cure)| format!("{gone}: {cure}"),
+            );
+            Ok(Some(format!(
+                "baseline {name} was broken off: removed what there was of it; {hosts}"
+            )))
+        }
+        REMOVE => match finish_removal(&set, plan).await {
+            Ok(()) => Ok(Some(format!(
+                "removed baseline {name}, which was broken off"
+            ))),
+            Err(error) => Err(vec![format!("removing baseline {name}: {error}")]),
+        },
+        RESTORE => {
+            let (_never, interrupt) = watch::channel(false);
+            match super::restore(set, name, Options::default(), &interrupt).await {
+                Ok(_) => Ok(Some(format!("restored {name}, which was broken off"))),
+                Err(error) => Err(vec![format!("restoring {name}: {error}")]),
+            }
+        }
+        other => Err(vec![format!(
+            "{other} {name} was broken off, and this twin does not know how it is finished: use the one that began it"
+        )]),
+    }
+}
+
 /// Finishes every baseline and restore that was broken off. Called with the lab's lock held. Doing it again does nothing.
 pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
     let mut finished = Finished::default();
@@ -86,64 +123,23 @@ pub async fn recover(set: Set<'_>) -> Result<Finished, SnapshotError> {
                 continue;
             }
         };
-        let name = &plan.name;
-        let mut open = Vec::new();
-        let mut end = || {
-            let ended = set.end(operation.id);
-            open.extend(
-                ended
-                    .err()
-                    .map(|error| format!("the journal's entry of {name}: {error}")),
-            );
-        };
-        match operation.verb.as_str() {
-            SNAPSHOT if committed(&set, &plan) => {
-                end();
-                finished.done.push(format!("baseline {name} is complete"));
-            }
-            SNAPSHOT => {
-                let abandoned = abandon(&set, &plan).await;
-                if abandoned.left.is_empty() {
-                    end();
-                    let gone = abandoned.gone();
-                    let hosts = gone.map_or_else(
-                        || "the hosts run on".to_owned(),
-                        |(gone, cure)| format!("{gone}: {cure}"),
-                    );
-                    finished.done.push(format!(
-                        "baseline {name} was broken off: removed what there was of it; {hosts}"
-                    ));
-                }
-                finished.left.extend(abandoned.left);
-            }
+        let done = if operation.verb == RESTORE && restored {
             // The lab is at a baseline that was asked for later.
-            RESTORE if restored => end(),
-            REMOVE => match finish_removal(&set, &plan).await {
-                Ok(()) => {
-                    end();
-                    finished
-                        .done
-                        .push(format!("removed baseline {name}, which was broken off"));
-                }
-                Err(error) => finished
-                    .left
-                    .push(format!("removing baseline {name}: {error}")),
-            },
-            RESTORE => {
-                let (_never, interrupt) = watch::channel(false);
-                match super::restore(set, name, Options::default(), &interrupt).await {
-                    Ok(_) => {
-                        restored = true;
-                        finished
-                            .done
-                            .push(format!("restored {name}, which was broken off"));
-                    }
-                    Err(error) => finished.left.push(format!("restoring {name}: {error}")),
-                }
+            Ok(None)
+        } else {
+            finish(set, &operation.verb, &plan).await
+        };
+        match done {
+            Ok(done) => {
+                restored |= operation.verb == RESTORE;
+                finished.done.extend(done);
+                let open = set.end(operation.id).err();
+                let open =
+                    open.map(|error| format!("the journal's entry of {}: {error}", plan.name));
+                finished.left.extend(open);
             }
-            _ => {}
+            Err(left) => finished.left.extend(left),
         }
-        finished.left.extend(open);
     }
     finished.done.extend(sweep(&set).await?);
     Ok(finished)

@@ -114,17 +114,6 @@ pub async fn restore(
     let manifest = super::show(&set, name)?;
     set.mend().await?;
     let tasks = set.timed("check", "", plan(&set, &manifest, force)).await?;
-    let running: Vec<String> = manifest
-        .hosts
-        .iter()
-        .filter(|host| host.power == Power::Running)
-        .map(|host| host.name.clone())
-        .collect();
-    let journalled = Plan {
-        name: name.to_owned(),
-        id: manifest.id,
-        running,
-    };
     if *interrupted.borrow() {
         return Err(SnapshotError::Interrupted {
             state: "nothing was stopped".into(),
@@ -132,7 +121,7 @@ pub async fn restore(
     }
     set.held()?;
     networks_up(&set).await?;
-    let text = serde_json::to_string(&journalled).unwrap_or_default();
+    let text = serde_json::to_string(&plan_of(&manifest)).unwrap_or_default();
     let _on_duty = set.stand_by();
     let broken_off = set.journal.unfinished(set.lab())?;
     let operation = set.journal.begin(set.lab(), RESTORE, &text)?;
@@ -151,9 +140,7 @@ pub async fn restore(
         Ok(()) => see_to_clocks(&set, &tasks, clocks).await,
         Err(error) => Err(error),
     };
-    let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
-    let disks: Vec<PathBuf> = disks.map(|disk| disk.state.path.clone()).collect();
-    let flushed = flush(&disks).await;
+    let flushed = flush(&disks_of(&manifest)).await;
     let close = || close(&set, &manifest, operation, &broken_off);
     let closed = flushed.and_then(|()| Ok(close().or_else(|_| close())?));
     let hosts = match (closed, hosts) {
@@ -180,6 +167,23 @@ pub async fn restore(
             .max_by_key(|lag| lag.abs()),
         hosts,
     })
+}
+
+/// What it takes to finish a restore.
+fn plan_of(manifest: &Manifest) -> Plan {
+    let hosts = manifest.hosts.iter();
+    let running = hosts.filter(|host| host.power == Power::Running);
+    Plan {
+        name: manifest.name.clone(),
+        id: manifest.id,
+        running: running.map(|host| host.name.clone()).collect(),
+    }
+}
+
+/// The disks of all hosts.
+fn disks_of(manifest: &Manifest) -> Vec<PathBuf> {
+    let disks = manifest.hosts.iter().flat_map(|host| &host.disks);
+    disks.map(|disk| disk.state.path.clone()).collect()
 }
 
 /// Brings up the lab's networks: after a boot of this machine they are down.
@@ -253,6 +257,11 @@ async fn plan<'f>(
     if refusals.is_empty() && doubts.is_empty() {
         return Ok(tasks);
     }
+    Err(refused(manifest, refusals, doubts))
+}
+
+/// What refuses a restore, and what is to be done about it.
+fn refused(manifest: &Manifest, mut refusals: Vec<String>, doubts: Vec<String>) -> SnapshotError {
     let mut cures = Vec::new();
     if !refusals.is_empty() {
         cures.push("`twin up TOPOLOGY` brings back what is missing".to_owned());
@@ -264,10 +273,10 @@ async fn plan<'f>(
         ));
     }
     refusals.extend(doubts);
-    Err(SnapshotError::Refused {
+    SnapshotError::Refused {
         findings: refusals,
         cures,
-    })
+    }
 }
 
 /// A disk that the domain writes to and the baseline does not know: restoring would take it out of the definition, and what

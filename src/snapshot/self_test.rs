@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::files::{self, Way, can_reflink};
-use crate::hypervisor::{HypervisorError, Memory, PowerAction, Target};
+use crate::hypervisor::{HypervisorError, Machine, Memory, PowerAction, Target};
 use crate::lab::{Drivers, LabError, Layout, Lock};
 use crate::model::spec::{Boot, DiskSpec, DomainSpec, Marked};
 use crate::model::{AcceleratorChoice, LabRecord, Mark, RamBacking, Scale};
@@ -56,14 +56,8 @@ pub struct SelfTest {
     pub failure: Option<String>,
 }
 
-/// Returns what is remembered for this machine, else runs the test; with `run` false it only remembers.
-pub async fn self_test(
-    drivers: &Drivers,
-    layout: &Layout,
-    accelerator: AcceleratorChoice,
-    run: bool,
-) -> Result<Option<SelfTest>, LabError> {
-    let machine = drivers.hypervisor.machine().await?;
+/// What the self-test's outcome hangs on.
+fn key(machine: &Machine, layout: &Layout, accelerator: AcceleratorChoice) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let file_system = nix::sys::statfs::statfs(&layout.pool())
         .map(|found| format!("{:?}", found.filesystem_type()))
@@ -75,13 +69,24 @@ pub async fn self_test(
             at.duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs())
         });
-    let key = format!(
+    format!(
         "{} {} {} {} {file_system} {settings}",
         kernel.trim(),
         machine.hypervisor,
         machine.library,
         accelerator.as_str()
-    );
+    )
+}
+
+/// Returns what is remembered for this machine, else runs the test; with `run` false it only remembers.
+pub async fn self_test(
+    drivers: &Drivers,
+    layout: &Layout,
+    accelerator: AcceleratorChoice,
+    run: bool,
+) -> Result<Option<SelfTest>, LabError> {
+    let machine = drivers.hypervisor.machine().await?;
+    let key = key(&machine, layout, accelerator);
     let cache = layout.self_test_cache();
     let remembered = || -> Option<SelfTest> {
         let bytes = std::fs::read(&cache).ok()?;

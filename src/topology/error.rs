@@ -149,17 +149,18 @@ codes! {
     TooManyPorts => "too-many-ports",
 }
 
+/// What was meant, where something is near enough; another cure elsewhere.
+fn near_or(near: Option<&String>, other: &str) -> String {
+    near.map_or_else(|| other.to_owned(), |near| format!("did you mean {near}?"))
+}
+
 impl TopologyError {
     /// What to do about it.
     fn cure(&self) -> String {
-        let near_or = |near: &Option<String>, other: &str| {
-            near.as_ref()
-                .map_or_else(|| other.to_owned(), |near| format!("did you mean {near}?"))
-        };
         match self {
             Self::Schema { .. } => "write schema: twin/topology/v1".into(),
             Self::ExtendsMissing { near, .. } => {
-                near_or(near, "give a path, or a name below ./topologies")
+                near_or(near.as_ref(), "give a path, or a name below ./topologies")
             }
             Self::ExtendsOutside { .. } => {
                 "give a name, or a path that goes down from here; copy the file to where this one is otherwise".into()
@@ -169,9 +170,9 @@ impl TopologyError {
             }
             Self::ExtendsLoop { .. } => "remove one of the extends".into(),
             Self::Empty { what } => format!("add a {what}"),
-            Self::UnknownNetwork { near, .. } => near_or(near, "add it under networks"),
-            Self::UnknownHost { near, .. } => near_or(near, "add it under hosts"),
-            Self::UnknownFlavor { near, .. } => near_or(near, "add it under compute: flavors"),
+            Self::UnknownNetwork { near, .. } => near_or(near.as_ref(), "add it under networks"),
+            Self::UnknownHost { near, .. } => near_or(near.as_ref(), "add it under hosts"),
+            Self::UnknownFlavor { near, .. } => near_or(near.as_ref(), "add it under compute: flavors"),
             Self::NetworksOverlap { .. } => "give one of them other addresses".into(),
             Self::AddressOutside { cidr, .. } => format!(
                 "take one between {} and {}, both excluded",

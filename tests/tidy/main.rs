@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A file's length without its tests.
+use syn::visit::Visit;
+
+/// A file's length without its tests, and a function's.
 const LINES: usize = 600;
+const FUNCTION_LINES: usize = 70;
 
 /// Module, and what it may import beside its own children and `units`. The table of shared/design.md, section 2, mended
 /// where the code found it wrong: `clock` is a seam of its own; `doctor` takes the probe's trait and paths from `lab`.
@@ -266,6 +269,53 @@ fn files_are_at_most_600_lines_without_their_tests() {
         }
     }
     assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+/// A function of more lines than a screen has does more than one thing.
+#[test]
+fn functions_are_at_most_70_lines() {
+    let mut long = Vec::new();
+    for path in rust_files(&source()) {
+        let text = fs::read_to_string(&path).expect("readable");
+        let file = syn::parse_file(&text).expect("Rust");
+        let mut lengths = Lengths::default();
+        lengths.visit_file(&file);
+        let found = lengths.0.into_iter();
+        let found = found.filter(|(_, lines)| *lines > FUNCTION_LINES);
+        long.extend(
+            found.map(|(name, lines)| format!("{}: {name}: {lines} lines", path.display())),
+        );
+    }
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+/// How long functions are, from the line of their name to their last brace; tests are let off.
+#[derive(Default)]
+struct Lengths(Vec<(String, usize)>);
+
+impl Lengths {
+    fn take(&mut self, name: &syn::Ident, end: proc_macro2::Span) {
+        let lines = end.end().line - name.span().start().line + 1;
+        self.0.push((name.to_string(), lines));
+    }
+}
+
+impl<'ast> Visit<'ast> for Lengths {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        if !imports::is_test(item) {
+            syn::visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
+        self.take(&function.sig.ident, function.block.brace_token.span.close());
+        syn::visit::visit_item_fn(self, function);
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        self.take(&function.sig.ident, function.block.brace_token.span.close());
+        syn::visit::visit_impl_item_fn(self, function);
+    }
 }
 
 #[test]

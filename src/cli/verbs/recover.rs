@@ -241,20 +241,9 @@ async fn put_right(context: &Context<'_>, found: Found) -> Result<u8, Failure> {
         let mend = "DIRTY: see to what keeps each from being put back, then `twin recover` again\n";
         context.ui.text(mend);
     }
-    let text = |pairs: &[(String, String)]| {
-        pairs
-            .iter()
-            .map(|(step, what)| format!("{step}: {what}"))
-            .collect()
-    };
-    let runs = recovered.iter().map(|run| RecoveredRun {
-        run: run.run.clone(),
-        undone: text(&run.undone),
-        left: text(&run.left),
-    });
     context.ui.document(&RecoverDocument {
         schema: "twin/recover/v1".into(),
-        runs: runs.collect(),
+        runs: recovered.iter().map(document).collect(),
         finished: finished.done,
         left: finished.left,
         differences,
@@ -265,6 +254,21 @@ async fn put_right(context: &Context<'_>, found: Found) -> Result<u8, Failure> {
         (true, false) => code::FAILED,
         (true, true) => code::DONE,
     })
+}
+
+/// What came of a run's acts, as the document has it.
+fn document(run: &Recovered) -> RecoveredRun {
+    let text = |pairs: &[(String, String)]| {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(step, what)| format!("{step}: {what}"))
+            .collect()
+    };
+    RecoveredRun {
+        run: run.run.clone(),
+        undone: text(&run.undone),
+        left: text(&run.left),
+    }
 }
 
 /// What the watchdog does: while the other twin lives, it puts back what should be and is not; should that die, all.

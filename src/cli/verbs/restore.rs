@@ -1,5 +1,7 @@
 //! `twin restore`.
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 use tracing::instrument;
 
@@ -8,10 +10,11 @@ use crate::cli::context::Context;
 use crate::cli::elapsed::{milliseconds, since_given};
 use crate::cli::failure::{DONE, Failure};
 use crate::cli::interrupt::Interrupt;
+use crate::journal::Journal;
 use crate::lab::Found;
 use crate::report::{RestoreDocument, RestoredHostDocument};
 use crate::scenario;
-use crate::snapshot::{self, Clocks, Manifest, Options, Set};
+use crate::snapshot::{self, Clocks, Manifest, Options, Restored, Set};
 use crate::units::Name;
 
 /// What happens to the guests' clocks.
@@ -76,9 +79,32 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     crate::cli::dirty::refuse_unfinished_but_restores(&set)?;
     let manifest = snapshot::show(&set, flags.name.as_str())?;
     ask(context, flags.consent.yes, &goes(&found, &manifest)).await?;
-    // The hosts are put back by the baseline; what was done to this machine is not in it.
+    recover_outside(context, &found, &journal).await?;
+    let clocks = match flags.clock {
+        ClockChoice::Keep => Clocks::Keep,
+        ClockChoice::Host => Clocks::Host,
+    };
+    let options = Options {
+        clocks,
+        force: flags.force,
+    };
+    let interrupt = Interrupt::listen(None);
+    // People wait from the moment that they have asked.
+    let before = since_given();
+    let restored =
+        snapshot::restore(set, flags.name.as_str(), options, interrupt.receiver()).await?;
+    tell(context, &found, flags, restored, before);
+    DONE
+}
+
+/// Puts back what runs have done to this machine: the hosts are put back by the baseline, and that is not in it.
+async fn recover_outside(
+    context: &Context<'_>,
+    found: &Found,
+    journal: &Journal,
+) -> Result<(), Failure> {
     let world = context.world(found.clone());
-    for run in scenario::recover_outside(&world, &journal).await? {
+    for run in scenario::recover_outside(&world, journal).await? {
         for (step, done) in &run.undone {
             context
                 .ui
@@ -94,19 +120,11 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
             ));
         }
     }
-    let clocks = match flags.clock {
-        ClockChoice::Keep => Clocks::Keep,
-        ClockChoice::Host => Clocks::Host,
-    };
-    let options = Options {
-        clocks,
-        force: flags.force,
-    };
-    let interrupt = Interrupt::listen(None);
-    // People wait from the moment that they have asked.
-    let before = since_given();
-    let restored =
-        snapshot::restore(set, flags.name.as_str(), options, interrupt.receiver()).await?;
+    Ok(())
+}
+
+/// Tells what came of a restore that was asked for `before` it began.
+fn tell(context: &Context<'_>, found: &Found, flags: &Flags, restored: Restored, before: Duration) {
     let (running, ready) = (before + restored.running, before + restored.ready);
     for host in &restored.hosts {
         if let Some(why) = &host.restarted {
@@ -144,5 +162,4 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         clock_lag_ms: restored.clock_lag_ms,
         hosts: hosts.collect(),
     });
-    DONE
 }

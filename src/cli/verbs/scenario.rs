@@ -10,12 +10,12 @@ use crate::cli::context::Context;
 use crate::cli::failure::{DONE, Failure, code};
 use crate::cli::files;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::ui::no_document;
+use crate::cli::ui::{Ui, no_document};
 use crate::diagnostics::Source;
 use crate::lab::{Found, LabError, Lock};
 use crate::report::{ScenarioEntry, ScenariosDocument, scenario_text};
 use crate::scenario::Verdict;
-use crate::scenario::{self, Choice, Policy, Scenario, ScenarioError, World};
+use crate::scenario::{self, Choice, Policy, Resolved, Scenario, ScenarioError, World};
 use crate::snapshot::self_test;
 use crate::units::Seed;
 
@@ -281,74 +281,79 @@ async fn dry_run(
                 vec![source.clone()],
             )
         })?;
-        context.ui.text(&format!("\n{}\n", resolved.name));
-        let mut acted_on: Vec<&str> = Vec::new();
-        for step in &resolved.steps {
-            context.ui.text(&format!(
-                "  {:<12} {}, within {:?}\n",
-                step.id,
-                step.describe(),
-                step.within
-            ));
-            if let scenario::Work::Baseline(declared) = &step.work
-                && let Err(error) = world.gates(declared)
-            {
-                let refused = format!("would be refused: {error}");
-                context.ui.text(&format!("  {:<12}   {refused}\n", ""));
-            }
-            for (id, action) in step.actions() {
-                let hosts = action.hosts();
-                let earlier = hosts.iter().find(|host| acted_on.contains(host));
-                // Reading what the undo needs changes nothing, and tells whether the target is there.
-                let undo = match (action.capture(world).await, earlier) {
-                    (Ok(captured), None) => format!("undo sets {captured}"),
-                    (Ok(captured), Some(_)) => {
-                        format!("undo sets {captured}, or what the steps before have made of it")
-                    }
-                    (Err(error), None) => format!("would be refused: {error}"),
-                    (Err(error), Some(host)) => {
-                        format!("after what the steps before do to {host}; now: {error}")
-                    }
-                };
-                acted_on.extend(hosts);
-                context.ui.text(&format!("  {:<12}   {id}: {undo}\n", ""));
-            }
-        }
-        for host in &resolved.targets {
-            let line = match world.host(host) {
-                Ok(found) => format!("domain {}, {}", found.spec.name, found.spec.uuid),
-                Err(error) => format!("would be refused: {error}"),
-            };
-            context.ui.text(&format!("  acts on      {host}: {line}\n"));
-        }
-        for (key, names) in [("safety", &resolved.named), ("watch", &resolved.watch)] {
-            for name in names {
-                if let Err(error) = world.host(name) {
-                    let line = format!("  {key:<12} would be refused: {error}\n");
-                    context.ui.text(&line);
-                }
-            }
-        }
-        for stop in &resolved.stop {
-            context.ui.text(&format!(
-                "  stops        when {} misses {} times in a row\n",
-                stop.probe, stop.failures
-            ));
-        }
-        for (id, expected) in &resolved.expect {
-            context
-                .ui
-                .text(&format!("  expects      {id}: {}\n", expected.as_str()));
-            let mut probes = resolved.probes.iter();
-            if let Some(one) = probes.find(|probe| probe.id == *id)
-                && let Err(error) = one.probe.check(world).await
-            {
-                let line = format!("  {:<12}   cannot look now: {error}\n", "");
-                context.ui.text(&line);
+        preview(context, &resolved, world).await;
+    }
+    DONE
+}
+
+/// Says what a variant would do, and on what.
+async fn preview(context: &Context<'_>, variant: &Resolved, world: &World) {
+    let ui = context.ui;
+    ui.text(&format!("\n{}\n", variant.name));
+    preview_steps(ui, variant, world).await;
+    for host in &variant.targets {
+        let line = match world.host(host) {
+            Ok(found) => format!("domain {}, {}", found.spec.name, found.spec.uuid),
+            Err(error) => format!("would be refused: {error}"),
+        };
+        ui.text(&format!("  acts on      {host}: {line}\n"));
+    }
+    for (key, names) in [("safety", &variant.named), ("watch", &variant.watch)] {
+        for name in names {
+            if let Err(error) = world.host(name) {
+                ui.text(&format!("  {key:<12} would be refused: {error}\n"));
             }
         }
     }
-    DONE
+    for stop in &variant.stop {
+        ui.text(&format!(
+            "  stops        when {} misses {} times in a row\n",
+            stop.probe, stop.failures
+        ));
+    }
+    for (id, expected) in &variant.expect {
+        ui.text(&format!("  expects      {id}: {expected}\n"));
+        let mut probes = variant.probes.iter();
+        if let Some(one) = probes.find(|probe| probe.id == *id)
+            && let Err(error) = one.probe.check(world).await
+        {
+            ui.text(&format!("  {:<12}   cannot look now: {error}\n", ""));
+        }
+    }
+}
+
+async fn preview_steps(ui: &Ui, variant: &Resolved, world: &World) {
+    let mut acted_on: Vec<&str> = Vec::new();
+    for step in &variant.steps {
+        ui.text(&format!(
+            "  {:<12} {}, within {:?}\n",
+            step.id,
+            step.describe(),
+            step.within
+        ));
+        if let scenario::Work::Baseline(declared) = &step.work
+            && let Err(error) = world.gates(declared)
+        {
+            ui.text(&format!("  {:<12}   would be refused: {error}\n", ""));
+        }
+        for (id, action) in step.actions() {
+            let hosts = action.hosts();
+            let earlier = hosts.iter().find(|host| acted_on.contains(host));
+            // Reading what the undo needs changes nothing, and tells whether the target is there.
+            let undo = match (action.capture(world).await, earlier) {
+                (Ok(captured), None) => format!("undo sets {captured}"),
+                (Ok(captured), Some(_)) => {
+                    format!("undo sets {captured}, or what the steps before have made of it")
+                }
+                (Err(error), None) => format!("would be refused: {error}"),
+                (Err(error), Some(host)) => {
+                    format!("after what the steps before do to {host}; now: {error}")
+                }
+            };
+            acted_on.extend(hosts);
+            ui.text(&format!("  {:<12}   {id}: {undo}\n", ""));
+        }
+    }
 }
 
 async fn carry_out(

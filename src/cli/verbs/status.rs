@@ -8,6 +8,7 @@ use tracing::instrument;
 use crate::cli::context::Context;
 use crate::cli::failure::{DONE, Failure, code};
 use crate::cli::interrupt::interruptible;
+use crate::cli::ui::Ui;
 use crate::hypervisor::Power;
 use crate::lab::{self, HostStatus, LabStatus};
 use crate::report::{
@@ -154,16 +155,7 @@ fn document(status: &LabStatus, baselines: Vec<String>, dirty: bool) -> StatusDo
     }
 }
 
-fn text(context: &Context<'_>, status: &LabStatus, baselines: &[String], dirty: bool) {
-    let ui = context.ui;
-    let record = &status.record;
-    ui.text(&format!(
-        "lab {} ({}), scale {}, {}\n",
-        record.name,
-        record.uuid,
-        record.scale,
-        record.accelerator.as_str()
-    ));
+fn tables(ui: &Ui, status: &LabStatus) {
     let rows: Vec<Vec<String>> = status
         .hosts
         .iter()
@@ -203,6 +195,19 @@ fn text(context: &Context<'_>, status: &LabStatus, baselines: &[String], dirty: 
         })
         .collect();
     ui.table(&["NETWORK", "BRIDGE", "SUBNET", "STATE"], &rows);
+}
+
+fn text(context: &Context<'_>, status: &LabStatus, baselines: &[String], dirty: bool) {
+    let ui = context.ui;
+    let record = &status.record;
+    ui.text(&format!(
+        "lab {} ({}), scale {}, {}\n",
+        record.name,
+        record.uuid,
+        record.scale,
+        record.accelerator.as_str()
+    ));
+    tables(ui, status);
     if !baselines.is_empty() {
         ui.text(&format!("baselines: {}\n", baselines.join(", ")));
     }

@@ -10,7 +10,8 @@ use super::contract::{Finding, Probe, Seen, evidence};
 use super::{kernel_log, oom_report};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::Power;
-use crate::scenario::{ActionError, World, arguments};
+use crate::scenario::{ActionError, Evidence, World, arguments};
+use crate::wire::MemoryState;
 
 pub(super) const NAME: &str = "memory";
 
@@ -65,9 +66,59 @@ pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> 
 }
 
 impl Memory {
+    /// Whether memory is short enough that tasks wait for it: what was asked for of that and holds.
+    fn pressed(
+        &self,
+        memory: &MemoryState,
+        before_us: u64,
+        source: &str,
+    ) -> Result<Vec<Evidence>, ActionError> {
+        let mut found = Vec::new();
+        if let Some(over) = self.pressure_over {
+            let pressure = memory.psi_full_avg10.ok_or_else(|| self.no_pressure())?;
+            if pressure > over {
+                found.push(evidence(source, format!("full avg10={pressure}")));
+            }
+        }
+        if let Some(over) = self.stalled_us {
+            let total = memory.psi_full_total_us;
+            let total = total.ok_or_else(|| self.no_pressure())?;
+            // After a boot it counts from zero.
+            let before = Some(before_us).filter(|before| *before <= total);
+            let stalled = total - before.unwrap_or(0);
+            if stalled > over {
+                found.push(evidence(
+                    source,
+                    format!("full total={total}: all tasks have waited {stalled} us since the first look"),
+                ));
+            }
+        }
+        Ok(found)
+    }
+
     fn no_pressure(&self) -> ActionError {
         ActionError::Target(format!("the kernel of {} tells no pressure", self.host))
     }
+}
+
+/// The memory before the first kill since then, and when it was read; nothing where none was seen.
+fn before_the_kill(now: MemoryState, oom_kills: u64) -> Option<(MemoryState, String)> {
+    let mut before = now.before_kills.into_iter();
+    let mut before = before.find(|before| before.memory.oom_kill == oom_kills)?;
+    let seconds = |ms| Duration::from_millis(ms).as_secs_f64();
+    let mut when = format!(
+        ", {:.2} s after its boot, before the kill",
+        seconds(before.uptime_ms)
+    );
+    // How long tasks have waited is counted by the kernel, so that the first reading after the kill has all of it.
+    if let Some((after_ms, total)) = before.after_kill {
+        before.memory.psi_full_total_us = Some(total);
+        when = format!(
+            ", counted until {:.2} s after its boot, when the kill had been seen",
+            seconds(after_ms)
+        );
+    }
+    Some((before.memory, when))
 }
 
 #[async_trait]
@@ -107,26 +158,11 @@ impl Probe for Memory {
         let now = world.state(&self.host).await?.memory;
         let mut report = None;
         let (memory, when) = if self.before_kill {
-            let mut before = now.before_kills.into_iter();
-            let first = before.find(|before| before.memory.oom_kill == begun.oom_kill);
-            let Some(mut before) = first else {
+            let Some(before) = before_the_kill(now, begun.oom_kill) else {
                 return Ok(Finding::Quiet);
             };
             report = oom_report::first_since(world, &self.host, begun.console).unwrap_or_default();
-            let seconds = |ms| Duration::from_millis(ms).as_secs_f64();
-            let mut when = format!(
-                ", {:.2} s after its boot, before the kill",
-                seconds(before.uptime_ms)
-            );
-            // How long tasks have waited is counted by the kernel, so that the first reading after the kill has all of it.
-            if let Some((after_ms, total)) = before.after_kill {
-                before.memory.psi_full_total_us = Some(total);
-                when = format!(
-                    ", counted until {:.2} s after its boot, when the kill had been seen",
-                    seconds(after_ms)
-                );
-            }
-            (before.memory, when)
+            before
         } else {
             (now, String::new())
         };
@@ -160,28 +196,11 @@ impl Probe for Memory {
                 ),
             ));
         }
-        if let Some(over) = self.pressure_over {
-            let pressure = memory.psi_full_avg10.ok_or_else(|| self.no_pressure())?;
-            if pressure > over {
-                found.push(evidence(
-                    source("/proc/pressure/memory"),
-                    format!("full avg10={pressure}"),
-                ));
-            }
-        }
-        if let Some(over) = self.stalled_us {
-            let total = memory.psi_full_total_us;
-            let total = total.ok_or_else(|| self.no_pressure())?;
-            // After a boot it counts from zero.
-            let before = Some(begun.psi_full_total_us).filter(|before| *before <= total);
-            let stalled = total - before.unwrap_or(0);
-            if stalled > over {
-                found.push(evidence(
-                    source("/proc/pressure/memory"),
-                    format!("full total={total}: all tasks have waited {stalled} us since the first look"),
-                ));
-            }
-        }
+        found.extend(self.pressed(
+            &memory,
+            begun.psi_full_total_us,
+            &source("/proc/pressure/memory"),
+        )?);
         // All that was asked for has to hold.
         let asked = [
             self.available_below.is_some(),

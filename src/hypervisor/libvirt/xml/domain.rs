@@ -1,5 +1,7 @@
 //! A domain's XML.
 
+use std::path::Path;
+
 use base64::Engine;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -193,6 +195,25 @@ fn os(spec: &DomainSpec) -> Element {
     }
 }
 
+/// The disk that a cloud image reads its settings from.
+fn seed_element(seed: &Path) -> Element {
+    // A virtio disk: cloud kernels such as Debian's have no driver for q35's SATA. NoCloud goes by the label.
+    let target = Element::new()
+        .attribute("@dev", "vdz")
+        .attribute("@bus", "virtio");
+    let driver = Element::new()
+        .attribute("@name", "qemu")
+        .attribute("@type", "raw");
+    let source = Element::new().attribute("@file", seed.to_string_lossy());
+    Element::new()
+        .attribute("@type", "file")
+        .attribute("@device", "disk")
+        .child("driver", driver)
+        .child("source", source)
+        .child("target", target)
+        .child("readonly", Element::new())
+}
+
 fn devices(spec: &DomainSpec) -> Element {
     let mut devices = Element::new();
     devices = devices.children(
@@ -203,28 +224,7 @@ fn devices(spec: &DomainSpec) -> Element {
             .map(|(disk, letter)| disk_element(disk, letter)),
     );
     if let Some(seed) = &spec.seed_iso {
-        // A virtio disk: cloud kernels such as Debian's have no driver for q35's SATA. NoCloud goes by the label.
-        let target = Element::new()
-            .attribute("@dev", "vdz")
-            .attribute("@bus", "virtio");
-        devices = devices.child(
-            "disk",
-            Element::new()
-                .attribute("@type", "file")
-                .attribute("@device", "disk")
-                .child(
-                    "driver",
-                    Element::new()
-                        .attribute("@name", "qemu")
-                        .attribute("@type", "raw"),
-                )
-                .child(
-                    "source",
-                    Element::new().attribute("@file", seed.to_string_lossy()),
-                )
-                .child("target", target)
-                .child("readonly", Element::new()),
-        );
+        devices = devices.child("disk", seed_element(seed));
     }
     devices = devices.child(
         "controller",
