@@ -69,15 +69,16 @@ impl Store {
         Pins::of(&self.directory).renew(base)
     }
 
-    /// Takes images of an older twin's from users other than QEMU's.
+    /// Takes images of an older twin's from users other than QEMU's; also those that it made beside a newer one.
     fn close(&self) -> Result<(), ImageError> {
         let open = |path: &Path| {
             let mode = path.metadata().map(|found| found.permissions().mode());
             mode.is_ok_and(|mode| mode & 0o006 != 0)
         };
-        if !open(&self.directory) {
+        if !self.directory.exists() {
             return Ok(());
         }
+        let all = open(&self.directory);
         let closing = || ImageError::io(format!("closing {}", self.directory.display()));
         for entry in std::fs::read_dir(&self.directory)
             .map_err(closing())?
@@ -85,13 +86,18 @@ impl Store {
         {
             let path = entry.path();
             if path.is_dir() {
-                finish(&path)?;
+                if all || open(&path) {
+                    finish(&path)?;
+                }
             } else if open(&path) {
                 storage::share_with_emulator(&path).map_err(closing())?;
             }
         }
         // Last: as long as it is open, the next `up` tries again.
-        storage::make_passage(&self.directory).map_err(closing())
+        if all {
+            storage::make_passage(&self.directory).map_err(closing())?;
+        }
+        Ok(())
     }
 
     /// Returns the image for a host, building or fetching it where needed.

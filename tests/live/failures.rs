@@ -55,7 +55,7 @@ fn a_guest_that_never_answers_is_told_with_the_last_thing_seen() {
     for sign in [
         "logging in at 10.",
         "no lease: ",
-        "no ARP: nobody is at 10.",
+        "no ARP: no host answers at 10.",
         "its console",
     ] {
         assert!(said.contains(sign), "{sign}: {said}");

@@ -382,7 +382,8 @@ fn d4_baselines_of_an_older_qemu_are_named_and_the_others_restore() {
         let old = place.with_extension("old");
         std::fs::rename(&place, &old).unwrap();
         let new = Path::new("/").join(part).display().to_string();
-        tool("cp", &["-r", &new, &place.display().to_string()]);
+        let place = place.display().to_string();
+        tool("cp", &["-r", "--preserve=mode", &new, &place]);
     }
     assert!(!pair.lab.done(&["snapshots"]).contains("needs another QEMU"));
     pair.word("a", "later");
