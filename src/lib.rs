@@ -64,6 +64,8 @@ pub mod report;
 #[cfg(feature = "host")]
 pub mod scenario;
 #[cfg(feature = "host")]
+pub mod service;
+#[cfg(feature = "host")]
 #[expect(clippy::disallowed_methods, reason = "it simulates time")]
 pub mod sim;
 #[cfg(feature = "host")]

@@ -25,7 +25,7 @@ pub(crate) fn lost_with_disks(
     lab: Uuid,
     hosts: &[&str],
 ) -> Result<Vec<String>, Failure> {
-    let lost = baselines::that_need(context.layout(), lab, hosts)?;
+    let lost = baselines::that_need(context.site.layout(), lab, hosts)?;
     let note = |name: &String| {
         format!(
             "baseline {name} goes with the disks of {}; `twin snapshot {name} --remove` frees the rest of it",
@@ -49,10 +49,10 @@ pub(crate) enum Does {
 /// Says what of a lab is DIRTY before a verb acts on it, and refuses where the verb would make it worse: hosts that boot from
 /// the wrong disks, or in the middle of a restore, write to them. Called with the lab's lock held.
 pub(crate) fn say_dirty(context: &Context<'_>, found: &Found, does: Does) -> Result<(), Failure> {
-    let Some(journal) = context.journal_if_there()? else {
+    let Some(journal) = context.site.journal_if_there()? else {
         return Ok(());
     };
-    let set = context.set(found, &journal, &Silent);
+    let set = context.site.set(found, &journal, &Silent);
     let dirty = dirty(&set)?;
     if dirty.is_empty() {
         return Ok(());

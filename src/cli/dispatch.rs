@@ -46,8 +46,8 @@ pub(crate) async fn run(cli: Cli, ui: &Ui) -> u8 {
         Err(failure) => {
             tracing::error!(code = failure.code, "{}", failure.message);
             // Nothing is made for a lab that was not found.
-            if context.layout().state().exists() {
-                logging::begin(context.layout().state());
+            if context.site.layout().state().exists() {
+                logging::begin(context.site.layout().state());
             }
             ui.failure(&failure)
         }

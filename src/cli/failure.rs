@@ -2,6 +2,7 @@
 
 use crate::diagnostics::{Problem, Source};
 use crate::lab::LabError;
+use crate::service::ServiceError;
 use crate::snapshot::SnapshotError;
 use crate::topology::LoadError;
 
@@ -97,6 +98,41 @@ impl From<LabError> for Failure {
         };
         let cures = error.cures();
         Self::new(code, error.to_string(), cures)
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        let message = error.to_string();
+        match error {
+            ServiceError::Lab(error) => error.into(),
+            ServiceError::Snapshot(error) => error.into(),
+            ServiceError::Elsewhere { .. } => Self::machine(
+                message,
+                vec![
+                    "run twin on the machine that the guests run on: a lab's disks, bridges and rules are there"
+                        .into(),
+                ],
+            ),
+            ServiceError::HypervisorRuns { .. } => Self::machine(
+                message,
+                vec!["`twin recover` puts back what is open".into()],
+            ),
+            ServiceError::StoppedAtBoot { host, .. } => Self::machine(
+                message,
+                vec![format!(
+                    "`twin power cycle {host}` starts it anew; then `twin recover`"
+                )],
+            ),
+            ServiceError::Halt { .. } => Self::machine(
+                message,
+                vec!["run as root, or with a --state-dir of your own".into()],
+            ),
+            ServiceError::GoesOn { .. } => Self::dirty(
+                message,
+                vec!["Ctrl-C in its terminal, then `twin recover`".into()],
+            ),
+        }
     }
 }
 

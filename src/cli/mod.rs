@@ -15,6 +15,7 @@ mod global;
 mod guard;
 mod interrupt;
 mod logging;
+mod recovered;
 mod ui;
 mod verbs;
 mod wiring;

@@ -35,13 +35,3 @@ pub fn lab(uri: &str) -> Drivers {
         guardian: guard::guardian(uri),
     }
 }
-
-/// The domains that this machine's libvirtd starts at boot, each with the link by which it does; also while it does not run.
-pub(crate) fn autostarted() -> std::io::Result<Vec<(uuid::Uuid, std::path::PathBuf)>> {
-    crate::hypervisor::libvirt::autostarted()
-}
-
-/// A process of libvirt's or of a guest's that runs on this machine.
-pub(crate) fn hypervisor_runs() -> Option<String> {
-    crate::hypervisor::libvirt::running()
-}

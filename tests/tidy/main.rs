@@ -110,6 +110,20 @@ const EDGES: &[(&str, &[&str])] = &[
             "storage",
         ],
     ),
+    // What verbs do, without a terminal.
+    (
+        "service",
+        &[
+            "clock",
+            "guest",
+            "hostnet",
+            "hypervisor",
+            "journal",
+            "lab",
+            "scenario",
+            "snapshot",
+        ],
+    ),
     (
         "report",
         &["doctor", "hypervisor", "journal", "model", "scenario"],
@@ -130,6 +144,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "plan",
             "report",
             "scenario",
+            "service",
             "sim",
             "snapshot",
             "storage",

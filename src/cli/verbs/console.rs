@@ -24,9 +24,9 @@ pub(crate) struct Flags {
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     crate::cli::ui::no_document(context.ui, "console")?;
-    let found = context.lab().await?;
+    let found = context.site.lab().await?;
     let target = found.host(&flags.host)?.target(found.record.uuid);
-    let path = context.drivers().hypervisor.console(target).await?;
+    let path = context.site.drivers().hypervisor.console(target).await?;
     context
         .ui
         .remark(&format!("console of {}; Ctrl-] leaves it", flags.host));

@@ -47,7 +47,7 @@ fn remote(text: &str) -> Option<(&str, &str)> {
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     crate::cli::ui::no_document(context.ui, "cp")?;
-    let found = context.lab().await?;
+    let found = context.site.lab().await?;
     let work = async {
         match (remote(&flags.from), remote(&flags.to)) {
             (None, Some((host, path))) => {
@@ -78,13 +78,15 @@ async fn run_in(
     mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
 ) -> Result<(), Failure> {
     let host = found.host(host)?;
-    let way = host.way(context.layout(), &found.networks).ok_or_else(|| {
-        Failure::machine(
-            format!("the image of {} has no way in", host.name),
-            Vec::new(),
-        )
-    })?;
-    let guest = context.drivers().guests.open(&way);
+    let way = host
+        .way(context.site.layout(), &found.networks)
+        .ok_or_else(|| {
+            Failure::machine(
+                format!("the image of {} has no way in", host.name),
+                Vec::new(),
+            )
+        })?;
+    let guest = context.site.drivers().guests.open(&way);
     let (sender, mut receiver) = mpsc::channel(16);
     let mut said = Vec::new();
     let sink = async {

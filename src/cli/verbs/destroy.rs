@@ -21,31 +21,31 @@ pub(crate) struct Flags {
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    context.here().await?;
-    context.layout().need_pool()?;
+    context.site.here().await?;
+    context.site.layout().need_pool()?;
     if flags.consent.dry_run {
         return dry_run(context).await;
     }
-    let swept = lab::sweep(context.layout(), context.drivers().clock.as_ref())?;
+    let swept = lab::sweep(context.site.layout(), context.site.drivers().clock.as_ref())?;
     let wanted = context.global.lab.as_deref();
     let is_wanted =
         |found: &lab::Found| wanted.is_none_or(|name| found.record.name.as_str() == name);
-    if !swept.is_empty() && !context.labs().await?.iter().any(is_wanted) {
+    if !swept.is_empty() && !context.site.labs().await?.iter().any(is_wanted) {
         // What a killed `destroy` has left is gone now, and that was all.
         return Ok(told(context, &ChangeDocument::new("", "destroy", swept)));
     }
-    let (found, lock) = context.locked_lab("destroy").await?;
+    let (found, lock) = context.site.locked_lab("destroy").await?;
     let (goes, _) = doomed(context, &found).await?;
     ask(context, flags.consent.yes, &goes).await?;
     let watch = context.ui.watch();
     // A lab whose journal is lost, or cannot be read, is destroyed all the same.
-    let journal = context.existing_journal().ok().flatten();
+    let journal = context.site.existing_journal().ok().flatten();
     let work = async {
         Ok(lab::destroy(
             &found,
             &lock,
-            context.drivers(),
-            context.layout(),
+            context.site.drivers(),
+            context.site.layout(),
             journal.as_ref(),
             watch.as_ref(),
         )
@@ -82,15 +82,16 @@ async fn doomed(
     context: &Context<'_>,
     found: &lab::Found,
 ) -> Result<(Vec<String>, Vec<String>), Failure> {
-    let (mut goes, left) = lab::doomed(found, context.drivers(), context.layout()).await?;
+    let (mut goes, left) =
+        lab::doomed(found, context.site.drivers(), context.site.layout()).await?;
     // Baselines that cannot be listed go all the same.
-    let baselines = snapshot::names(context.layout(), found.record.uuid).unwrap_or_default();
+    let baselines = snapshot::names(context.site.layout(), found.record.uuid).unwrap_or_default();
     goes.extend(baselines.iter().map(|name| format!("baseline {name}")));
     Ok((goes, left.iter().map(ToString::to_string).collect()))
 }
 
 async fn dry_run(context: &Context<'_>) -> Result<u8, Failure> {
-    let found = context.lab().await?;
+    let found = context.site.lab().await?;
     let (goes, left) = doomed(context, &found).await?;
     Ok(end_dry_run(
         context,

@@ -16,12 +16,12 @@ pub(crate) struct Flags {}
 
 #[instrument(skip_all)]
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
-    let drivers = context.drivers();
-    let probe = TimedProbe::new(context.layout().accelerator_cache(), true);
+    let drivers = context.site.drivers();
+    let probe = TimedProbe::new(context.site.layout().accelerator_cache(), true);
     let examination = Examination {
         hypervisor: drivers.hypervisor.as_ref(),
         hostnet: drivers.hostnet.as_ref(),
-        layout: context.layout(),
+        layout: context.site.layout(),
         probe: &probe,
     };
     let mut lines = examine(&examination).await;
@@ -63,15 +63,15 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
 async fn emulators(context: &Context<'_>) -> Line {
     let mut told = Vec::new();
     // A machine whose libvirt does not answer has a line for that.
-    for found in context.labs().await.unwrap_or_default() {
+    for found in context.site.labs().await.unwrap_or_default() {
         let Some(state) = found.state() else { continue };
-        let Ok(Some(journal)) = Journal::look(&state, &context.drivers().clock) else {
+        let Ok(Some(journal)) = Journal::look(&state, &context.site.drivers().clock) else {
             continue;
         };
         let layout = Layout::new(state);
         let set = Set {
             found: &found,
-            drivers: context.drivers(),
+            drivers: context.site.drivers(),
             layout: &layout,
             journal: &journal,
             watch: &Silent,
@@ -111,7 +111,13 @@ async fn baselines(context: &Context<'_>, probe: &TimedProbe) -> Line {
         Ok(accelerator) => accelerator,
         Err(error) => return untried(error.to_string()),
     };
-    let tested = self_test(context.drivers(), context.layout(), accelerator, true).await;
+    let tested = self_test(
+        context.site.drivers(),
+        context.site.layout(),
+        accelerator,
+        true,
+    )
+    .await;
     match tested.map(|tested| tested.and_then(|tested| tested.failure)) {
         Err(error) => untried(error.to_string()),
         Ok(Some(why)) => Line::degraded(
@@ -120,7 +126,7 @@ async fn baselines(context: &Context<'_>, probe: &TimedProbe) -> Line {
             "run scripts/host-setup.sh, which lets libvirt put memory files on the pool",
         ),
         Ok(None) => {
-            let rung = best_rung(context.layout());
+            let rung = best_rung(context.site.layout());
             Line::ok(
                 "baselines",
                 format!("by rung {rung}; a throw-away VM was put back"),

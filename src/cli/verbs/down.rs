@@ -51,7 +51,7 @@ fn goes(found: &Found, force: bool) -> Vec<String> {
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     if flags.consent.dry_run {
-        let found = context.lab().await?;
+        let found = context.site.lab().await?;
         let goes = goes(&found, flags.force);
         return Ok(end_dry_run(
             context,
@@ -61,10 +61,10 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
             Vec::new(),
         ));
     }
-    let (found, lock) = context.locked_lab("down").await?;
+    let (found, lock) = context.site.locked_lab("down").await?;
     say_dirty(context, &found, Does::Stops)?;
     ask(context, flags.consent.yes, &goes(&found, flags.force)).await?;
-    let drivers = context.drivers();
+    let drivers = context.site.drivers();
     let watch = context.ui.watch();
     let started = drivers.clock.elapsed();
     let work = async {

@@ -40,7 +40,7 @@ pub(crate) struct Flags {
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let found = context.lab().await?;
+    let found = context.site.lab().await?;
     let interrupted = || Failure::interrupted("interrupted; the program was killed", Vec::new());
     match &flags.host {
         Some(host) if !context.ui.json => {
@@ -79,9 +79,9 @@ async fn stream(
 ) -> Result<u8, Failure> {
     let host = found.host(host)?;
     let way = host
-        .way(context.layout(), &found.networks)
+        .way(context.site.layout(), &found.networks)
         .ok_or_else(|| no_way(host))?;
-    let guest = context.drivers().guests.open(&way);
+    let guest = context.site.drivers().guests.open(&way);
     let (sender, mut receiver) = mpsc::channel(16);
     let stdin = if flags.no_stdin || std::io::stdin().is_terminal() {
         None
@@ -113,7 +113,7 @@ async fn unless_stopped<T>(
     host: &FoundHost,
     work: impl Future<Output = Result<T, GuestError>>,
 ) -> Result<T, LabError> {
-    let drivers = context.drivers();
+    let drivers = context.site.drivers();
     let target = host.target(found.record.uuid);
     let stopped = async {
         loop {
@@ -169,9 +169,9 @@ async fn gather(
     let one = |host: FoundHost| {
         let argv = argv.clone();
         async move {
-            let outcome = match host.way(context.layout(), &found.networks) {
+            let outcome = match host.way(context.site.layout(), &found.networks) {
                 Some(way) => {
-                    let guest = context.drivers().guests.open(&way);
+                    let guest = context.site.drivers().guests.open(&way);
                     let run = collect(guest.as_ref(), &argv, ALL_DEADLINE);
                     unless_stopped(context, found, &host, run).await
                 }

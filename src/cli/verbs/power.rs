@@ -70,7 +70,7 @@ async fn stays(
     if state == Power::Paused {
         return Ok(state);
     }
-    let drivers = context.drivers();
+    let drivers = context.site.drivers();
     let target = found.host(host)?.target(found.record.uuid);
     for _ in 0..LOOKS {
         drivers.clock.sleep(LOOK).await;
@@ -88,7 +88,7 @@ async fn stays(
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let (found, lock) = context.locked_lab("power").await?;
+    let (found, lock) = context.site.locked_lab("power").await?;
     let (actions, word): (&[PowerAction], _) = match flags.switch {
         Switch::On => (&[PowerAction::Start], "power on"),
         Switch::Off => (&[PowerAction::Destroy], "power off"),
@@ -97,14 +97,14 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     };
     let host = found.host(&flags.host)?;
     refuse_what_makes_worse(context, &found, flags.switch, host)?;
-    let started = context.drivers().clock.elapsed();
+    let started = context.site.drivers().clock.elapsed();
     let mut state = lab::power(
         &found,
         &lock,
         &flags.host,
         actions,
-        context.drivers(),
-        context.layout(),
+        context.site.drivers(),
+        context.site.layout(),
         context.ui.watch().as_ref(),
     )
     .await?;
@@ -115,7 +115,14 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         .ui
         .text(&format!("{}: {state:?}\n", flags.host).to_lowercase());
     context.ui.document(&ChangeDocument {
-        took_ms: milliseconds(context.drivers().clock.elapsed().saturating_sub(started)),
+        took_ms: milliseconds(
+            context
+                .site
+                .drivers()
+                .clock
+                .elapsed()
+                .saturating_sub(started),
+        ),
         ..ChangeDocument::new(found.record.name.as_str(), word, vec![flags.host.clone()])
     });
     DONE

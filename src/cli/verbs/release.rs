@@ -34,9 +34,9 @@ fn goes(context: &Context<'_>, found: &Found, flags: &Flags) -> Result<Vec<Strin
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let drivers = context.drivers();
+    let drivers = context.site.drivers();
     if flags.consent.dry_run {
-        let found = context.lab().await?;
+        let found = context.site.lab().await?;
         let goes = goes(context, &found, flags)?;
         let hosts = found.chosen(flags.host.as_deref())?;
         lab::releasable(&found, &hosts, drivers).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
             Vec::new(),
         ));
     }
-    let (found, lock) = context.locked_lab("release").await?;
+    let (found, lock) = context.site.locked_lab("release").await?;
     let hosts = found.chosen(flags.host.as_deref())?;
     lab::releasable(&found, &hosts, drivers).await?;
     let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();

@@ -65,7 +65,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     }
     if flags.open {
         no_document(context.ui, "report --open")?;
-        let reports = context.layout().state().join("reports");
+        let reports = context.site.layout().state().join("reports");
         let file = reports.join(format!("{}.html", document.run));
         storage::make_shared(&reports)
             .and_then(|()| storage::write_shared(&file, scenario_html(&document).as_bytes()))
@@ -117,8 +117,8 @@ async fn chosen(
     flags: &Flags,
 ) -> Result<Option<(RunRow, Vec<String>)>, Failure> {
     let mut rows = Vec::new();
-    for layout in context.all_layouts().await {
-        let Some(journal) = Journal::look(layout.state(), &context.drivers().clock)? else {
+    for layout in context.site.all_layouts().await {
+        let Some(journal) = Journal::look(layout.state(), &context.site.drivers().clock)? else {
             continue;
         };
         let row = match &flags.run {

@@ -52,8 +52,12 @@ fn goes(found: &Found, manifest: &Manifest) -> Vec<String> {
 }
 
 async fn dry_run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
-    let found = context.lab().await?;
-    let manifest = snapshot::shown(context.layout(), found.record.uuid, flags.name.as_str())?;
+    let found = context.site.lab().await?;
+    let manifest = snapshot::shown(
+        context.site.layout(),
+        found.record.uuid,
+        flags.name.as_str(),
+    )?;
     let goes = goes(&found, &manifest);
     Ok(end_dry_run(
         context,
@@ -69,12 +73,12 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     if flags.consent.dry_run {
         return dry_run(context, flags).await;
     }
-    let (found, lock) = context.locked_lab("restore").await?;
-    let journal = context.journal()?;
+    let (found, lock) = context.site.locked_lab("restore").await?;
+    let journal = context.site.journal()?;
     let watch = context.ui.watch();
     let set = Set {
         lock: Some(&lock),
-        ..context.set(&found, &journal, watch.as_ref())
+        ..context.site.set(&found, &journal, watch.as_ref())
     };
     crate::cli::dirty::refuse_unfinished_but_restores(&set)?;
     let manifest = snapshot::show(&set, flags.name.as_str())?;
@@ -103,7 +107,7 @@ async fn recover_outside(
     found: &Found,
     journal: &Journal,
 ) -> Result<(), Failure> {
-    let world = context.world(found.clone());
+    let world = context.site.world(found.clone());
     for run in scenario::recover_outside(&world, journal).await? {
         for (step, done) in &run.undone {
             context

@@ -15,8 +15,8 @@ pub(crate) struct Flags {}
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
     let mut rows = Vec::new();
     // A lab's runs are on record where its files are, whatever state directory is asked for.
-    for layout in context.all_layouts().await {
-        if let Some(journal) = Journal::look(layout.state(), &context.drivers().clock)? {
+    for layout in context.site.all_layouts().await {
+        if let Some(journal) = Journal::look(layout.state(), &context.site.drivers().clock)? {
             rows.extend(journal.runs(context.global.lab.as_deref())?);
         }
     }

@@ -130,8 +130,8 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         .unwrap_or_else(|| Seed(uuid::Uuid::new_v4().as_u64_pair().0 >> 32));
     let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
     let world = World {
-        drivers: context.drivers().clone(),
-        layout: context.layout().clone(),
+        drivers: context.site.drivers().clone(),
+        layout: context.site.layout().clone(),
         found,
         seed,
         run,
@@ -146,9 +146,9 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
 /// Finds the lab, and locks it where it is not only looked at; where none is up, names `twin up`.
 async fn lab_of(context: &Context<'_>, look: bool) -> Result<(Found, Option<Lock>), Failure> {
     let (found, lock) = if look {
-        (context.lab().await?, None)
+        (context.site.lab().await?, None)
     } else {
-        let (found, lock) = context.locked_lab("scenario").await?;
+        let (found, lock) = context.site.locked_lab("scenario").await?;
         (found, Some(lock))
     };
     if found.hosts.is_empty() {
@@ -268,7 +268,7 @@ async fn dry_run(
         "{} in lab {} ({}); nothing is done\n",
         scenario.name, record.name, record.uuid
     ));
-    if let Err(error) = scenario::may_begin(world, context.journal_if_there()?.as_ref()) {
+    if let Err(error) = scenario::may_begin(world, context.site.journal_if_there()?.as_ref()) {
         context.ui.text(&format!("would be refused: {error}\n"));
     }
     let chosen = scenario::chosen(scenario, &choice.variants);
@@ -364,16 +364,16 @@ async fn carry_out(
     world: &World,
     source: &Source,
 ) -> Result<u8, Failure> {
-    let journal = context.journal()?;
+    let journal = context.site.journal()?;
     if scenario.baseline != Policy::None {
         let accelerator = world.found.record.accelerator;
-        let (drivers, layout) = (context.drivers(), context.layout());
+        let (drivers, layout) = (context.site.drivers(), context.site.layout());
         choice.self_test = self_test(drivers, layout, accelerator, true).await?;
     }
     let progress = context.ui.watch_run(flags.events);
     let interrupt = Interrupt::listen(Some((
-        context.layout().clone(),
-        context.drivers().clock.clone(),
+        context.site.layout().clone(),
+        context.site.drivers().clock.clone(),
     )));
     let outcome = scenario::run(
         scenario,

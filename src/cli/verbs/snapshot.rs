@@ -64,16 +64,16 @@ impl Flags {
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let name = flags.name.as_str();
     let (found, lock) = if flags.changes_something() {
-        let (found, lock) = context.locked_lab("snapshot").await?;
+        let (found, lock) = context.site.locked_lab("snapshot").await?;
         (found, Some(lock))
     } else {
-        (context.lab().await?, None)
+        (context.site.lab().await?, None)
     };
-    let journal = context.journal()?;
+    let journal = context.site.journal()?;
     let watch = context.ui.watch();
     let set = Set {
         lock: lock.as_ref(),
-        ..context.set(&found, &journal, watch.as_ref())
+        ..context.site.set(&found, &journal, watch.as_ref())
     };
     if flags.show {
         let manifest = snapshot::show(&set, name)?;
@@ -112,11 +112,18 @@ async fn remove(
     crate::cli::dirty::refuse_unfinished(&set)?;
     crate::cli::dirty::refuse_disks_aside(&set)?;
     ask(context, flags.yes, &goes).await?;
-    let started = context.drivers().clock.elapsed();
+    let started = context.site.drivers().clock.elapsed();
     snapshot::remove(set, name).await?;
     context.ui.text(&format!("baseline {name} is gone\n"));
     context.ui.document(&ChangeDocument {
-        took_ms: milliseconds(context.drivers().clock.elapsed().saturating_sub(started)),
+        took_ms: milliseconds(
+            context
+                .site
+                .drivers()
+                .clock
+                .elapsed()
+                .saturating_sub(started),
+        ),
         ..ChangeDocument::new(lab, VERB, vec![name.to_owned()])
     });
     DONE
@@ -130,7 +137,7 @@ async fn create(
 ) -> Result<u8, Failure> {
     crate::cli::dirty::refuse_unfinished(set)?;
     crate::cli::dirty::refuse_disks_aside(set)?;
-    let expected = context.layout().expected_baselines(found.record.uuid);
+    let expected = context.site.layout().expected_baselines(found.record.uuid);
     let gates = expected
         .into_iter()
         .find(|baseline| baseline.name == flags.name)
@@ -151,8 +158,8 @@ async fn create(
         .iter()
         .any(|host| host.domain.power == crate::hypervisor::Power::Running);
     let accelerator = found.record.accelerator;
-    let drivers = context.drivers();
-    let tested = snapshot::self_test(drivers, context.layout(), accelerator, any_runs).await?;
+    let drivers = context.site.drivers();
+    let tested = snapshot::self_test(drivers, context.site.layout(), accelerator, any_runs).await?;
     let interrupt = Interrupt::listen(None);
     let before = since_given();
     let created = snapshot::create(*set, &request, tested.as_ref(), interrupt.receiver()).await?;
@@ -185,7 +192,7 @@ async fn create(
 }
 
 async fn verify(context: &Context<'_>, set: &Set<'_>, name: &str) -> Result<u8, Failure> {
-    let clock = &context.drivers().clock;
+    let clock = &context.site.drivers().clock;
     let started = clock.elapsed();
     let findings = match snapshot::show(set, name) {
         Ok(manifest) => snapshot::verify(set, &manifest).await?,

@@ -13,15 +13,16 @@ use crate::snapshot::{self, Listed};
 pub(crate) struct Flags {}
 
 pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure> {
-    let found = context.lab().await?;
-    let baselines = snapshot::list(context.layout(), found.record.uuid)?;
+    let found = context.site.lab().await?;
+    let baselines = snapshot::list(context.site.layout(), found.record.uuid)?;
     let rows: Vec<Vec<String>> = baselines
         .iter()
         .map(|listed| row(context, listed))
         .collect();
     let heads = ["BASELINE", "AGE", "RUNG", "HOSTS", "SIZE", "OWN", "NOTE"];
-    let total = snapshot::total(context.layout(), found.record.uuid);
+    let total = snapshot::total(context.site.layout(), found.record.uuid);
     let missing: Vec<String> = context
+        .site
         .layout()
         .expected_baselines(found.record.uuid)
         .into_iter()
@@ -65,10 +66,10 @@ pub(crate) async fn run(context: &Context<'_>, _: &Flags) -> Result<u8, Failure>
 
 /// The baselines that another QEMU has saved; none where the hosts cannot be asked, as a user who may only look.
 async fn needing(context: &Context<'_>, found: &Found) -> Vec<(String, String)> {
-    let Ok(Some(journal)) = context.journal_if_there() else {
+    let Ok(Some(journal)) = context.site.journal_if_there() else {
         return Vec::new();
     };
-    let set = context.set(found, &journal, &Silent);
+    let set = context.site.set(found, &journal, &Silent);
     snapshot::need_another_emulator(&set)
         .await
         .unwrap_or_default()
@@ -103,7 +104,13 @@ fn age(context: &Context<'_>, created_at: &str) -> String {
     let Ok(then) = created_at.parse::<jiff::Timestamp>() else {
         return "-".into();
     };
-    let seconds = context.drivers().clock.now().duration_since(then).as_secs();
+    let seconds = context
+        .site
+        .drivers()
+        .clock
+        .now()
+        .duration_since(then)
+        .as_secs();
     match seconds {
         ..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         loop {
             context.ui.clear();
             show(context).await?;
-            context.drivers().clock.sleep(LOOK).await;
+            context.site.drivers().clock.sleep(LOOK).await;
         }
     };
     interruptible(watch, || {
@@ -46,19 +46,19 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
 }
 
 async fn show(context: &Context<'_>) -> Result<u8, Failure> {
-    let found = context.lab().await?;
-    let status = lab::status(&found, context.drivers(), context.layout()).await?;
-    let dirty = match context.journal_if_there()? {
+    let found = context.site.lab().await?;
+    let status = lab::status(&found, context.site.drivers(), context.site.layout()).await?;
+    let dirty = match context.site.journal_if_there()? {
         Some(journal) => {
             let uuid = status.record.uuid;
             // What a twin is at now is unfinished, and not left over.
             !journal.open_acts(uuid)?.is_empty()
                 || (!crate::snapshot::unfinished(&journal, uuid)?.is_empty()
-                    && context.lock(&found, "status").is_ok())
+                    && context.site.lock(&found, "status").is_ok())
         }
         None => false,
     };
-    let baselines = crate::snapshot::names(context.layout(), status.record.uuid)?;
+    let baselines = crate::snapshot::names(context.site.layout(), status.record.uuid)?;
     text(context, &status, &baselines, dirty);
     context.ui.document(&document(&status, baselines, dirty));
     if dirty { Ok(code::DIRTY) } else { DONE }

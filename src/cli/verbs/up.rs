@@ -140,15 +140,15 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     };
     let name = lab.clone().unwrap_or_else(|| loaded.topology.name.clone());
     // A lab that is there already has its files where its marks say.
-    for found in context.labs().await? {
+    for found in context.site.labs().await? {
         if found.record.name == name {
-            context.follow(&found);
+            context.site.follow(&found);
             for stray in &found.strays {
                 context.ui.remark(&stray.to_string());
             }
         }
     }
-    let probe = TimedProbe::new(context.layout().accelerator_cache(), !flags.dry_run);
+    let probe = TimedProbe::new(context.site.layout().accelerator_cache(), !flags.dry_run);
     let recipes = files::images();
     let rest = flags.words();
     let command = |lab: &str| context.command(lab, &rest);
@@ -182,21 +182,21 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
 }
 
 async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Result<u8, Failure> {
-    let drivers = context.drivers();
+    let drivers = context.site.drivers();
     let watch = context.ui.watch();
     // The state directory has to work before anything is made.
     let journal = if flags.dry_run {
         None
     } else {
-        Some(context.journal()?)
+        Some(context.site.journal()?)
     };
-    let prepared = lab::prepare(request, drivers, context.layout(), watch.as_ref()).await;
+    let prepared = lab::prepare(request, drivers, context.site.layout(), watch.as_ref()).await;
     for remark in files::remarks() {
         context.ui.remark(&remark);
     }
     let mut prepared = prepared?;
     // Read again: its lock is held now.
-    let labs = context.labs().await?;
+    let labs = context.site.labs().await?;
     let uuid = prepared.placed.record.uuid;
     let found = labs.iter().find(|found| found.record.uuid == uuid);
     // A dry run holds no lock: what another twin is at would look broken off.
@@ -225,7 +225,7 @@ async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Resul
     let upped = lab::apply(
         &mut prepared,
         drivers,
-        context.layout(),
+        context.site.layout(),
         &journal,
         watch.as_ref(),
         flags.jobs,
@@ -271,14 +271,14 @@ async fn services(
     timeout: Duration,
 ) -> Result<(), Failure> {
     const LOOK: Duration = Duration::from_millis(500);
-    let drivers = context.drivers();
+    let drivers = context.site.drivers();
     let until = drivers.clock.elapsed() + timeout;
     loop {
         let found = lab::choose(
-            lab::find_all(drivers, context.layout()).await?,
+            lab::find_all(drivers, context.site.layout()).await?,
             Some(prepared.placed.record.name.as_str()),
         )?;
-        let status = lab::status(&found, drivers, context.layout()).await?;
+        let status = lab::status(&found, drivers, context.site.layout()).await?;
         let ill: Vec<String> = status
             .hosts
             .iter()
