@@ -128,6 +128,10 @@ impl From<ServiceError> for Failure {
                 message,
                 vec!["run as root, or with a --state-dir of your own".into()],
             ),
+            ServiceError::Ill { .. } => Self::machine(
+                message,
+                vec!["`twin status` shows them; `twin exec HOST -- dmesg` may tell why".into()],
+            ),
             ServiceError::GoesOn { .. } => Self::dirty(
                 message,
                 vec!["Ctrl-C in its terminal, then `twin recover`".into()],

@@ -16,6 +16,7 @@ mod guard;
 mod interrupt;
 mod logging;
 mod recovered;
+mod show;
 mod ui;
 mod verbs;
 mod wiring;

@@ -1,5 +1,7 @@
 //! Why a verb failed.
 
+use std::time::Duration;
+
 use crate::guest::GuestError;
 use crate::hostnet::HostNetError;
 use crate::hypervisor::HypervisorError;
@@ -44,6 +46,14 @@ pub enum ServiceError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// Services are not healthy in time.
+    #[error("not healthy within {within:?}: {}", .ill.join(", "))]
+    Ill {
+        /// Which, on which hosts.
+        ill: Vec<String>,
+        /// The time.
+        within: Duration,
     },
     /// A run that was halted goes on.
     #[error("{holder} has not ended: {what} is still being changed")]

@@ -10,12 +10,13 @@ use crate::cli::context::Context;
 use crate::cli::failure::{DONE, Failure, code};
 use crate::cli::files;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::ui::{Ui, no_document};
+use crate::cli::show::scenario::{explain, preview};
+use crate::cli::ui::no_document;
 use crate::diagnostics::Source;
 use crate::lab::{Found, LabError, Lock};
 use crate::report::{ScenarioEntry, ScenariosDocument, scenario_text};
 use crate::scenario::Verdict;
-use crate::scenario::{self, Choice, Policy, Resolved, Scenario, ScenarioError, World};
+use crate::scenario::{self, Choice, Policy, Scenario, ScenarioError, World};
 use crate::snapshot::self_test;
 use crate::units::Seed;
 
@@ -113,7 +114,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     }
     if flags.explain {
         no_document(context.ui, "scenario --explain")?;
-        explain(context, &scenario, &source);
+        explain(context.ui, &scenario, &source);
         return DONE;
     }
     let set: BTreeMap<String, String> = flags.set.iter().cloned().collect();
@@ -229,32 +230,6 @@ fn list(context: &Context<'_>) -> Result<u8, Failure> {
     DONE
 }
 
-fn explain(context: &Context<'_>, scenario: &Scenario, source: &Source) {
-    let incident = scenario
-        .incident
-        .as_ref()
-        .map_or_else(String::new, |incident| format!(" ({incident})"));
-    let variants: Vec<&str> = scenario
-        .variants
-        .iter()
-        .map(|variant| variant.name.as_str())
-        .collect();
-    let about = textwrap::fill(scenario.about.trim(), 100);
-    context.ui.text(&format!(
-        "{}{incident}\n\n{about}\n\nvariants: {}\n",
-        scenario.title,
-        variants.join(", "),
-    ));
-    for (name, value) in scenario.variables() {
-        let value = value.map_or_else(|| "each variant's own".to_owned(), str::to_owned);
-        context.ui.text(&format!("variable: {name} = {value}\n"));
-    }
-    context.ui.text(&format!("file: {}\n", source.name));
-    for line in &scenario.stand_ins {
-        context.ui.text(&format!("stand-in: {line}\n"));
-    }
-}
-
 async fn dry_run(
     context: &Context<'_>,
     scenario: &Scenario,
@@ -281,79 +256,9 @@ async fn dry_run(
                 vec![source.clone()],
             )
         })?;
-        preview(context, &resolved, world).await;
+        preview(context.ui, &resolved, world).await;
     }
     DONE
-}
-
-/// Says what a variant would do, and on what.
-async fn preview(context: &Context<'_>, variant: &Resolved, world: &World) {
-    let ui = context.ui;
-    ui.text(&format!("\n{}\n", variant.name));
-    preview_steps(ui, variant, world).await;
-    for host in &variant.targets {
-        let line = match world.host(host) {
-            Ok(found) => format!("domain {}, {}", found.spec.name, found.spec.uuid),
-            Err(error) => format!("would be refused: {error}"),
-        };
-        ui.text(&format!("  acts on      {host}: {line}\n"));
-    }
-    for (key, names) in [("safety", &variant.named), ("watch", &variant.watch)] {
-        for name in names {
-            if let Err(error) = world.host(name) {
-                ui.text(&format!("  {key:<12} would be refused: {error}\n"));
-            }
-        }
-    }
-    for stop in &variant.stop {
-        ui.text(&format!(
-            "  stops        when {} misses {} times in a row\n",
-            stop.probe, stop.failures
-        ));
-    }
-    for (id, expected) in &variant.expect {
-        ui.text(&format!("  expects      {id}: {expected}\n"));
-        let mut probes = variant.probes.iter();
-        if let Some(one) = probes.find(|probe| probe.id == *id)
-            && let Err(error) = one.probe.check(world).await
-        {
-            ui.text(&format!("  {:<12}   cannot look now: {error}\n", ""));
-        }
-    }
-}
-
-async fn preview_steps(ui: &Ui, variant: &Resolved, world: &World) {
-    let mut acted_on: Vec<&str> = Vec::new();
-    for step in &variant.steps {
-        ui.text(&format!(
-            "  {:<12} {}, within {:?}\n",
-            step.id,
-            step.describe(),
-            step.within
-        ));
-        if let scenario::Work::Baseline(declared) = &step.work
-            && let Err(error) = world.gates(declared)
-        {
-            ui.text(&format!("  {:<12}   would be refused: {error}\n", ""));
-        }
-        for (id, action) in step.actions() {
-            let hosts = action.hosts();
-            let earlier = hosts.iter().find(|host| acted_on.contains(host));
-            // Reading what the undo needs changes nothing, and tells whether the target is there.
-            let undo = match (action.capture(world).await, earlier) {
-                (Ok(captured), None) => format!("undo sets {captured}"),
-                (Ok(captured), Some(_)) => {
-                    format!("undo sets {captured}, or what the steps before have made of it")
-                }
-                (Err(error), None) => format!("would be refused: {error}"),
-                (Err(error), Some(host)) => {
-                    format!("after what the steps before do to {host}; now: {error}")
-                }
-            };
-            acted_on.extend(hosts);
-            ui.text(&format!("  {:<12}   {id}: {undo}\n", ""));
-        }
-    }
 }
 
 async fn carry_out(

@@ -9,12 +9,10 @@ use crate::cli::dirty::dirty;
 use crate::cli::elapsed::{milliseconds, since_given};
 use crate::cli::failure::{DONE, Failure, code};
 use crate::cli::interrupt::Interrupt;
+use crate::cli::show::baseline;
 use crate::lab::Found;
-use crate::report::{
-    BaselineDocument, BaselineFileDocument, BaselineHostDocument, ChangeDocument, SnapshotDocument,
-    VerifyDocument,
-};
-use crate::snapshot::{self, HostRecord, Manifest, Rung, Set};
+use crate::report::{ChangeDocument, SnapshotDocument, VerifyDocument};
+use crate::snapshot::{self, Rung, Set};
 use crate::units::Name;
 
 #[derive(Debug, Args)]
@@ -77,8 +75,8 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     };
     if flags.show {
         let manifest = snapshot::show(&set, name)?;
-        context.ui.text(&show_text(&manifest));
-        context.ui.document(&show_document(&manifest));
+        context.ui.text(&baseline::text(&manifest));
+        context.ui.document(&baseline::document(&manifest));
         return DONE;
     }
     if flags.verify {
@@ -140,9 +138,9 @@ async fn create(
     let expected = context.site.layout().expected_baselines(found.record.uuid);
     let gates = expected
         .into_iter()
-        .find(|baseline| baseline.name == flags.name)
+        .find(|expected| expected.name == flags.name)
         .filter(|_| !flags.force)
-        .map(|baseline| baseline.gates)
+        .map(|expected| expected.gates)
         .unwrap_or_default();
     let request = snapshot::Request {
         name: flags.name.to_string(),
@@ -176,7 +174,7 @@ async fn create(
         manifest.rung,
         created.set_pause.as_millis(),
         wall.as_secs_f64(),
-        size(created.bytes_written),
+        baseline::size(created.bytes_written),
     ));
     context.ui.document(&SnapshotDocument {
         schema: "twin/snapshot/v1".into(),
@@ -186,7 +184,7 @@ async fn create(
         set_pause_ms: milliseconds(created.set_pause),
         wall_ms: milliseconds(wall),
         bytes_written: created.bytes_written,
-        hosts: manifest.hosts.iter().map(host_document).collect(),
+        hosts: manifest.hosts.iter().map(baseline::host_document).collect(),
     });
     DONE
 }
@@ -220,95 +218,4 @@ async fn verify(context: &Context<'_>, set: &Set<'_>, name: &str) -> Result<u8, 
     } else {
         code::FAILED
     })
-}
-
-/// A size as people read it.
-pub(crate) fn size(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{} KiB", bytes >> 10),
-        _ => crate::units::Mib::from_bytes_ceil(bytes).to_string(),
-    }
-}
-
-const fn memory_word(memory: crate::hypervisor::Memory) -> &'static str {
-    match memory {
-        crate::hypervisor::Memory::File => "file",
-        crate::hypervisor::Memory::Stream => "stream",
-        crate::hypervisor::Memory::None => "none",
-    }
-}
-
-fn host_document(host: &HostRecord) -> BaselineHostDocument {
-    let disks = host.disks.iter().map(|disk| BaselineFileDocument {
-        path: disk.state.path.display().to_string(),
-        bytes: disk.state.content_bytes + disk.state.state_bytes,
-        sha256: disk.state.content_sha256.clone().unwrap_or_default(),
-    });
-    let own = host
-        .ram
-        .iter()
-        .chain(host.nvram.iter().map(|(file, _)| file));
-    let below = host.disks.iter().flat_map(|disk| &disk.chain);
-    let files = own.chain(below).chain(&host.read_only);
-    let files = files.map(|file| BaselineFileDocument {
-        path: file.path.display().to_string(),
-        bytes: file.bytes,
-        sha256: file.sha256.clone(),
-    });
-    BaselineHostDocument {
-        name: host.name.clone(),
-        power: host.power,
-        memory: memory_word(host.memory).into(),
-        machine: host.machine.clone(),
-        files: disks.chain(files).collect(),
-    }
-}
-
-fn show_document(manifest: &Manifest) -> BaselineDocument {
-    BaselineDocument {
-        schema: "twin/baseline/v1".into(),
-        name: manifest.name.clone(),
-        id: manifest.id,
-        lab: manifest.lab_name.clone(),
-        note: manifest.note.clone(),
-        created_at: manifest.created_at.clone(),
-        rung: manifest.rung.to_string(),
-        reasons: manifest.reasons.clone(),
-        hypervisor: manifest.hypervisor.clone(),
-        library: manifest.library.clone(),
-        cpu: manifest.cpu.clone(),
-        set_pause_ms: manifest.set_pause_ms,
-        hosts: manifest.hosts.iter().map(host_document).collect(),
-    }
-}
-
-fn show_text(manifest: &Manifest) -> String {
-    let mut text = format!(
-        "{} of {}, taken {} by {}\n{}, {}\n{}\n",
-        manifest.name,
-        manifest.lab_name,
-        manifest.taken(),
-        manifest.rung,
-        manifest.hypervisor,
-        manifest.library,
-        manifest.cpu
-    );
-    if let Some(note) = &manifest.note {
-        text.push_str(&format!("note: {note}\n"));
-    }
-    for reason in &manifest.reasons {
-        text.push_str(&format!("why not better: {reason}\n"));
-    }
-    for host in &manifest.hosts {
-        let document = host_document(host);
-        text.push_str(&format!(
-            "\n{}: {:?}, {}, memory: {}\n",
-            host.name, host.power, host.machine, document.memory
-        ));
-        for file in document.files {
-            text.push_str(&format!("  {:>10}  {}\n", size(file.bytes), file.path));
-        }
-    }
-    text
 }

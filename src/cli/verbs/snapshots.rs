@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::snapshot::size;
 use crate::cli::context::Context;
 use crate::cli::failure::{DONE, Failure};
+use crate::cli::show::baseline::size;
 use crate::lab::{Found, Silent};
 use crate::report::{ListedDocument, SnapshotsDocument};
 use crate::snapshot::{self, Listed};

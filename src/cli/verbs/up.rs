@@ -9,15 +9,15 @@ use tracing::instrument;
 use crate::cli::consent::{Yes, ask};
 use crate::cli::context::Context;
 use crate::cli::dirty::{Does, lost_with_disks, say_dirty};
-use crate::cli::elapsed::milliseconds;
-use crate::cli::failure::{DONE, Failure, code};
+use crate::cli::failure::{DONE, Failure};
 use crate::cli::files;
 use crate::cli::interrupt::interruptible;
+use crate::cli::show::up as show;
 use crate::doctor::TimedProbe;
-use crate::lab::{self, LabError, Lock, Prepared, Request, Upped};
+use crate::lab::{self, LabError, Lock, Prepared, Request};
 use crate::model::{AcceleratorChoice, ImageName, Scale};
 use crate::plan::Subject;
-use crate::report::{StepDocument, UpDocument};
+use crate::service;
 use crate::topology;
 use crate::units::Name;
 
@@ -209,7 +209,7 @@ async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Resul
     let goes = goes(context, &prepared)?;
     prepared.plan.notes.extend(goes.iter().cloned());
     let Some(journal) = journal else {
-        return dry_run(context, &prepared);
+        return Ok(show::dry_run(context.ui, &prepared));
     };
     if !goes.is_empty() {
         // A lab with disks has its addresses: others need not wait for an answer.
@@ -233,9 +233,10 @@ async fn up(context: &Context<'_>, flags: &Flags, request: Request<'_>) -> Resul
     )
     .await?;
     if flags.wait == Wait::Services {
-        services(context, &prepared, flags.timeout).await?;
+        let name = prepared.placed.record.name.as_str();
+        service::healthy(&context.site, name, flags.timeout).await?;
     }
-    report(context, &prepared, &upped, &notes);
+    show::report(context.ui, &prepared, &upped, &notes);
     if blocked.is_empty() {
         DONE
     } else {
@@ -262,113 +263,4 @@ fn goes(context: &Context<'_>, prepared: &Prepared) -> Result<Vec<String>, Failu
         )?);
     }
     Ok(goes)
-}
-
-/// Waits until all services of the lab are healthy.
-async fn services(
-    context: &Context<'_>,
-    prepared: &Prepared,
-    timeout: Duration,
-) -> Result<(), Failure> {
-    const LOOK: Duration = Duration::from_millis(500);
-    let drivers = context.site.drivers();
-    let until = drivers.clock.elapsed() + timeout;
-    loop {
-        let found = lab::choose(
-            lab::find_all(drivers, context.site.layout()).await?,
-            Some(prepared.placed.record.name.as_str()),
-        )?;
-        let status = lab::status(&found, drivers, context.site.layout()).await?;
-        let ill: Vec<String> = status
-            .hosts
-            .iter()
-            .flat_map(|host| {
-                host.services()
-                    .iter()
-                    .filter(|service| service.wanted && !service.healthy)
-                    .map(move |service| format!("{} on {}", service.name, host.name))
-            })
-            .collect();
-        if ill.is_empty() {
-            return Ok(());
-        }
-        if drivers.clock.elapsed() >= until {
-            let cure =
-                "`twin status` shows them; `twin exec HOST -- dmesg` may tell why".to_owned();
-            return Err(Failure::machine(
-                format!("not healthy within {timeout:?}: {}", ill.join(", ")),
-                vec![cure],
-            ));
-        }
-        drivers.clock.sleep(LOOK).await;
-    }
-}
-
-fn dry_run(context: &Context<'_>, prepared: &Prepared) -> Result<u8, Failure> {
-    let plan = &prepared.plan;
-    let record = &prepared.placed.record;
-    context.ui.text(&format!(
-        "lab {} at scale {}, {}; nothing is done\n{plan}\n",
-        record.name,
-        record.scale,
-        record.accelerator.as_str()
-    ));
-    let steps = plan.steps.iter().map(|step| StepDocument {
-        id: step.id.clone(),
-        what: step.to_string(),
-        took_ms: 0,
-    });
-    context.ui.document(&UpDocument {
-        schema: "twin/up/v1".into(),
-        lab: record.name.to_string(),
-        changed: plan.changes(),
-        dry_run: true,
-        steps: steps.collect(),
-        ready_ms: 0,
-        notes: plan.notes.clone(),
-    });
-    Ok(if plan.blocked.is_empty() {
-        code::DONE
-    } else {
-        code::FAILED
-    })
-}
-
-fn report(context: &Context<'_>, prepared: &Prepared, upped: &Upped, notes: &[String]) {
-    let record = &prepared.placed.record;
-    let changed = upped.steps.iter().filter(|step| step.changed).count();
-    let seconds = upped.ready.as_secs_f64();
-    for note in notes {
-        context.ui.remark(&format!("note: {note}"));
-    }
-    let (hosts, all) = (
-        prepared.desired.chosen().count(),
-        prepared.placed.hosts.len(),
-    );
-    let hosts = if hosts == all {
-        hosts.to_string()
-    } else {
-        format!("{hosts} of {all}")
-    };
-    context.ui.text(&format!(
-        "lab {} is up: {hosts} hosts at scale {}, {}; {changed} change{} in {seconds:.1} s\n",
-        record.name,
-        record.scale,
-        record.accelerator.as_str(),
-        if changed == 1 { "" } else { "s" }
-    ));
-    let steps = upped.steps.iter().map(|step| StepDocument {
-        id: step.id.clone(),
-        what: step.what.clone(),
-        took_ms: milliseconds(step.took),
-    });
-    context.ui.document(&UpDocument {
-        schema: "twin/up/v1".into(),
-        lab: record.name.to_string(),
-        changed,
-        dry_run: false,
-        steps: steps.collect(),
-        ready_ms: milliseconds(upped.ready),
-        notes: notes.to_vec(),
-    });
 }
