@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod expect;
 mod file;
+mod footprint;
 mod inject;
 mod injection;
 mod looking;

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
 use super::action;
+use super::footprint::Footprint;
 use super::world::World;
 use crate::journal::{ActState, Journal, JournalError, OpenAct, Owner, UnfinishedOperation};
 use crate::lab::{BOOT_DEADLINE, started};
@@ -190,36 +191,35 @@ fn captured(act: &OpenAct) -> serde_json::Value {
     serde_json::from_str(&act.undo).unwrap_or_default()
 }
 
-fn done<'a>(act: &'a OpenAct, captured: &'a serde_json::Value) -> action::Done<'a> {
-    action::Done {
-        action: &act.action,
-        captured,
-        outside: act.outside,
-    }
+fn footprint(act: &OpenAct, captured: &serde_json::Value) -> Footprint {
+    action::footprint(&act.action, captured, act.outside)
 }
 
 /// Whether an act is put back only when others, all later ones, have been: those on the same host, or on none, in their order.
 /// What is set outside a host in no time does not wait for its boot.
 fn follows<'a>(act: &OpenAct, mut later: impl Iterator<Item = &'a OpenAct>) -> bool {
-    let own = captured(act);
+    let captured_here = captured(act);
+    let own = footprint(act, &captured_here);
     later.any(|other| {
-        let others = captured(other);
-        others["host"] == own["host"] && action::follows(&done(other, &others), &done(act, &own))
+        let captured = captured(other);
+        captured["host"] == captured_here["host"]
+            && (!own.is_apart() || footprint(other, &captured).stands_on(&own))
     })
 }
 
 /// Whether an act waits for a later one on the same host, which is still there: it was done on disks that are aside, or the
 /// later one captured what it had changed. It is undone after that.
 pub(super) fn waits(act: &OpenAct, open: &[OpenAct]) -> bool {
-    let own = captured(act);
-    own["host"].is_string()
+    let captured_here = captured(act);
+    let own = footprint(act, &captured_here);
+    captured_here["host"].is_string()
         && open
             .iter()
             .filter(|other| other.run == act.run && other.sequence > act.sequence)
             .any(|other| {
-                let others = captured(other);
-                others["host"] == own["host"]
-                    && action::stands_on(&done(other, &others), &done(act, &own))
+                let captured = captured(other);
+                captured["host"] == captured_here["host"]
+                    && footprint(other, &captured).stands_on(&own)
             })
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, MEMORY};
 use crate::scenario::{ActionError, World};
 use crate::wire::Request;
 
@@ -172,4 +173,9 @@ pub(super) async fn settle(
         return Ok(what);
     }
     Err(ActionError::Target(what))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[MEMORY, "clock"])
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE};
 use crate::scenario::{ActionError, World};
 use crate::units::Mib;
 use crate::wire::Request;
@@ -108,4 +109,9 @@ pub(super) async fn undo(
         captured.host,
         Mib(captured.reserved_mib)
     ))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[INSIDE, "compute", "reserved"])
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE};
 use crate::scenario::{ActionError, World};
 use crate::wire::Request;
 
@@ -98,4 +99,9 @@ pub(super) async fn undo(
     let guest = world.guest(&host)?;
     guest.ask(Request::ComputeResume { resume }).await?;
     Ok(format!("it is {} on {host} again", word(resume)))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[INSIDE, "compute", "resume"])
 }

@@ -9,6 +9,7 @@ use super::contract::{Action, Verified};
 use super::inside;
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE};
 use crate::scenario::{ActionError, World};
 use crate::units::Mib;
 
@@ -142,4 +143,9 @@ pub(super) async fn undo(
         return Err(ActionError::Target(format!("{file} is still on {host}")));
     }
     Ok(format!("{file} of {host} is gone"))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().sets(&[INSIDE, "filled"])
 }

@@ -9,6 +9,7 @@ use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::Throttle;
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, MACHINE};
 use crate::scenario::{ActionError, World};
 use crate::units::Mib;
 
@@ -131,4 +132,9 @@ pub(super) async fn undo(
         )));
     }
     Ok(format!("{host}'s disks do {} again", words(throttle)))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[MACHINE, "throttle"])
 }

@@ -10,6 +10,7 @@ use super::contract::{Action, Verified};
 use super::inside;
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "dns";
@@ -147,4 +148,9 @@ pub(super) async fn undo(
         )));
     }
     Ok(format!("{host} has no table {TABLE}"))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[INSIDE, "dns"])
 }

@@ -14,6 +14,7 @@ use super::contract::{Action, Verified};
 use super::inside;
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE, text};
 use crate::scenario::{ActionError, World};
 use crate::storage;
 
@@ -311,4 +312,9 @@ pub(super) async fn undo(
     Err(ActionError::Target(format!(
         "{path} on {host} is not what it was"
     )))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(captured: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[INSIDE, "file", text(captured, "path")])
 }

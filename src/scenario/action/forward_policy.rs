@@ -11,6 +11,7 @@ use crate::diagnostics::{Node, Reader};
 use crate::hostnet::Forbidden;
 use crate::plan::table_name;
 use crate::scenario::arguments::network_of;
+use crate::scenario::footprint::{Footprint, MACHINE};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "forward-policy";
@@ -119,4 +120,9 @@ pub(super) async fn undo(
 ) -> Result<String, ActionError> {
     let Captured { chain } = serde_json::from_value(captured)?;
     super::partition::mend(world, &chain).await
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[MACHINE, "forward"])
 }

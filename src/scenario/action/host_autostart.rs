@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, SETTINGS};
 use crate::scenario::{ActionError, World};
 
 pub(in super::super) const NAME: &str = "host-autostart";
@@ -104,4 +105,9 @@ pub(super) async fn undo(
     let Captured { host, autostart } = serde_json::from_value(captured)?;
     set(world, &host, autostart).await?;
     Ok(format!("it is {} for {host} again", word(autostart)))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[SETTINGS, &["autostart"]].concat())
 }

@@ -12,6 +12,7 @@ use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{Power, PowerAction};
 use crate::lab::{BOOT_DEADLINE, Silent, stopped, switch};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE, MEMORY};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "host-power";
@@ -264,4 +265,15 @@ pub(super) async fn again(world: &World, captured: &Captured) -> Result<String, 
     Ok(format!(
         "{host} runs, with {started} instances started anew"
     ))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    // It starts what ran.
+    Footprint::default()
+        .owns(&[INSIDE, "power"])
+        .reads(&[MEMORY, "clock"])
+        .reads(&[MEMORY, "signals"])
+        .reads(&[INSIDE, "instances"])
+        .reads(&[INSIDE, "services"])
 }

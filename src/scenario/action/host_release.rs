@@ -15,6 +15,7 @@ use crate::hypervisor::{Power, PowerAction};
 use crate::lab::allocated;
 use crate::plan::moved_disk_blocks;
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{DISKS, Footprint, INSIDE, MEMORY};
 use crate::scenario::{ActionError, World};
 use crate::{image, storage};
 
@@ -214,4 +215,13 @@ pub(super) fn disks_back(captured: serde_json::Value) -> Result<Option<String>, 
     let captured: Captured = serde_json::from_value(captured)?;
     let some = rename_back(&captured)?;
     Ok(some.then(|| format!("{} has its own disks", captured.before.host)))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    // All that is inside the host is on its disks, or goes with their power.
+    Footprint::default()
+        .sets(DISKS)
+        .reads(&[INSIDE])
+        .reads(&[MEMORY])
 }

@@ -9,6 +9,7 @@ use super::contract::{Action, Verified};
 use super::instance_fill::{allocated, flavor, inventory};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE};
 use crate::scenario::{ActionError, World};
 use crate::units::{Mib, Name};
 use crate::wire::{NovaStatus, Request};
@@ -133,4 +134,9 @@ pub(super) async fn undo(
     let delete = Request::InstanceDelete { name: name.clone() };
     guest.ask(delete).await?;
     Ok(format!("instance {name} deleted from {host}"))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().sets(&[INSIDE, "instances", "booted"])
 }

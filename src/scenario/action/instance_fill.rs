@@ -9,6 +9,7 @@ use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::model::placement::Inventory;
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE};
 use crate::scenario::{ActionError, World};
 use crate::units::Mib;
 use crate::wire::{GuestState, Request};
@@ -191,4 +192,9 @@ pub(super) async fn undo(
         captured.names.len(),
         captured.host
     ))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().sets(&[INSIDE, "instances", "filled"])
 }

@@ -9,6 +9,7 @@ use super::contract::{Action, Verified};
 use super::inside;
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE, text};
 use crate::scenario::{ActionError, World};
 use crate::wire::{InstanceState, NovaStatus, Request};
 
@@ -134,4 +135,9 @@ pub(super) async fn undo(
         .ask(Request::InstanceStart { name })
         .await?;
     Ok(format!("{} started on {host}", captured.instance))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(captured: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[INSIDE, "instances", "killed", text(captured, "instance")])
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE};
 use crate::scenario::{ActionError, World};
 use crate::units::Random;
 use crate::wire::{GuestState, NovaStatus, Request};
@@ -190,4 +191,9 @@ pub(super) async fn undo(
         "{restarted} instances on {} started anew",
         captured.host
     ))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().sets(&[INSIDE, "touched"])
 }

@@ -9,6 +9,7 @@ use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::Power;
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, MACHINE};
 use crate::scenario::{ActionError, World};
 use crate::units::Mib;
 
@@ -149,4 +150,9 @@ pub(super) async fn undo(
         )));
     }
     Ok(format!("{host} has {now} again"))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[MACHINE, "balloon"])
 }

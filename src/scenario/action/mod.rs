@@ -44,6 +44,7 @@ pub(super) use pod::TABLE as POD_TABLE;
 pub(super) use process_signal::found as processes;
 
 use super::error::ScenarioProblem;
+use super::footprint::Footprint;
 use super::{ActionError, World};
 use crate::diagnostics::{Key, Keys, Node, Reader, keys_of, nearest};
 use crate::hypervisor::Power;
@@ -51,260 +52,216 @@ use crate::hypervisor::Power;
 type ParseFn = fn(&Node, &mut Reader) -> Option<Box<dyn Action>>;
 type UndoFuture<'u> =
     std::pin::Pin<Box<dyn Future<Output = Result<String, ActionError>> + Send + 'u>>;
+type FootprintFn = fn(&serde_json::Value) -> Footprint;
 type UndoFn = for<'u> fn(&'u World, serde_json::Value) -> UndoFuture<'u>;
 
-/// The actions: name, parser, undo.
-const ALL: &[(&str, ParseFn, UndoFn)] = &[
+/// The actions: name, parser, undo, footprint.
+const ALL: &[(&str, ParseFn, UndoFn, FootprintFn)] = &[
     (
         compute_reserve::NAME,
         compute_reserve::parse,
         |world, captured| Box::pin(compute_reserve::undo(world, captured)),
+        compute_reserve::footprint,
     ),
     (
         compute_resume::NAME,
         compute_resume::parse,
         |world, captured| Box::pin(compute_resume::undo(world, captured)),
+        compute_resume::footprint,
     ),
     (
         default_route::NAME,
         default_route::parse,
         |world, captured| Box::pin(default_route::undo(world, captured)),
+        default_route::footprint,
     ),
-    (nic_down::NAME, nic_down::parse, |world, captured| {
-        Box::pin(nic_down::undo(world, captured))
-    }),
+    (
+        nic_down::NAME,
+        nic_down::parse,
+        |world, captured| Box::pin(nic_down::undo(world, captured)),
+        nic_down::footprint,
+    ),
     (
         process_signal::NAME,
         process_signal::parse,
         |world, captured| Box::pin(process_signal::undo(world, captured)),
+        process_signal::footprint,
     ),
     (
         pressure::MEMORY,
         pressure::parse_memory,
         |world, captured| Box::pin(pressure::undo(world, captured)),
+        pressure::footprint,
     ),
-    (pressure::CPU, pressure::parse_cpu, |world, captured| {
-        Box::pin(pressure::undo(world, captured))
-    }),
-    (clock_step::NAME, clock_step::parse, |world, captured| {
-        Box::pin(clock_step::undo(world, captured))
-    }),
-    (dns::NAME, dns::parse, |world, captured| {
-        Box::pin(dns::undo(world, captured))
-    }),
+    (
+        pressure::CPU,
+        pressure::parse_cpu,
+        |world, captured| Box::pin(pressure::undo(world, captured)),
+        pressure::footprint,
+    ),
+    (
+        clock_step::NAME,
+        clock_step::parse,
+        |world, captured| Box::pin(clock_step::undo(world, captured)),
+        clock_step::footprint,
+    ),
+    (
+        dns::NAME,
+        dns::parse,
+        |world, captured| Box::pin(dns::undo(world, captured)),
+        dns::footprint,
+    ),
     (
         forward_policy::NAME,
         forward_policy::parse,
         |world, captured| Box::pin(forward_policy::undo(world, captured)),
+        forward_policy::footprint,
     ),
-    (nic_attach::NAME, nic_attach::parse, |world, captured| {
-        Box::pin(nic_attach::undo(world, captured))
-    }),
+    (
+        nic_attach::NAME,
+        nic_attach::parse,
+        |world, captured| Box::pin(nic_attach::undo(world, captured)),
+        nic_attach::footprint,
+    ),
     (
         nic_bandwidth::NAME,
         nic_bandwidth::parse,
         |world, captured| Box::pin(nic_bandwidth::undo(world, captured)),
+        nic_bandwidth::footprint,
     ),
-    (nic_detach::NAME, nic_detach::parse, |world, captured| {
-        Box::pin(nic_detach::undo(world, captured))
-    }),
-    (nic_link::NAME, nic_link::parse, |world, captured| {
-        Box::pin(nic_link::undo(world, captured))
-    }),
-    (partition::NAME, partition::parse, |world, captured| {
-        Box::pin(partition::undo(world, captured))
-    }),
+    (
+        nic_detach::NAME,
+        nic_detach::parse,
+        |world, captured| Box::pin(nic_detach::undo(world, captured)),
+        nic_detach::footprint,
+    ),
+    (
+        nic_link::NAME,
+        nic_link::parse,
+        |world, captured| Box::pin(nic_link::undo(world, captured)),
+        nic_link::footprint,
+    ),
+    (
+        partition::NAME,
+        partition::parse,
+        |world, captured| Box::pin(partition::undo(world, captured)),
+        partition::footprint,
+    ),
     (
         service_stop::NAME,
         service_stop::parse,
         |world, captured| Box::pin(service_stop::undo(world, captured)),
+        service_stop::footprint,
     ),
-    (pod::NAME, pod::parse, |world, captured| {
-        Box::pin(pod::undo(world, captured))
-    }),
-    (file_change::NAME, file_change::parse, |world, captured| {
-        Box::pin(file_change::undo(world, captured))
-    }),
-    (net_emulate::NAME, net_emulate::parse, |world, captured| {
-        Box::pin(net_emulate::undo(world, captured))
-    }),
+    (
+        pod::NAME,
+        pod::parse,
+        |world, captured| Box::pin(pod::undo(world, captured)),
+        pod::footprint,
+    ),
+    (
+        file_change::NAME,
+        file_change::parse,
+        |world, captured| Box::pin(file_change::undo(world, captured)),
+        file_change::footprint,
+    ),
+    (
+        net_emulate::NAME,
+        net_emulate::parse,
+        |world, captured| Box::pin(net_emulate::undo(world, captured)),
+        net_emulate::footprint,
+    ),
     (
         policy_route::NAME,
         policy_route::parse,
         |world, captured| Box::pin(policy_route::undo(world, captured)),
+        policy_route::footprint,
     ),
     (
         host_autostart::NAME,
         host_autostart::parse,
         |world, captured| Box::pin(host_autostart::undo(world, captured)),
+        host_autostart::footprint,
     ),
-    (host_power::NAME, host_power::parse, |world, captured| {
-        Box::pin(host_power::undo(world, captured))
-    }),
-    (disk_fill::NAME, disk_fill::parse, |world, captured| {
-        Box::pin(disk_fill::undo(world, captured))
-    }),
+    (
+        host_power::NAME,
+        host_power::parse,
+        |world, captured| Box::pin(host_power::undo(world, captured)),
+        host_power::footprint,
+    ),
+    (
+        disk_fill::NAME,
+        disk_fill::parse,
+        |world, captured| Box::pin(disk_fill::undo(world, captured)),
+        disk_fill::footprint,
+    ),
     (
         disk_throttle::NAME,
         disk_throttle::parse,
         |world, captured| Box::pin(disk_throttle::undo(world, captured)),
+        disk_throttle::footprint,
     ),
     (
         instance_boot::NAME,
         instance_boot::parse,
         |world, captured| Box::pin(instance_boot::undo(world, captured)),
+        instance_boot::footprint,
     ),
     (
         memory_balloon::NAME,
         memory_balloon::parse,
         |world, captured| Box::pin(memory_balloon::undo(world, captured)),
+        memory_balloon::footprint,
     ),
     (
         host_release::NAME,
         host_release::parse,
         |world, captured| Box::pin(host_release::undo(world, captured)),
+        host_release::footprint,
     ),
     (
         instance_kill::NAME,
         instance_kill::parse,
         |world, captured| Box::pin(instance_kill::undo(world, captured)),
+        instance_kill::footprint,
     ),
     (
         instance_fill::NAME,
         instance_fill::parse,
         |world, captured| Box::pin(instance_fill::undo(world, captured)),
+        instance_fill::footprint,
     ),
     (
         instance_touch::NAME,
         instance_touch::parse,
         |world, captured| Box::pin(instance_touch::undo(world, captured)),
+        instance_touch::footprint,
     ),
-    (service_run::NAME, service_run::parse, |world, captured| {
-        Box::pin(service_run::undo(world, captured))
-    }),
-];
-
-/// Whether an action puts a host's disks aside, and others in their place.
-pub fn puts_disks_aside(action: &str) -> bool {
-    action == host_release::NAME
-}
-
-/// Actions whose undo sets what was captured, together with those that change the same; and by which argument one of a host's
-/// is told from another.
-const SETTERS: &[(&[&str], Option<&str>)] = &[
-    (&[clock_step::NAME], None),
-    (&[compute_reserve::NAME], None),
-    (&[compute_resume::NAME], None),
-    (&[default_route::NAME, nic_down::NAME], None),
-    (&[disk_throttle::NAME], None),
-    (&[dns::NAME], None),
-    (&[file_change::NAME], Some("path")),
-    (&[host_autostart::NAME], None),
-    (&[host_power::NAME], None),
-    (&[instance_kill::NAME], Some("instance")),
-    (&[memory_balloon::NAME], None),
-    (&[net_emulate::NAME], Some("nic")),
-    (&[nic_bandwidth::NAME], Some("network")),
-    (&[nic_link::NAME], Some("network")),
-    (&[pod::NAME], None),
     (
-        &[process_signal::NAME, service_run::NAME, service_stop::NAME],
-        None,
+        service_run::NAME,
+        service_run::parse,
+        |world, captured| Box::pin(service_run::undo(world, captured)),
+        service_run::footprint,
     ),
 ];
 
-/// Actions of which several stand beside one another on a host, each with a thing of its own. Of those that are in neither list
-/// an earlier one waits for a later one.
-const APART: &[&str] = &[
-    disk_fill::NAME,
-    host_release::NAME,
-    instance_boot::NAME,
-    instance_fill::NAME,
-    instance_touch::NAME,
-    nic_attach::NAME,
-    nic_detach::NAME,
-    policy_route::NAME,
-    pressure::CPU,
-    pressure::MEMORY,
-];
-
-/// Actions whose effect is in a guest's memory only: it has ended once the guest is off.
-const IN_MEMORY: &[&str] = &[
-    clock_step::NAME,
-    default_route::NAME,
-    net_emulate::NAME,
-    nic_down::NAME,
-    pod::NAME,
-    policy_route::NAME,
-    pressure::CPU,
-    pressure::MEMORY,
-    process_signal::NAME,
-];
-
-/// An act on a host, as [`stands_on`] looks at it.
-pub(super) struct Done<'a> {
-    /// The action.
-    pub(super) action: &'a str,
-    /// What was captured.
-    pub(super) captured: &'a serde_json::Value,
-    /// Whether it was done to this machine rather than inside the host.
-    pub(super) outside: bool,
+/// The footprint of an act, from what the journal has of it.
+pub(super) fn footprint(action: &str, captured: &serde_json::Value, outside: bool) -> Footprint {
+    let known = ALL.iter().find(|(name, ..)| *name == action);
+    known.map_or_else(
+        || Footprint::unknown(action, outside),
+        |(.., footprint)| footprint(captured),
+    )
 }
 
-/// Whether two acts on one host set the same.
-fn set_the_same(one: &Done<'_>, other: &Done<'_>) -> bool {
-    let mut known = SETTERS
-        .iter()
-        .filter(|(actions, _)| actions.contains(&one.action))
-        .peekable();
-    if known.peek().is_none() {
-        return one.action == other.action && !APART.contains(&one.action);
-    }
-    known.any(|(actions, key)| {
-        let same = key.is_none_or(|key| one.captured[key] == other.captured[key]);
-        actions.contains(&other.action) && same
-    })
-}
-
-/// Whether a later act on a host captured what an earlier one on it has changed, or took away what its undo needs: then the
-/// earlier one is put back after it.
-pub(super) fn stands_on(later: &Done<'_>, earlier: &Done<'_>) -> bool {
-    if set_the_same(later, earlier) {
-        return true;
-    }
-    match later.action {
-        host_release::NAME => !earlier.outside,
-        // It starts what ran.
-        host_power::NAME => [
-            clock_step::NAME,
-            instance_boot::NAME,
-            instance_fill::NAME,
-            instance_kill::NAME,
-            process_signal::NAME,
-            service_run::NAME,
-            service_stop::NAME,
-        ]
-        .contains(&earlier.action),
-        nic_detach::NAME => !earlier.outside || earlier.action == nic_link::NAME,
-        // It captured the routes of all tables.
-        nic_down::NAME => [nic_attach::NAME, policy_route::NAME].contains(&earlier.action),
-        // They may be about the interface that was plugged in.
-        default_route::NAME | net_emulate::NAME | pod::NAME | policy_route::NAME => {
-            earlier.action == nic_attach::NAME
-        }
-        _ => false,
-    }
-}
-
-/// Whether an earlier act on a host is put back only after a later one on it.
-pub(super) fn follows(later: &Done<'_>, earlier: &Done<'_>) -> bool {
-    // Whether a domain starts with the machine is libvirt's to know, whatever the domain does.
-    earlier.action != host_autostart::NAME || stands_on(later, earlier)
+/// Whether an act puts a host's disks aside, and others in their place.
+pub fn puts_disks_aside(action: &str) -> bool {
+    footprint(action, &serde_json::Value::Null, true).puts_disks_aside()
 }
 
 /// The names of all actions, sorted.
 pub fn names() -> Vec<&'static str> {
-    let mut names: Vec<&'static str> = ALL.iter().map(|(name, _, _)| *name).collect();
+    let mut names: Vec<&'static str> = ALL.iter().map(|(name, ..)| *name).collect();
     names.sort_unstable();
     names
 }
@@ -313,13 +270,13 @@ pub fn names() -> Vec<&'static str> {
 pub(super) fn arguments() -> Vec<(&'static str, Keys)> {
     let of = |parse: &ParseFn| keys_of(|node, reader| drop(parse(node, reader)));
     ALL.iter()
-        .map(|(name, parse, _)| (*name, of(parse)))
+        .map(|(name, parse, ..)| (*name, of(parse)))
         .collect()
 }
 
 /// Reads an action from a file.
 pub(super) fn parse(key: &Key, arguments: &Node, reader: &mut Reader) -> Option<Box<dyn Action>> {
-    if let Some((_, parse, _)) = ALL.iter().find(|(name, _, _)| *name == key.text) {
+    if let Some((_, parse, ..)) = ALL.iter().find(|(name, ..)| *name == key.text) {
         return parse(arguments, reader);
     }
     let known = names();
@@ -341,13 +298,13 @@ pub(super) async fn undo(
     action: &str,
     captured: &str,
 ) -> Result<String, ActionError> {
-    let Some((_, _, undo)) = ALL.iter().find(|(name, _, _)| *name == action) else {
+    let Some((_, _, undo, footprint)) = ALL.iter().find(|(name, ..)| *name == action) else {
         return Err(ActionError::Target(format!(
             "this twin has no action {action}; use the one that made the run"
         )));
     };
     let captured: serde_json::Value = serde_json::from_str(captured)?;
-    if IN_MEMORY.contains(&action)
+    if footprint(&captured).is_in_memory()
         && let Some(host) = captured["host"].as_str()
         && gone_with_its_memory(world, host).await?
     {
@@ -391,26 +348,134 @@ pub(super) fn files_back(action: &str, captured: &str) -> Result<Option<String>,
 mod tests {
     use super::*;
 
+    /// Each of these later acts captured what those earlier ones have changed, or took away what their reverts need; of all
+    /// others none did. `=`: of itself too, where both are about the same.
+    const STANDS_ON: &[(&str, &[&str])] = &[
+        ("clock-step", &["="]),
+        ("compute-reserve", &["="]),
+        ("compute-resume", &["="]),
+        ("cpu-pressure", &[]),
+        ("default-route", &["=", "nic-attach", "nic-down"]),
+        ("disk-fill", &[]),
+        ("disk-throttle", &["="]),
+        ("dns", &["="]),
+        ("file-change", &["="]),
+        ("forward-policy", &["="]),
+        ("host-autostart", &["="]),
+        (
+            "host-power",
+            &[
+                "=",
+                "clock-step",
+                "instance-boot",
+                "instance-fill",
+                "instance-kill",
+                "process-signal",
+                "service-run",
+                "service-stop",
+            ],
+        ),
+        ("host-release", &["inside"]),
+        ("instance-boot", &[]),
+        ("instance-fill", &[]),
+        ("instance-kill", &["="]),
+        ("instance-touch", &[]),
+        ("memory-balloon", &["="]),
+        ("memory-pressure", &[]),
+        ("net-emulate", &["=", "nic-attach"]),
+        ("nic-attach", &[]),
+        ("nic-bandwidth", &["="]),
+        ("nic-detach", &["inside", "nic-link"]),
+        (
+            "nic-down",
+            &["=", "default-route", "nic-attach", "policy-route"],
+        ),
+        ("nic-link", &["="]),
+        ("partition", &["="]),
+        ("pod", &["=", "nic-attach"]),
+        ("policy-route", &["nic-attach"]),
+        ("process-signal", &["=", "service-run", "service-stop"]),
+        ("service-run", &["=", "process-signal", "service-stop"]),
+        ("service-stop", &["=", "process-signal", "service-run"]),
+    ];
+
+    /// Acts that are done to this machine.
+    const OUTSIDE: &[&str] = &[
+        "disk-throttle",
+        "forward-policy",
+        "host-autostart",
+        "host-release",
+        "memory-balloon",
+        "nic-attach",
+        "nic-bandwidth",
+        "nic-detach",
+        "nic-link",
+        "partition",
+    ];
+
     #[test]
-    fn an_action_that_nobody_has_thought_of_is_put_back_in_order() {
-        let captured = serde_json::json!({"host": "a"});
-        let done = |action| Done {
-            action,
-            captured: &captured,
-            outside: false,
-        };
-        let follows = |earlier, later| stands_on(&done(later), &done(earlier));
-        assert!(follows("new-one", "new-one") && !follows("new-one", "other"));
-        assert!(!follows(pressure::CPU, pressure::CPU));
-        assert!(follows(policy_route::NAME, nic_down::NAME));
-        assert!(!follows(nic_down::NAME, policy_route::NAME));
-        let known = names();
-        let listed = SETTERS
-            .iter()
-            .flat_map(|(actions, _)| *actions)
-            .chain(APART)
-            .chain(IN_MEMORY);
-        let unknown: Vec<_> = listed.filter(|name| !known.contains(name)).collect();
-        assert!(unknown.is_empty(), "{unknown:?}");
+    fn acts_are_reverted_in_the_order_of_their_footprints() {
+        let captured = serde_json::json!({"host": "a", "path": "/p", "nic": "n", "network": "m", "instance": "i"});
+        let of = |action: &str| footprint(action, &captured, OUTSIDE.contains(&action));
+        let named: Vec<&str> = STANDS_ON.iter().map(|(name, _)| *name).collect();
+        assert_eq!(named, names());
+        for (later, on) in STANDS_ON {
+            for earlier in names() {
+                let inside = on.contains(&"inside") && !OUTSIDE.contains(&earlier);
+                let own = on.contains(&"=") && earlier == *later;
+                let expected = inside || own || on.contains(&earlier);
+                assert_eq!(
+                    of(later).stands_on(&of(earlier)),
+                    expected,
+                    "{later} on {earlier}"
+                );
+            }
+        }
+        // About another file, interface, network or instance.
+        let other = serde_json::json!({"host": "a", "path": "/q", "nic": "o", "network": "o", "instance": "j"});
+        for action in [
+            "file-change",
+            "net-emulate",
+            "nic-bandwidth",
+            "nic-link",
+            "instance-kill",
+        ] {
+            let theirs = footprint(action, &other, OUTSIDE.contains(&action));
+            assert!(!of(action).stands_on(&theirs), "{action}");
+        }
+    }
+
+    #[test]
+    fn an_action_that_this_twin_does_not_know_is_put_back_in_order() {
+        let null = serde_json::Value::Null;
+        let of = |action| footprint(action, &null, false);
+        assert!(of("new-one").stands_on(&of("new-one")) && !of("new-one").stands_on(&of("other")));
+        assert!(of(host_release::NAME).stands_on(&of("new-one")));
+        let outside = footprint("new-one", &null, true);
+        assert!(!of(host_release::NAME).stands_on(&outside));
+    }
+
+    #[test]
+    fn what_ends_with_a_guests_memory_is_told_by_its_footprint() {
+        let null = serde_json::Value::Null;
+        let all = names().into_iter();
+        let in_memory: Vec<&str> = all
+            .filter(|action| footprint(action, &null, false).is_in_memory())
+            .collect();
+        let expected = [
+            "clock-step",
+            "cpu-pressure",
+            "default-route",
+            "memory-pressure",
+            "net-emulate",
+            "nic-down",
+            "pod",
+            "policy-route",
+            "process-signal",
+        ];
+        assert_eq!(in_memory, expected);
+        let all = names().into_iter();
+        let aside: Vec<&str> = all.filter(|action| puts_disks_aside(action)).collect();
+        assert_eq!(aside, [host_release::NAME]);
     }
 }

@@ -10,6 +10,7 @@ use super::inside;
 use crate::diagnostics::{Node, Reader};
 use crate::hostnet::HANDLE;
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, MEMORY, PLUGGED, text};
 use crate::scenario::{ActionError, World, arguments};
 use crate::units::Name;
 
@@ -213,4 +214,11 @@ pub(super) async fn undo(
         )));
     }
     Ok(format!("{nic} of {host} has no discipline of twin's"))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(captured: &serde_json::Value) -> Footprint {
+    Footprint::default()
+        .owns(&[MEMORY, "net", "qdisc", text(captured, "nic")])
+        .reads(PLUGGED)
 }

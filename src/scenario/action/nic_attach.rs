@@ -16,6 +16,7 @@ use crate::hypervisor::Power;
 use crate::model::attached_mac;
 use crate::model::spec::{NicLink, NicSpec};
 use crate::scenario::arguments::{host_of, network_of};
+use crate::scenario::footprint::{Footprint, PLUGGED};
 use crate::scenario::{ActionError, World};
 use crate::units::Mac;
 
@@ -197,4 +198,9 @@ pub(super) async fn undo(
     Ok(format!(
         "the further interface of {host} on {network} is gone"
     ))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().sets(PLUGGED)
 }

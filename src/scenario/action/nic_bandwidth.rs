@@ -12,6 +12,7 @@ use crate::diagnostics::{Node, Reader};
 use crate::hostnet::Bandwidth;
 use crate::hypervisor::Power;
 use crate::scenario::arguments::{host_of, network_of};
+use crate::scenario::footprint::{Footprint, MACHINE, text};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "nic-bandwidth";
@@ -174,4 +175,9 @@ pub(super) async fn undo(
         "{} of {network} comes through to {host} again",
         words(&now)
     ))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(captured: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[MACHINE, "bandwidth", text(captured, "network")])
 }

@@ -17,6 +17,7 @@ use super::nic_link::{set, state};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::{NicState, Power};
 use crate::scenario::arguments::{host_of, network_of};
+use crate::scenario::footprint::{Footprint, INSIDE, MACHINE, MEMORY};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "nic-detach";
@@ -242,4 +243,14 @@ pub(super) async fn undo(
     Err(ActionError::Target(format!(
         "{nic} of {host} has {has:?} and {leads:?}, and had {had:?} and {led:?}"
     )))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    // What is inside the host may go through it.
+    Footprint::default()
+        .sets(&[MACHINE, "unplugged"])
+        .reads(&[INSIDE])
+        .reads(&[MEMORY])
+        .reads(&[MACHINE, "links"])
 }

@@ -10,6 +10,7 @@ use super::contract::{Action, Verified};
 use super::inside;
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, MEMORY, PLUGGED};
 use crate::scenario::{ActionError, World};
 use crate::units::Name;
 
@@ -149,4 +150,13 @@ pub(super) async fn undo(
     Err(ActionError::Target(format!(
         "{nic} of {host} has the routes {now:?}, and had {were:?}"
     )))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    // It captured the routes of all tables.
+    Footprint::default()
+        .owns(&[MEMORY, "net", "main"])
+        .reads(&[MEMORY, "net", "rules"])
+        .reads(PLUGGED)
 }

@@ -10,6 +10,7 @@ use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::NicState;
 use crate::scenario::arguments::{host_of, network_of};
+use crate::scenario::footprint::{Footprint, MACHINE, text};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "nic-link";
@@ -123,4 +124,9 @@ pub(super) async fn undo(
         NicState::Up | NicState::Out => {}
     }
     Ok(format!("the link of {host} to {network} is as before"))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(captured: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[MACHINE, "links", text(captured, "network")])
 }

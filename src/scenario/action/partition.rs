@@ -9,6 +9,7 @@ use super::contract::{Action, Verified};
 use crate::diagnostics::{Fields, Node, Reader};
 use crate::hostnet::{Cut, Side};
 use crate::plan::table_name;
+use crate::scenario::footprint::{Footprint, MACHINE};
 use crate::scenario::{ActionError, World};
 use crate::units::Name;
 
@@ -171,4 +172,9 @@ pub(super) async fn mend(world: &World, chain: &str) -> Result<String, ActionErr
     Ok(format!(
         "chain {chain} is gone; it stopped {dropped} packets"
     ))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[MACHINE, "partition"])
 }

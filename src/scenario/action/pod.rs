@@ -13,6 +13,7 @@ use super::contract::{Action, Verified};
 use super::inside;
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, MEMORY, PLUGGED};
 use crate::scenario::{ActionError, World};
 use crate::units::{Cidr, Name};
 
@@ -231,4 +232,9 @@ pub(super) async fn undo(
         "of {pod} on {host} is left: {}",
         left.join("; ")
     )))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().owns(&[MEMORY, "pod"]).reads(PLUGGED)
 }

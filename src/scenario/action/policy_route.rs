@@ -10,6 +10,7 @@ use super::contract::{Action, Verified};
 use super::inside;
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, MEMORY, PLUGGED};
 use crate::scenario::{ActionError, World};
 use crate::units::{Cidr, Name};
 
@@ -146,4 +147,11 @@ pub(super) async fn undo(
     Err(ActionError::Target(format!(
         "{host} still has: {rules} {routes}"
     )))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default()
+        .sets(&[MEMORY, "net", "rules"])
+        .reads(PLUGGED)
 }

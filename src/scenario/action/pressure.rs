@@ -9,6 +9,7 @@ use super::contract::{Action, Verified};
 use super::inside;
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{self, Footprint};
 use crate::scenario::{ActionError, World};
 use crate::units::Mib;
 
@@ -182,4 +183,9 @@ pub(super) async fn undo(
         }
         clock.sleep(Duration::from_millis(300)).await;
     }
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default().sets(&[footprint::MEMORY, "pressure"])
 }

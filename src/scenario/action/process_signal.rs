@@ -11,6 +11,7 @@ use super::inside;
 use super::ran::Ran;
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE, MEMORY};
 use crate::scenario::{ActionError, World};
 
 pub(super) const NAME: &str = "process-signal";
@@ -221,4 +222,11 @@ async fn stopped(world: &World, host: &str, pids: &[u32]) -> Result<Vec<u32>, Ac
     );
     let said = inside::script(world, host, &script).await?;
     Ok(said.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default()
+        .owns(&[MEMORY, "signals"])
+        .reads(&[INSIDE, "services"])
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::{Action, Verified};
 use crate::diagnostics::{Node, Reader};
 use crate::scenario::arguments::host_of;
+use crate::scenario::footprint::{Footprint, INSIDE, MEMORY};
 use crate::scenario::{ActionError, World};
 use crate::wire::Request;
 
@@ -159,4 +160,11 @@ pub(super) async fn undo(
         })
         .await?;
     Ok(format!("{count} services run on {} again", captured.host))
+}
+
+/// What it sets, and what its revert relies on.
+pub(super) fn footprint(_: &serde_json::Value) -> Footprint {
+    Footprint::default()
+        .owns(&[INSIDE, "services"])
+        .reads(&[MEMORY, "signals"])
 }
