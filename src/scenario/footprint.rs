@@ -90,6 +90,11 @@ impl Footprint {
         self.sets_only(SETTINGS)
     }
 
+    /// Whether it is done to this machine rather than inside a host: then a baseline of the hosts does not put it back.
+    pub(super) fn is_outside(&self) -> bool {
+        self.sets_only(&[MACHINE])
+    }
+
     /// Whether it puts a host's disks aside, and others in their place.
     pub(super) fn puts_disks_aside(&self) -> bool {
         let disks = place(DISKS);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::ScenarioError;
-use super::action::Action;
+use super::action::{Action, footprint};
 use super::continuous::Continuous;
 use super::engine::Engine;
 use super::events::RunEvent;
@@ -265,7 +265,7 @@ impl Engine<'_> {
             action: action.name(),
             undo: &captured.to_string(),
             expires,
-            outside: action.outside(),
+            outside: footprint(action.name(), &captured, false).is_outside(),
         })?;
         self.happens(RunEvent::Acting {
             step: step.id.clone(),

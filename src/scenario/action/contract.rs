@@ -40,11 +40,6 @@ pub trait Action: Debug + Send + Sync {
     /// The hosts that it acts on.
     fn hosts(&self) -> Vec<&str>;
 
-    /// Whether it is done to this machine rather than inside a host: then a baseline of the hosts does not put it back.
-    fn outside(&self) -> bool {
-        false
-    }
-
     /// Reads what its undo needs, changing nothing. The undo sets this state; it never toggles.
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError>;
 

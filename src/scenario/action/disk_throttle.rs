@@ -80,10 +80,6 @@ impl Action for DiskThrottle {
         format!("let {}'s disks do {}", self.host, words(self.throttle))
     }
 
-    fn outside(&self) -> bool {
-        true
-    }
-
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let target = world.target(&self.host)?;
         Ok(serde_json::to_value(Captured {

@@ -76,10 +76,6 @@ impl Action for ForwardPolicy {
         format!("{word} what goes from {} to {}", self.from, self.to)
     }
 
-    fn outside(&self) -> bool {
-        true
-    }
-
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         self.forbidden(world)?;
         let id = uuid::Uuid::new_v4().simple().to_string();

@@ -72,10 +72,6 @@ impl Action for HostAutostart {
         )
     }
 
-    fn outside(&self) -> bool {
-        true
-    }
-
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let autostart = read(world, &self.host).await?;
         let host = self.host.clone();

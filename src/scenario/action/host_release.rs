@@ -85,10 +85,6 @@ impl Action for HostRelease {
         )
     }
 
-    fn outside(&self) -> bool {
-        true
-    }
-
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let before = host_power::Captured::of(world, &self.host).await?;

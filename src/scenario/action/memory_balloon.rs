@@ -85,10 +85,6 @@ impl Action for MemoryBalloon {
         format!("leave {} of memory to {}", self.memory, self.host)
     }
 
-    fn outside(&self) -> bool {
-        true
-    }
-
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let target = world.target(&self.host)?;
         let now = world.drivers.hypervisor.balloon(target).await?;

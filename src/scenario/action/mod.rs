@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_with_a_guests_memory_is_told_by_its_footprint() {
+    fn what_ends_with_a_guests_memory_and_what_is_this_machines_is_told_by_the_footprint() {
         let null = serde_json::Value::Null;
         let all = names().into_iter();
         let in_memory: Vec<&str> = all
@@ -474,6 +474,11 @@ mod tests {
             "process-signal",
         ];
         assert_eq!(in_memory, expected);
+        let all = names().into_iter();
+        let outside: Vec<&str> = all
+            .filter(|action| footprint(action, &null, false).is_outside())
+            .collect();
+        assert_eq!(outside, OUTSIDE);
         let all = names().into_iter();
         let aside: Vec<&str> = all.filter(|action| puts_disks_aside(action)).collect();
         assert_eq!(aside, [host_release::NAME]);

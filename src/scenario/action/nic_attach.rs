@@ -84,10 +84,6 @@ impl Action for NicAttach {
     }
 
     /// A baseline is of hosts with their own devices.
-    fn outside(&self) -> bool {
-        true
-    }
-
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let Self {
             host,

@@ -99,10 +99,6 @@ impl Action for NicBandwidth {
         )
     }
 
-    fn outside(&self) -> bool {
-        true
-    }
-
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let was = limit(world, &self.host, &self.network).await?;
         Ok(serde_json::to_value(Captured {

@@ -105,10 +105,6 @@ impl Action for NicDetach {
     }
 
     /// A baseline is of hosts with all their devices.
-    fn outside(&self) -> bool {
-        true
-    }
-
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let (host, network) = (&self.host, &self.network);
         let was = state(world, host, network).await?;

@@ -77,10 +77,6 @@ impl Action for NicLink {
     }
 
     /// A baseline is of hosts with all their devices.
-    fn outside(&self) -> bool {
-        true
-    }
-
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         let was = state(world, &self.host, &self.network).await?;
         if was != NicState::Up {

@@ -92,10 +92,6 @@ impl Action for Partition {
         )
     }
 
-    fn outside(&self) -> bool {
-        true
-    }
-
     async fn capture(&self, world: &World) -> Result<serde_json::Value, ActionError> {
         for hosts in [&self.between, &self.and] {
             side(world, hosts).await?;
