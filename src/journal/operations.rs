@@ -28,13 +28,13 @@ impl Journal {
         Ok(OperationId(self.connection().last_insert_rowid()))
     }
 
-    /// Returns a lab's operations that have not ended, the last one first.
+    /// Returns a lab's operations that have not ended, the last one first. Those that need no finishing are an earlier twin's.
     pub fn unfinished(&self, lab: Uuid) -> Result<Vec<UnfinishedOperation>, JournalError> {
         let connection = self.connection();
         let list = || -> rusqlite::Result<Vec<UnfinishedOperation>> {
             let mut statement = connection.prepare(
                 "SELECT id, verb, plan FROM operations
-                 WHERE lab = ?1 ORDER BY id DESC",
+                 WHERE lab = ?1 AND ended_at IS NULL AND plan IS NOT NULL ORDER BY id DESC",
             )?;
             let rows = statement.query_map([lab.to_string()], |row| {
                 Ok(UnfinishedOperation {
@@ -61,6 +61,10 @@ impl Journal {
         let acts = "UPDATE acts SET state = 'undone', note = 'the lab was destroyed'
             WHERE state != 'undone' AND run IN (SELECT id FROM runs WHERE lab = ?1)";
         self.write(acts, [&lab])?;
+        // Those are an earlier twin's.
+        let steps =
+            "DELETE FROM steps WHERE operation IN (SELECT id FROM operations WHERE lab = ?1)";
+        self.write(steps, [&lab])?;
         self.write("DELETE FROM operations WHERE lab = ?1", [&lab])
             .map(drop)
     }
