@@ -19,11 +19,15 @@ pub(crate) fn tell(ui: &Ui, finished: &Finished) {
     }
 }
 
+fn tell_undone(ui: &Ui, run: &Recovered) {
+    for (step, done) in &run.undone {
+        ui.text(&format!("run {}: {step}: {done}\n", run.run));
+    }
+}
+
 fn tell_runs(ui: &Ui, runs: &[Recovered]) {
     for run in runs {
-        for (step, done) in &run.undone {
-            ui.text(&format!("run {}: {step}: {done}\n", run.run));
-        }
+        tell_undone(ui, run);
         for (step, why) in &run.left {
             ui.text(&format!("run {}: LEFT {step}: {why}\n", run.run));
         }
@@ -54,8 +58,8 @@ pub(crate) fn end(ui: &Ui, recovery: Recovery) -> Result<u8, Failure> {
     if let Some(error) = recovery.failed {
         return Err(error.into());
     }
-    let compared = recovery.cleared.map(|cleared| cleared.done);
-    let compared = compared.unwrap_or_default();
+    let compared = recovery.cleared.transpose()?;
+    let compared = compared.map(|cleared| cleared.done).unwrap_or_default();
     for told in compared.iter().chain(&differences) {
         ui.text(&format!("{told}\n"));
     }
@@ -108,7 +112,10 @@ async fn boot_lab(context: &Context<'_>, found: &Found) -> Result<u8, Failure> {
         return Ok(code::DONE);
     };
     ui.text(&format!("lab {name}\n"));
-    tell_runs(ui, &booted.outside);
+    // What is left there is tried again with the rest.
+    for run in &booted.outside {
+        tell_undone(ui, run);
+    }
     for host in &booted.started {
         ui.text(&format!("{host} is started\n"));
     }

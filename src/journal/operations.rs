@@ -50,8 +50,8 @@ impl Journal {
 
     /// Ends an operation.
     pub fn end(&self, operation: OperationId) -> Result<(), JournalError> {
-        self.write("DELETE FROM operations WHERE id = ?1", [operation.0])
-            .map(drop)
+        let sql = "UPDATE operations SET ended_at = ?2 WHERE id = ?1";
+        self.write(sql, params![operation.0, self.now()]).map(drop)
     }
 
     /// Forgets a lab that is destroyed: its operations, and what its runs would still put back in it. The runs themselves and

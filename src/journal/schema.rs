@@ -249,6 +249,12 @@ mod tests {
                     INSERT INTO steps (operation, step, what, intended_at) VALUES (1, 's', 'w', '');";
                 connection.execute_batch(up).expect("written");
             }
+            // A baseline of its that was broken off.
+            if steps > 1 {
+                let snapshot = "INSERT INTO operations (id, lab, verb, started_at, plan) VALUES (2, '00000000-0000-0000-0000-000000000000', 'snapshot', '', '{}');
+                    INSERT INTO steps (operation, step, what, intended_at) VALUES (2, 'capture', 'w', '');";
+                connection.execute_batch(snapshot).expect("written");
+            }
             drop(connection);
             // Who only looks sees what there is, and changes nothing.
             let before = std::fs::read(&file).expect("read");
@@ -262,6 +268,11 @@ mod tests {
             let lab = (uuid::Uuid::nil(), "lab");
             journal.begin_run("r", lab, "s", 1).expect("begun");
             assert_eq!(journal.runs(Some("lab")).expect("read").len(), 1, "{steps}");
+            let open = journal.unfinished(lab.0).expect("read");
+            assert_eq!(open.len(), usize::from(steps > 1), "{steps}");
+            for operation in open {
+                journal.end(operation.id).expect("ended");
+            }
             assert_eq!(journal.unfinished(lab.0).expect("read"), [], "{steps}");
             let earlier = "INSERT OR REPLACE INTO steps (operation, step, what, intended_at) VALUES (1, 't', 'w', '')";
             let went_on = journal.connection().execute(earlier, []);

@@ -221,7 +221,7 @@ impl VariantResult {
             name,
             targets,
             outcome: Outcome::Inconclusive,
-            why: vec!["the run was broken off".into()],
+            why: vec!["the run has not come to this variant's end".into()],
             injected: false,
             recovered: false,
             mttr_ms: None,

@@ -31,7 +31,9 @@ pub async fn labs_at_boot(site: &Site) -> Result<Vec<Found>, ServiceError> {
     let until = clock.elapsed() + LIBVIRT_DEADLINE;
     loop {
         match site.labs().await {
-            Err(error @ ServiceError::Lab(_)) if clock.elapsed() < until => {
+            Err(error @ (ServiceError::Lab(_) | ServiceError::Elsewhere { .. }))
+                if clock.elapsed() < until =>
+            {
                 tracing::info!(%error, "libvirt does not answer yet");
                 clock.sleep(AGAIN).await;
             }
@@ -47,7 +49,7 @@ pub struct Booted {
     pub outside: Vec<Recovered>,
     /// Hosts that were started.
     pub started: Vec<String>,
-    /// Hosts that could not be, with why.
+    /// Hosts that could not be, or whose guest did not answer, with why.
     pub off: Vec<(String, ServiceError)>,
     /// The rest.
     pub recovery: Result<Recovery, ServiceError>,
@@ -76,10 +78,8 @@ pub async fn after_boot(
     let outside = scenario::recover_outside(&world, &journal).await?;
     let (mut started, mut off) = (Vec::new(), Vec::new());
     for host in hosts {
-        match start(site, &found, &lock, &host, watch).await {
-            Ok(true) => started.push(host),
-            Ok(false) => {}
-            Err(error) => off.push((host, error)),
+        if let Err(error) = start(site, &found, &lock, &host, (watch, &mut started)).await {
+            off.push((host, error));
         }
     }
     Ok(Some(Booted {
@@ -90,21 +90,22 @@ pub async fn after_boot(
     }))
 }
 
-/// Starts a host that libvirtd would have started, and waits until its guest answers; false where it runs already.
+/// Starts a host that libvirtd would have started, adds it to those, and waits until its guest answers.
 async fn start(
     site: &Site,
     found: &Found,
     lock: &Lock,
     host: &str,
-    watch: &dyn Watch,
-) -> Result<bool, ServiceError> {
+    (watch, started): (&dyn Watch, &mut Vec<String>),
+) -> Result<(), ServiceError> {
     let (drivers, layout) = (site.drivers(), site.layout());
     let target = found.host(host)?.target(found.record.uuid);
     if drivers.hypervisor.power_state(target).await? != Power::ShutOff {
-        return Ok(false);
+        return Ok(());
     }
     let start = [PowerAction::Start];
     lab::power(found, lock, host, &start, drivers, layout, watch).await?;
+    started.push(host.to_owned());
     if let Some(way) = found.host(host)?.way(layout, &found.networks) {
         let guest = drivers.guests.open(&way);
         tokio::select! {
@@ -115,5 +116,5 @@ async fn start(
             }
         }
     }
-    Ok(true)
+    Ok(())
 }

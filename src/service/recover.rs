@@ -14,8 +14,8 @@ pub struct Recovery {
     pub failed: Option<SnapshotError>,
     /// Runs that had something open.
     pub runs: Vec<Recovered>,
-    /// How the lab compares with what it was before runs that were killed, where all is reverted.
-    pub cleared: Option<Cleared>,
+    /// How the lab compares with what it was before runs that were killed, where all is reverted; or why that cannot be told.
+    pub cleared: Option<Result<Cleared, ServiceError>>,
 }
 
 impl Recovery {
@@ -28,18 +28,22 @@ impl Recovery {
 
     /// In which ways the lab is not what it was.
     pub fn differences(&self) -> &[String] {
-        let cleared = self.cleared.as_ref();
-        cleared.map_or(&[], |cleared| &cleared.differences)
+        match &self.cleared {
+            Some(Ok(cleared)) => &cleared.differences,
+            Some(Err(_)) | None => &[],
+        }
     }
 
     /// Whether there was nothing to do.
     pub fn is_nothing(&self) -> bool {
-        let cleared = self.cleared.as_ref();
+        let nothing = |cleared: &Result<Cleared, _>| {
+            let cleared = cleared.as_ref();
+            cleared.is_ok_and(|cleared| cleared.done.is_empty() && cleared.differences.is_empty())
+        };
         self.failed.is_none()
             && self.runs.is_empty()
             && self.finished == Finished::default()
-            && cleared
-                .is_none_or(|cleared| cleared.done.is_empty() && cleared.differences.is_empty())
+            && self.cleared.as_ref().is_none_or(nothing)
     }
 }
 
@@ -64,7 +68,8 @@ pub async fn recover(
         cleared: None,
     };
     if recovery.is_clean() {
-        recovery.cleared = Some(scenario::clear(&world, &journal, watch).await?);
+        let cleared = scenario::clear(&world, &journal, watch).await;
+        recovery.cleared = Some(cleared.map_err(Into::into));
     }
     Ok(recovery)
 }

@@ -82,6 +82,7 @@ async fn finish(site: &Site) -> Result<(), ServiceError> {
         tracing::warn!(left, "not finished for a twin that died");
     }
     if let Some(cleared) = recovery.cleared {
+        let cleared = cleared?;
         for done in cleared.done {
             tracing::info!(done, "compared for a twin that died");
         }

@@ -259,7 +259,7 @@ async fn d2_an_operation_whose_entry_in_the_journal_cannot_be_closed_is_done_and
         let journal = rusqlite::Connection::open(&file).unwrap();
         let trigger = format!(
             "DROP TRIGGER IF EXISTS fails; DROP TABLE IF EXISTS failures; CREATE TABLE failures (n);
-             CREATE TRIGGER fails BEFORE DELETE ON operations
+             CREATE TRIGGER fails BEFORE UPDATE OF ended_at ON operations
              WHEN (SELECT count(*) FROM failures) < {times}
              BEGIN INSERT INTO failures VALUES (1); SELECT RAISE(FAIL, 'no space'); END"
         );

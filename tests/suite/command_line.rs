@@ -80,6 +80,25 @@ fn scenarios_are_listed_by_what_they_are_run_by() {
 }
 
 /// A journal that cannot be read is not an empty one.
+/// An earlier twin's that was killed, or one that died before its first event.
+#[test]
+fn a_run_of_which_nothing_is_on_record_has_not_come_to_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let journal = twin::journal::Journal::open(&state, &twin::clock::SystemClock::shared());
+    let begun = journal
+        .unwrap()
+        .begin_run("ab12", (uuid::Uuid::nil(), "lab"), "s", 1);
+    begun.unwrap();
+    for words in [vec!["report"], vec!["report", "ab12", "--junit"]] {
+        let output = twin(directory.path(), &words);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        assert!(said.contains("run ab12 has not come to its end"), "{said}");
+        assert!(said.contains("twin recover"), "{said}");
+    }
+}
+
 #[test]
 fn a_journal_of_a_later_twin_is_told_by_those_who_only_look() {
     let directory = tempfile::tempdir().unwrap();

@@ -105,6 +105,12 @@ fn result(row: &RunRow, events: &[String]) -> Result<RunResult, Failure> {
     if let Some(text) = &row.document {
         return serde_json::from_str(text).map_err(|error| unreadable(error.to_string()));
     }
+    if events.is_empty() {
+        return Err(Failure::usage(
+            format!("run {} has not come to its end", row.id),
+            vec!["`twin recover` puts back what it left".into()],
+        ));
+    }
     let read = |text: &String| serde_json::from_str(text);
     let events: Result<Vec<RunEvent>, _> = events.iter().map(read).collect();
     let events = events.map_err(|error| unreadable(error.to_string()))?;
