@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::machine::{Machine, plain_machine};
+use crate::privacy::with_own_pool;
 use crate::space::{DISK_GIB, free_bytes};
 use crate::support::{
     OwnImage, TestLab, define, first_line, in_namespaces, qemu_directory, root, state, text, tool,
@@ -517,7 +518,9 @@ fn twin_before() -> PathBuf {
 #[test]
 fn a_lab_of_the_tree_before_is_kept() {
     let twin = twin_before();
-    let pair = Pair::new();
+    // It cannot read this machine's journal any more.
+    let (_directory, lab) = with_own_pool("before");
+    let pair = Pair::of(lab);
     let old = |arguments: &[&str]| {
         let output = Command::new(&twin)
             .args(["--color", "never", "--lab", &pair.lab.name, "--state-dir"])
