@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::lab::started;
 
 /// How long ago this command was given: its process is as old, `exec` notwithstanding. To 10 ms.
-pub(crate) fn since_given() -> Duration {
-    use nix::time::{ClockId, clock_gettime};
+pub(crate) fn since_given(clock: &dyn Clock) -> Duration {
     use nix::unistd::{SysconfVar, sysconf};
     let ticks = started(std::process::id());
     let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten();
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .ok()
-        .map(Duration::from);
-    let (Some(ticks), Some(per_second), Some(now)) = (ticks, per_second, now) else {
+    let (Some(ticks), Some(per_second)) = (ticks, per_second) else {
         return Duration::ZERO;
     };
     let started_ms = ticks * 1000 / per_second.unsigned_abs().max(1);
+    let now = clock.boot().since;
     now.saturating_sub(Duration::from_millis(started_ms))
 }
 

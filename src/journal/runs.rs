@@ -427,18 +427,24 @@ mod tests {
         async fn sleep(&self, _: Duration) {}
     }
 
-    #[test]
-    fn an_act_expires_by_the_boot_clock_and_is_expired_while_no_process_has_it() {
+    /// A journal whose clock begins 90 s after boot `one`, at second 1000 of the wall clock.
+    fn with_set_clock() -> (tempfile::TempDir, Arc<SetClock>, Journal) {
         let directory = tempfile::tempdir().expect("a directory");
         let set = Arc::new(SetClock(std::sync::Mutex::new(("one", 90, 1000))));
         let clock: Arc<dyn Clock> = set.clone();
         let journal = Journal::open(directory.path(), &clock).expect("opens");
+        (directory, set, journal)
+    }
+
+    #[test]
+    fn an_act_expires_by_the_boot_clock_and_is_expired_while_no_process_has_it() {
+        let (_directory, set, journal) = with_set_clock();
         let lab = Uuid::nil();
         journal
             .begin_run("r1", (lab, "lab"), "s", 1)
             .expect("begun");
         let timed = Intent {
-            expires: Some(clock.boot().later(Duration::from_secs(10))),
+            expires: Some(set.boot().later(Duration::from_secs(10))),
             ..intent("r1", "timed")
         };
         journal
@@ -456,7 +462,7 @@ mod tests {
         // The wall clock may be set as one likes.
         assert_eq!(expired(("one", 99, 900_000), 0), 0);
         assert_eq!(expired(("two", 3, 1000), 0), 1, "of an earlier boot");
-        let later = clock.boot().later(Duration::from_secs(60));
+        let later = set.boot().later(Duration::from_secs(60));
         journal.expire_act_at("r1", act, &later).expect("written");
         assert_eq!(expired(("two", 60, 1000), 0), 0);
         assert_eq!(expired(("two", 64, 1000), 0), 1);
@@ -469,10 +475,7 @@ mod tests {
 
     #[test]
     fn an_act_of_an_earlier_twin_expires_by_the_wall_clock() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let set = Arc::new(SetClock(std::sync::Mutex::new(("one", 90, 1000))));
-        let clock: Arc<dyn Clock> = set.clone();
-        let journal = Journal::open(directory.path(), &clock).expect("opens");
+        let (_directory, set, journal) = with_set_clock();
         let lab = Uuid::nil();
         journal
             .begin_run("r1", (lab, "lab"), "s", 1)
@@ -636,10 +639,7 @@ mod tests {
 
     #[test]
     fn a_lease_ends_with_its_time_and_with_the_boot() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let set = Arc::new(SetClock(std::sync::Mutex::new(("one", 90, 1000))));
-        let clock: Arc<dyn Clock> = set.clone();
-        let journal = Journal::open(directory.path(), &clock).expect("opens");
+        let (_directory, set, journal) = with_set_clock();
         let lab = (Uuid::nil(), "lab");
         journal.begin_run("r1", lab, "s", 1).expect("begun");
         let act = journal.intend_act(&intent("r1", "a")).expect("written");
@@ -661,8 +661,8 @@ mod tests {
         journal
             .begin_run("r1", (Uuid::nil(), "lab"), "s", 1)
             .expect("begun");
-        let late = "CREATE TABLE nobody (id INTEGER PRIMARY KEY);
-            CREATE TABLE late (id INTEGER REFERENCES nobody(id) DEFERRABLE INITIALLY DEFERRED);
+        let late = "CREATE TABLE parents (id INTEGER PRIMARY KEY);
+            CREATE TABLE late (id INTEGER REFERENCES parents(id) DEFERRABLE INITIALLY DEFERRED);
             CREATE TRIGGER full AFTER INSERT ON acts BEGIN INSERT INTO late VALUES (1); END;";
         journal.connection().execute_batch(late).expect("made");
         assert!(journal.intend_act(&intent("r1", "a")).is_err());

@@ -156,8 +156,8 @@ async fn remove_domains(
     Ok(removed)
 }
 
-/// Removes what twins that died left of labs' directories while they made or removed them. A lab that somebody is at is left
-/// to them.
+/// Removes what twins that died left of labs' directories while they made or removed them. A lab whose lock another
+/// process has is left to that.
 pub fn sweep(layout: &Layout, clock: &dyn Clock) -> Result<Vec<String>, LabError> {
     let mut swept = Vec::new();
     for lab in layout.unsettled() {

@@ -77,7 +77,7 @@ pub enum LabError {
         /// The command that makes another lab beside it.
         instead: String,
     },
-    /// Something of somebody else's is in the way.
+    /// Something that is not the lab's is in the way.
     #[error("{}", conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Conflicts {
         /// All of it.

@@ -28,8 +28,8 @@ impl Guardian for NoWatchdog {
     }
 }
 
-/// When a process began, in ticks since the boot; nothing where there is none of this number, or it has ended and nobody has
-/// asked how.
+/// When a process began, in ticks since the boot; nothing where there is none of this number, or it has ended and its parent
+/// has not asked how.
 pub fn started(process: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // Behind the name, which may have anything in it.

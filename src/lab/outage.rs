@@ -1,4 +1,4 @@
-//! What an end of this machine that nobody prepared, such as a power loss, may have left of hosts' disks.
+//! What a sudden end of this machine, such as a power loss, may have left of hosts' disks.
 //!
 //! ```text
 //!  start ── writes `boot` ──> runs ── down, power off: the disks are flushed, `boot` goes

@@ -29,7 +29,7 @@ pub trait Watch: Send + Sync {
     fn tell(&self, event: Event<'_>);
 }
 
-/// Tells nobody.
+/// Ignores all events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -167,7 +167,7 @@ fn marked<S: serde::Serialize>(placed: &Placed, thing: &crate::units::Name, spec
     Marked { spec, mark }
 }
 
-/// Returns what the guest is told to be.
+/// Returns the configuration that the guest gets.
 pub fn host_config(placed: &Placed, host: &PlacedHost) -> wire::HostConfig {
     let scale = placed.record.scale;
     let topology = &placed.topology;

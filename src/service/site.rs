@@ -90,6 +90,11 @@ impl Site {
             .get_or_init(|| (self.connect)(&self.place.connect))
     }
 
+    /// How long ago `started` was, a reading of the clock.
+    pub fn since(&self, started: Duration) -> Duration {
+        self.drivers().clock.elapsed().saturating_sub(started)
+    }
+
     /// Opens the journal.
     pub fn journal(&self) -> Result<Journal, ServiceError> {
         let journal = Journal::open(self.layout().state(), &self.drivers().clock)?;

@@ -33,12 +33,11 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
             ui.text(&format!("ended: {run}\n"));
         }
     }
-    let took = site.drivers().clock.elapsed().saturating_sub(started);
     ui.document(&HaltDocument {
         schema: "twin/halt/v1".into(),
         halted: !flags.lift,
         ended,
-        took_ms: milliseconds(took),
+        took_ms: milliseconds(site.since(started)),
     });
     DONE
 }

@@ -115,14 +115,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         .ui
         .text(&format!("{}: {state:?}\n", flags.host).to_lowercase());
     context.ui.document(&ChangeDocument {
-        took_ms: milliseconds(
-            context
-                .site
-                .drivers()
-                .clock
-                .elapsed()
-                .saturating_sub(started),
-        ),
+        took_ms: milliseconds(context.site.since(started)),
         ..ChangeDocument::new(found.record.name.as_str(), word, vec![flags.host.clone()])
     });
     DONE

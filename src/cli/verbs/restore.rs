@@ -94,7 +94,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     };
     let interrupt = Interrupt::listen(None);
     // People wait from the moment that they have asked.
-    let before = since_given();
+    let before = since_given(context.site.drivers().clock.as_ref());
     let restored =
         snapshot::restore(set, flags.name.as_str(), options, interrupt.receiver()).await?;
     tell(context, &found, flags, restored, before);

@@ -114,14 +114,7 @@ async fn remove(
     snapshot::remove(set, name).await?;
     context.ui.text(&format!("baseline {name} is gone\n"));
     context.ui.document(&ChangeDocument {
-        took_ms: milliseconds(
-            context
-                .site
-                .drivers()
-                .clock
-                .elapsed()
-                .saturating_sub(started),
-        ),
+        took_ms: milliseconds(context.site.since(started)),
         ..ChangeDocument::new(lab, VERB, vec![name.to_owned()])
     });
     DONE
@@ -159,7 +152,7 @@ async fn create(
     let drivers = context.site.drivers();
     let tested = snapshot::self_test(drivers, context.site.layout(), accelerator, any_runs).await?;
     let interrupt = Interrupt::listen(None);
-    let before = since_given();
+    let before = since_given(context.site.drivers().clock.as_ref());
     let created = snapshot::create(*set, &request, tested.as_ref(), interrupt.receiver()).await?;
     let wall = before + created.wall;
     let manifest = &created.manifest;
