@@ -54,6 +54,7 @@ lint: cargo-deny
 	shellcheck scripts/*.sh tests/live/*.sh .ci/run
 	scripts/check-units.sh
 	cargo fmt --check
+	rustfmt --check --edition 2024 src/scenario/fault/*/*.rs src/scenario/probe/*.rs
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTFLAGS="-C target-feature=+crt-static" cargo clippy --locked --profile guest --bin twin-guest \
 	  --no-default-features --features guest --target $(GUEST_TARGET) \

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use super::failure::Failure;
 use super::global::{DEFAULT_CONNECT, DEFAULT_STATE_DIR, Global};
 use super::ui::Ui;
 use super::{logging, wiring};
 use crate::service::{Place, Site};
+use crate::units::Name;
 
 /// What every verb is given.
 pub(crate) struct Context<'c> {
@@ -28,6 +30,14 @@ impl<'c> Context<'c> {
             ui,
             site: Site::new(place, wiring::lab, ui.watch(), logging::begin),
         }
+    }
+
+    /// The lab that was named.
+    pub(crate) fn lab_name(&self) -> Result<Option<Name>, Failure> {
+        let lab = self.global.lab.as_deref().map(str::parse::<Name>);
+        lab.transpose().map_err(|error| {
+            Failure::usage(format!("--lab: {error}"), vec!["take another name".into()])
+        })
     }
 
     /// The command line that does something with a lab, to be told where it would work: with the global flags of this one.

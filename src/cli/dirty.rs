@@ -4,7 +4,9 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::failure::Failure;
+use crate::journal::Journal;
 use crate::lab::{Found, Silent};
+use crate::scenario;
 use crate::snapshot::{self as baselines, Set};
 
 /// What of a lab is not put back, in words. Called with its lock held.
@@ -87,7 +89,7 @@ pub(crate) fn refuse_disks_aside(set: &Set<'_>) -> Result<(), Failure> {
     let open = set.journal.open_acts(set.found.record.uuid)?;
     let aside = open
         .iter()
-        .filter(|act| crate::scenario::action::puts_disks_aside(&act.action))
+        .filter(|act| scenario::fault::puts_disks_aside(&act.action, &act.undo))
         .map(|act| {
             format!(
                 "{} of run {} is not put back, and other disks are in the hosts",
@@ -118,4 +120,30 @@ fn refuse(unfinished: &[String]) -> Result<(), Failure> {
         unfinished.join("\n"),
         vec!["`twin recover` finishes it".into()],
     ))
+}
+
+/// Puts back what runs have done to this machine: the hosts are put back by the baseline, and that is not in it.
+pub(crate) async fn recover_outside(
+    context: &Context<'_>,
+    found: &Found,
+    journal: &Journal,
+) -> Result<(), Failure> {
+    let world = context.site.world(found.clone());
+    for run in scenario::recover_outside(&world, journal).await? {
+        for (step, done) in &run.undone {
+            context
+                .ui
+                .remark(&format!("run {}: {step}: {done}", run.run));
+        }
+        if let Some((step, why)) = run.left.first() {
+            return Err(Failure::dirty(
+                format!(
+                    "{step} of run {} is not put back: {why}; nothing was stopped",
+                    run.run
+                ),
+                vec!["`twin recover` tries again".into()],
+            ));
+        }
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::diagnostics::{Problem, Source};
 use crate::lab::LabError;
+use crate::scenario::ScenarioError;
 use crate::service::ServiceError;
 use crate::snapshot::SnapshotError;
 use crate::topology::LoadError;
@@ -22,6 +23,17 @@ pub(crate) mod code {
     pub(crate) const DIRTY: u8 = 5;
     /// Interrupted.
     pub(crate) const INTERRUPTED: u8 = 130;
+
+    /// That of a verdict.
+    pub(crate) const fn of(verdict: crate::scenario::Verdict) -> u8 {
+        use crate::scenario::Verdict;
+        match verdict {
+            Verdict::Pass => DONE,
+            Verdict::Fail => FAILED,
+            Verdict::Inconclusive => INCONCLUSIVE,
+            Verdict::Dirty => DIRTY,
+        }
+    }
 }
 
 /// What failed, what to do about it, and the exit code.
@@ -70,6 +82,30 @@ impl Failure {
         Self::new(code::DIRTY, message.into(), cures)
     }
 
+    /// A run that could not be made, of the scenario in this file.
+    pub(crate) fn of_run(error: ScenarioError, source: &Source) -> Self {
+        let message = error.to_string();
+        match error {
+            ScenarioError::Lab(error) => error.into(),
+            ScenarioError::Halted { .. } => Self::machine(
+                message,
+                vec!["`twin halt --lift` lets runs begin again".into()],
+            ),
+            ScenarioError::KeepOne { .. } => {
+                Self::usage(message, vec!["name it: --variant NAME".into()])
+            }
+            ScenarioError::Dirty { .. } => {
+                Self::dirty(message, vec!["`twin recover` puts it back".into()])
+            }
+            ScenarioError::NoVariant { known, .. } => {
+                Self::usage(message, vec![format!("there is: {}", known.join(", "))])
+            }
+            ScenarioError::Invalid { problems } => {
+                Self::problems(message, problems, vec![source.clone()])
+            }
+        }
+    }
+
     /// Mistakes in files.
     pub(crate) fn problems(what: String, problems: Vec<Problem>, sources: Vec<Source>) -> Self {
         Self {
@@ -107,6 +143,7 @@ impl From<ServiceError> for Failure {
         match error {
             ServiceError::Lab(error) => error.into(),
             ServiceError::Snapshot(error) => error.into(),
+            ServiceError::Copy(_) => Self::machine(message, Vec::new()),
             ServiceError::Elsewhere { .. } => Self::machine(
                 message,
                 vec![
@@ -117,6 +154,23 @@ impl From<ServiceError> for Failure {
             ServiceError::HypervisorRuns { .. } => Self::machine(
                 message,
                 vec!["`twin recover` puts back what is open".into()],
+            ),
+            ServiceError::UnreadableRun { .. } => {
+                Self::machine(message, vec!["use the twin that wrote it".into()])
+            }
+            ServiceError::UnfinishedRun { .. } => {
+                Self::usage(message, vec!["`twin recover` puts back what it left".into()])
+            }
+            ServiceError::NotPaused { .. } => {
+                Self::failed(message, vec!["`twin status` shows it".into()])
+            }
+            ServiceError::IsPaused { host } => Self::failed(
+                message,
+                vec![format!("`twin power resume {host}` lets it go on")],
+            ),
+            ServiceError::PausedAgain { .. } => Self::machine(
+                message,
+                vec!["free space on the state disk, then run the same command again".into()],
             ),
             ServiceError::StoppedAtBoot { host, .. } => Self::machine(
                 message,

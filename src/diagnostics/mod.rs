@@ -7,9 +7,10 @@ mod error;
 mod reader;
 mod render;
 mod tree;
+mod typed;
 
 pub use error::FormatError;
-pub use reader::{Fields, Keys, Reader, keys_of};
+pub use reader::{Fields, Keys, Reader};
 pub use render::{Place, place, render};
 pub use tree::{Key, Node, Value, parse};
 

@@ -11,8 +11,6 @@ use super::{FormatError, Key, Node, Problem, Span, Value, nearest};
 pub struct Reader {
     /// What was wrong so far.
     pub problems: Vec<Problem>,
-    /// The keys of each mapping that was read, in the order in which they ended.
-    keys: Vec<Keys>,
     /// The keys that misspelt ones stand for, each with the place of its mapping.
     misspelt: Vec<(String, &'static str)>,
 }
@@ -24,17 +22,6 @@ pub struct Keys {
     pub known: Vec<&'static str>,
     /// Those that have to be there.
     pub required: Vec<&'static str>,
-}
-
-/// Finds out which keys `read` takes, by having it read an empty mapping.
-pub fn keys_of(read: impl FnOnce(&Node, &mut Reader)) -> Keys {
-    let empty = Node {
-        span: Span::default(),
-        value: Value::Map(Vec::new()),
-    };
-    let mut reader = Reader::default();
-    read(&empty, &mut reader);
-    reader.keys.into_iter().next().unwrap_or_default()
 }
 
 impl Reader {
@@ -247,6 +234,5 @@ impl<'n> Fields<'n> {
             };
             reader.wrong(error.at(key.span));
         }
-        reader.keys.push(self.keys);
     }
 }

@@ -43,6 +43,27 @@ pub enum Value {
     Map(Vec<(Key, Node)>),
 }
 
+impl Node {
+    /// The value of a key of a mapping.
+    pub fn entry(&self, key: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else {
+            return None;
+        };
+        let mut entries = entries.iter();
+        let found = entries.find(|(found, _)| found.text == key);
+        found.map(|(_, node)| node)
+    }
+
+    /// The text of a single value, as it is written.
+    pub fn text(&self) -> Option<String> {
+        match &self.value {
+            Value::Text(text) | Value::Number(text) => Some(text.clone()),
+            Value::Bool(is) => Some(is.to_string()),
+            Value::Null | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+}
+
 impl Value {
     /// Names the kind for messages.
     pub const fn kind(&self) -> &'static str {

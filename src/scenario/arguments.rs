@@ -1,9 +1,17 @@
-//! Arguments that several actions, probes and settings have.
+//! Arguments of faults and probes: how they are read, and the types that several of them have.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use crate::diagnostics::{Fields, Node, Reader};
-use crate::units::Name;
+use regex::Regex;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::diagnostics::{Node, Reader};
+use crate::units::text_form;
 
 pub(super) fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Duration) -> Duration {
     let Some(node) = node else { return otherwise };
@@ -25,38 +33,214 @@ pub(super) fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Dura
     parsed.unwrap_or(otherwise)
 }
 
-/// Reads a share like `10%`, where it is given.
-pub(super) fn percent(
-    fields: &mut Fields<'_>,
-    key: &'static str,
-    reader: &mut Reader,
-) -> Option<f64> {
-    let node = fields.optional(key)?;
-    let text: String = reader.scalar(node, "share")?;
-    let share: Option<f64> = text.strip_suffix('%').and_then(|text| text.parse().ok());
-    let share = share.filter(|share| (0.0..=100.0).contains(share));
-    if share.is_none() {
-        reader.bad_value(node, &text, "share", &"it is written like 10%");
+/// Why arguments do not go together.
+pub(super) struct Mistake {
+    /// The key whose value is wrong; all of them where there is none.
+    pub(super) key: Option<&'static str>,
+    /// The value, where it is not that of the key.
+    pub(super) text: Option<String>,
+    /// What the value is not.
+    pub(super) wanted: &'static str,
+    /// Why.
+    pub(super) why: String,
+}
+
+impl Mistake {
+    /// Of the value of a key.
+    pub(super) fn of(key: &'static str, wanted: &'static str, why: impl Into<String>) -> Self {
+        Self {
+            key: Some(key),
+            text: None,
+            wanted,
+            why: why.into(),
+        }
     }
-    share
+
+    /// At the value of a key, where it is given.
+    pub(super) fn at(mut self, key: &'static str) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Of all of them together.
+    pub(super) fn of_all(text: &str, wanted: &'static str, why: impl Into<String>) -> Self {
+        Self {
+            key: None,
+            text: Some(text.to_owned()),
+            wanted,
+            why: why.into(),
+        }
+    }
 }
 
-/// Reads a key that names a network.
-pub(super) fn network_of(
-    fields: &mut Fields<'_>,
-    key: &'static str,
+/// Reads the arguments of a fault or a probe.
+pub(super) fn read<T: DeserializeOwned + JsonSchema>(
+    name: &str,
+    node: &Node,
+    check: fn(&T) -> Result<(), Mistake>,
     reader: &mut Reader,
-) -> Option<String> {
-    fields
-        .required(key, reader)
-        .and_then(|node| reader.scalar::<Name>(node, "network's name"))
-        .map(|name| name.to_string())
+) -> Option<T> {
+    let arguments: T = reader.typed(node, name)?;
+    let Err(mistake) = check(&arguments) else {
+        return Some(arguments);
+    };
+    let at = mistake.key.and_then(|key| node.entry(key)).unwrap_or(node);
+    let text = mistake.text.or_else(|| at.text()).unwrap_or_default();
+    reader.bad_value(at, &text, mistake.wanted, &mistake.why);
+    None
 }
 
-/// Reads the key `host`.
-pub(super) fn host_of(fields: &mut Fields<'_>, reader: &mut Reader) -> Option<String> {
-    fields
-        .required("host", reader)
-        .and_then(|node| reader.scalar::<Name>(node, "host name"))
-        .map(|name| name.to_string())
+/// Arguments as a scenario file has them; what is not given is left out.
+pub(super) fn value(arguments: &impl Serialize) -> Value {
+    // They are texts, numbers, lists and mappings by name.
+    let mut value = serde_json::to_value(arguments).unwrap_or_default();
+    if let Some(entries) = value.as_object_mut() {
+        entries.retain(|_, value| !value.is_null());
+    }
+    value
 }
+
+/// What a count is where nothing is said.
+pub(super) const fn one() -> u64 {
+    1
+}
+
+/// A share in percent, from 0 to 100.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Percent(pub(super) f64);
+
+/// Why a text is no share.
+#[derive(Debug, thiserror::Error)]
+#[error("it is written like 10%")]
+pub(super) struct PercentError;
+
+impl FromStr for Percent {
+    type Err = PercentError;
+
+    fn from_str(text: &str) -> Result<Self, PercentError> {
+        let share: Option<f64> = text.strip_suffix('%').and_then(|text| text.parse().ok());
+        let share = share.filter(|share| (0.0..=100.0).contains(share));
+        share.map(Self).ok_or(PercentError)
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}%", self.0)
+    }
+}
+
+text_form!(
+    Percent,
+    "share",
+    r"^[0-9]+(\.[0-9]+)?%$",
+    "a share, such as 10%"
+);
+
+/// A duration, with a sign where it may be one into the past.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Period(pub(super) jiff::SignedDuration);
+
+/// Why a text is no duration.
+#[derive(Debug, thiserror::Error)]
+#[error("it is written like 90s, -5m or 1h30m")]
+pub(super) struct PeriodError;
+
+impl From<Duration> for Period {
+    fn from(duration: Duration) -> Self {
+        Self(duration.try_into().unwrap_or(jiff::SignedDuration::MAX))
+    }
+}
+
+impl Period {
+    /// Microseconds, as far as they can be counted.
+    pub(super) fn micros(self) -> i64 {
+        let micros = self.0.as_micros();
+        i64::try_from(micros).unwrap_or(if micros < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// As a time that passes; none where it is one into the past.
+    pub(super) fn duration(self) -> Duration {
+        Duration::try_from(self.0).unwrap_or_default()
+    }
+
+    /// That it is no time into the past.
+    pub(super) fn check(self, key: &'static str) -> Result<(), Mistake> {
+        if self.0.is_negative() {
+            return Err(Mistake::of(key, "duration", "it is not negative"));
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Period {
+    type Err = PeriodError;
+
+    fn from_str(text: &str) -> Result<Self, PeriodError> {
+        text.parse().map(Self).map_err(|_| PeriodError)
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:#}", self.0)
+    }
+}
+
+text_form!(
+    Period,
+    "duration",
+    "[0-9]",
+    "a duration, such as 90s, 5m or 1h30m"
+);
+
+/// What can be on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Toggle {
+    On,
+    Off,
+}
+
+impl Toggle {
+    pub(super) const fn is_on(self) -> bool {
+        matches!(self, Self::On)
+    }
+
+    /// The word for it.
+    pub(super) const fn word(is_on: bool) -> &'static str {
+        if is_on { "on" } else { "off" }
+    }
+}
+
+/// A regular expression.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern(Regex);
+
+impl Pattern {
+    pub(super) fn is_match(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = regex::Error;
+
+    fn from_str(text: &str) -> Result<Self, regex::Error> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+text_form!(Pattern, "regular expression", "", "a regular expression");

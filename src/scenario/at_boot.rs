@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use super::action;
+use super::fault;
 use crate::journal::{Intent, Journal, JournalError, OpenAct};
 use crate::model::domain_uuid;
 use crate::snapshot::Finished;
@@ -18,8 +18,9 @@ const VARIANT: &str = "at boot";
 
 /// The host that an act was done to.
 fn host_of(act: &OpenAct) -> Option<String> {
-    let captured: serde_json::Value = serde_json::from_str(&act.undo).ok()?;
-    Some(captured["host"].as_str()?.to_owned())
+    let captured = serde_json::from_str(&act.undo).ok()?;
+    let hosts = fault::footprint(&act.action, &captured, act.outside).hosts();
+    hosts.into_iter().next()
 }
 
 /// Called before libvirtd runs. `autostarted` are the domains that it is going to start, each with the link by which it does.
@@ -31,7 +32,7 @@ pub fn before_libvirt(
     for lab in journal.labs_with_open_acts()? {
         let open = journal.open_acts(lab)?;
         for act in &open {
-            match action::files_back(&act.action, &act.undo) {
+            match fault::revert_files(&act.action, &act.undo) {
                 Ok(done) => told
                     .done
                     .extend(done.map(|done| format!("run {}: {}: {done}", act.run, act.step))),
@@ -54,7 +55,7 @@ pub fn before_libvirt(
                 run: &act.run,
                 variant: VARIANT,
                 step: STEP,
-                action: action::HOST_AUTOSTART,
+                action: fault::HOST_AUTOSTART,
                 undo: &serde_json::json!({"host": host, "autostart": true}).to_string(),
                 expires: None,
                 outside: true,
@@ -79,6 +80,6 @@ pub fn put_off(journal: &Journal, lab: Uuid) -> Result<BTreeSet<String>, Journal
     let open = journal.open_acts(lab)?;
     let own = open
         .iter()
-        .filter(|act| act.action == action::HOST_AUTOSTART && act.step == STEP);
+        .filter(|act| act.action == fault::HOST_AUTOSTART && act.step == STEP);
     Ok(own.filter_map(host_of).collect())
 }

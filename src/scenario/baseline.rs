@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::World;
-use super::action::{CLOCK_STEP, before_a_pause};
 use super::engine::Engine;
 use super::events::{RunEvent, RunPhase};
+use super::fault::{CLOCK_STEP, before_a_pause};
 use super::result::{StepOutcome, StepResult};
 use super::safety::Policy;
 use super::undo::{Hand, owner, undo_one};

@@ -11,7 +11,7 @@ use super::World;
 use super::expect::Expect;
 use super::file::Resolved;
 use super::looking::{Against, GAP, LOOK, cannot_look, evidence, look_with_retries};
-use super::probe::{Finding, Seen};
+use super::probe::{Finding, Reference, Seen};
 use super::probe_entry::{Phase, ResolvedProbe};
 use super::result::{Evidence, LookChange, LookState, ProbeOutcome, ProbeResult};
 use super::safety::Stop;
@@ -99,7 +99,7 @@ impl Tally {
 }
 
 /// What it remembers of the time before the first step.
-type Stood = Result<serde_json::Value, String>;
+type Stood = Result<Reference, String>;
 
 /// A variant's probes that look all the time.
 pub(super) struct Continuous<'p> {

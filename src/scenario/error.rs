@@ -6,7 +6,7 @@ use crate::lab::LabError;
 
 /// An action or a probe could not do its work.
 #[derive(Debug, thiserror::Error)]
-pub enum ActionError {
+pub enum FaultError {
     /// A guest.
     #[error(transparent)]
     Guest(#[from] GuestError),
@@ -33,7 +33,7 @@ pub enum ActionError {
     Record(#[from] serde_json::Error),
 }
 
-impl ActionError {
+impl FaultError {
     /// What to do about it on `host`, where that is known.
     pub(super) fn cure(&self, host: &str) -> Option<String> {
         let cure = match self {

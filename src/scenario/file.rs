@@ -60,7 +60,7 @@ pub struct Variant {
 }
 
 /// A variant with its variables filled in.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// Its name.
     pub name: String,
@@ -74,8 +74,10 @@ pub struct Resolved {
     pub watch: Vec<String>,
     /// The hosts that its steps act on.
     pub targets: Vec<String>,
-    /// The hosts that its safety names: a name that is none would protect nothing.
-    pub named: Vec<String>,
+    /// The only hosts that its steps may act on.
+    pub allow: Option<Vec<String>>,
+    /// Hosts that they may not act on.
+    pub protect: Vec<String>,
     /// When it is stopped.
     pub stop: Vec<Stop>,
     /// How long its probes are watched after the last step, and at the most after recovery.
@@ -83,6 +85,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// The hosts that its safety names: a name that is none would protect nothing.
+    pub fn named(&self) -> impl Iterator<Item = &String> {
+        self.allow.iter().flatten().chain(&self.protect)
+    }
+
     /// What is expected of a probe.
     pub(super) fn expected(&self, id: &str) -> Option<Expect> {
         let expected = self.expect.iter().find(|(expected, _)| expected == id);
@@ -357,7 +364,8 @@ impl Scenario {
             expect,
             watch,
             targets: hosts.targets,
-            named: hosts.named,
+            allow: hosts.allow,
+            protect: hosts.protect,
             stop: stops.into_iter().map(|(stop, _)| stop).collect(),
             observe: variant.observe.unwrap_or(self.observe),
         })
@@ -413,6 +421,11 @@ impl Scenario {
         let of_all = self.vars.iter();
         let of_all = of_all.map(|(name, value)| (name.as_str(), Some(value.as_str())));
         of_variants.chain(of_all).collect()
+    }
+
+    /// On how many hosts a variant may act at the most.
+    pub(super) const fn most_hosts(&self) -> Option<usize> {
+        self.safety.most_hosts
     }
 
     /// Whether `name` is a variable that can be set.

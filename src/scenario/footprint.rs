@@ -1,10 +1,10 @@
-//! What an act sets, and what its revert relies on: from these follow the order of reverts, and what a host that goes off, or a
-//! baseline, puts an end to.
+//! What a fault sets, and what its revert relies on: from these follow the hosts that it acts on, the order of reverts, and what a
+//! host that goes off, or a baseline, puts an end to.
 //!
 //! Places of a host are named from the outside in. What is below `memory` ends with its guest's memory, what is below `inside`
 //! is in the host all the same, and what is below `machine` is this machine's.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// What is in a guest's memory alone.
 pub(super) const MEMORY: &str = "memory";
@@ -20,40 +20,78 @@ pub(super) const DISKS: &[&str] = &[MACHINE, "disks"];
 /// What libvirt has written down of a domain, whatever that does.
 pub(super) const SETTINGS: &[&str] = &[MACHINE, "settings"];
 
-/// A place, from the outside in.
-type Place = Vec<String>;
+/// A place of a host, or of this machine alone, from the outside in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    host: Option<String>,
+    parts: Vec<String>,
+}
 
-/// What an act sets, and what its revert relies on.
+impl Place {
+    /// Whether one place is the other, or in it.
+    fn meets(&self, other: &Self) -> bool {
+        let mut parts = self.parts.iter().zip(&other.parts);
+        self.host == other.host && parts.all(|(own, other)| own == other)
+    }
+
+    fn is_below(&self, root: &[&str]) -> bool {
+        self.parts.len() >= root.len() && self.parts.iter().zip(root).all(|(own, root)| own == root)
+    }
+}
+
+/// What a fault sets, and what its revert relies on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Footprint {
+    /// The host of the places that are added.
+    host: Option<String>,
     sets: Vec<Place>,
     reads: Vec<Place>,
 }
 
-/// The text of an argument, as a name of a place.
-pub(super) fn text<'v>(captured: &'v Value, key: &str) -> &'v str {
-    captured[key].as_str().unwrap_or_default()
-}
-
-fn place(parts: &[&str]) -> Place {
-    parts.iter().map(|part| (*part).to_owned()).collect()
-}
-
-/// Whether one place is the other, or in it.
-fn meet(one: &Place, other: &Place) -> bool {
-    one.iter().zip(other).all(|(one, other)| one == other)
-}
-
 impl Footprint {
+    /// One on a host.
+    pub(super) fn of_host(host: &str) -> Self {
+        Self {
+            host: Some(host.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// One on this machine, of which no host has a part.
+    pub(super) fn of_machine() -> Self {
+        Self::default()
+    }
+
+    /// One on several hosts, the same on each.
+    pub(super) fn of_hosts<'h>(
+        hosts: impl IntoIterator<Item = &'h str>,
+        of: impl Fn(Self) -> Self,
+    ) -> Self {
+        let mut all = Self::default();
+        for host in hosts {
+            let one = of(Self::of_host(host));
+            all.sets.extend(one.sets);
+            all.reads.extend(one.reads);
+        }
+        all
+    }
+
+    fn place(&self, parts: &[&str]) -> Place {
+        Place {
+            host: self.host.clone(),
+            parts: parts.iter().map(|part| (*part).to_owned()).collect(),
+        }
+    }
+
     /// Adds what it sets.
     pub(super) fn sets(mut self, parts: &[&str]) -> Self {
-        self.sets.push(place(parts));
+        self.sets.push(self.place(parts));
         self
     }
 
     /// Adds what it captured, or takes away, and does not set.
     pub(super) fn reads(mut self, parts: &[&str]) -> Self {
-        self.reads.push(place(parts));
+        self.reads.push(self.place(parts));
         self
     }
 
@@ -62,22 +100,32 @@ impl Footprint {
         self.sets(parts).reads(parts)
     }
 
-    /// Of an action that this twin does not know.
-    pub(super) fn unknown(action: &str, outside: bool) -> Self {
+    /// Of a fault that this twin does not know.
+    pub(super) fn unknown(fault: &str, host: Option<&str>, outside: bool) -> Self {
         let root = if outside { MACHINE } else { INSIDE };
-        Self::default().owns(&[root, "unknown", action])
+        let of = host.map_or_else(Self::of_machine, Self::of_host);
+        of.owns(&[root, "unknown", fault])
     }
 
-    /// Whether it captured what an earlier act has changed, or took away what the earlier one's revert needs: then the earlier
+    /// The hosts that it sets something of, sorted.
+    pub(super) fn hosts(&self) -> Vec<String> {
+        let hosts: BTreeSet<&String> = self
+            .sets
+            .iter()
+            .filter_map(|set| set.host.as_ref())
+            .collect();
+        hosts.into_iter().cloned().collect()
+    }
+
+    /// Whether it captured what an earlier fault has changed, or took away what the earlier one's revert needs: then the earlier
     /// one is reverted after it.
     pub(super) fn stands_on(&self, earlier: &Self) -> bool {
         let mut reads = self.reads.iter();
-        reads.any(|read| earlier.sets.iter().any(|set| meet(read, set)))
+        reads.any(|read| earlier.sets.iter().any(|set| read.meets(set)))
     }
 
     fn sets_only(&self, root: &[&str]) -> bool {
-        let root = place(root);
-        !self.sets.is_empty() && self.sets.iter().all(|set| set.starts_with(&root))
+        !self.sets.is_empty() && self.sets.iter().all(|set| set.is_below(root))
     }
 
     /// Whether it has ended once the guest is off.
@@ -97,7 +145,6 @@ impl Footprint {
 
     /// Whether it puts a host's disks aside, and others in their place.
     pub(super) fn puts_disks_aside(&self) -> bool {
-        let disks = place(DISKS);
-        self.sets.iter().any(|set| set.starts_with(&disks))
+        self.sets.iter().any(|set| set.is_below(DISKS))
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::ScenarioError;
-use super::action::{Action, footprint};
 use super::continuous::Continuous;
 use super::engine::Engine;
 use super::events::RunEvent;
+use super::fault::AnyFault;
 use super::file::Resolved;
 use super::injection::{Behind, Ended, Injection};
 use super::looking::LOOK;
@@ -224,7 +224,7 @@ impl Engine<'_> {
             return Ok((Ended::failed("it is no action"), 0, 0));
         };
         let from = self.world.since(begun);
-        let mut ended = self.act(variant, step, action.as_ref(), begun).await?;
+        let mut ended = self.act(variant, step, action, begun).await?;
         if ended.result == StepOutcome::Verified {
             ended.lift = lasts.map(|lasts| self.world.drivers.clock.elapsed() + lasts);
         }
@@ -236,7 +236,7 @@ impl Engine<'_> {
         &self,
         variant: &str,
         step: &ResolvedStep,
-        action: &dyn Action,
+        action: &AnyFault,
         begun: Duration,
     ) -> Result<Ended, ScenarioError> {
         let world = self.world;
@@ -265,12 +265,12 @@ impl Engine<'_> {
             action: action.name(),
             undo: &captured.to_string(),
             expires,
-            outside: footprint(action.name(), &captured, false).is_outside(),
+            outside: action.footprint().is_outside(),
         })?;
         self.happens(RunEvent::Acting {
             step: step.id.clone(),
         });
-        let acting = action.act(world, &captured, step.within);
+        let acting = action.inject(world, &captured, step.within);
         let acting = world.drivers.clock.timeout(step.within + GRACE, acting);
         let acted = tokio::select! {
             acted = acting => acted,
@@ -302,7 +302,7 @@ impl Engine<'_> {
     /// Looks whether an action took effect.
     async fn verify(
         &self,
-        action: &dyn Action,
+        action: &AnyFault,
         captured: &serde_json::Value,
         begun: Duration,
     ) -> Result<Ended, ScenarioError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::World;
-use super::probe::{Finding, Seen};
+use super::probe::{Finding, Reference, Seen};
 use super::probe_entry::ResolvedProbe;
 use super::result::Evidence;
 
@@ -24,7 +24,7 @@ pub(super) fn cannot_look(id: &str, why: &str) -> String {
 pub(super) async fn look_with_retries(
     world: &World,
     one: &ResolvedProbe,
-    stood: &Result<serde_json::Value, String>,
+    stood: &Result<Reference, String>,
     seen: &Seen,
 ) -> Result<Finding, String> {
     let stood = stood.as_ref().map_err(Clone::clone)?;

@@ -7,10 +7,9 @@
 //!                            └──────────── any failure ──────────────────────────^
 //! ```
 //!
-//! An action that did not take effect makes the outcome inconclusive, whatever the probes say. A new action is one file in
-//! `action/` and a line in its list; a new probe the same in `probe/`.
+//! An action that did not take effect makes the outcome inconclusive, whatever the probes say. A new fault is one file in
+//! `fault/` and a line in its list; a new probe the same in `probe/`.
 
-pub mod action;
 mod arguments;
 mod at_boot;
 mod baseline;
@@ -19,6 +18,7 @@ mod engine;
 mod error;
 mod events;
 mod expect;
+pub mod fault;
 mod file;
 mod footprint;
 mod inject;
@@ -40,11 +40,12 @@ mod variables;
 mod variant;
 mod watching;
 mod world;
+mod written;
 
 pub use at_boot::{before_libvirt, put_off};
 pub use baseline::{Cleared, clear};
 pub use engine::Choice;
-pub use error::{ActionError, ScenarioError, ScenarioProblem};
+pub use error::{FaultError, ScenarioError, ScenarioProblem};
 pub use events::{Begun, EVENTS, Ended, RunEvent, RunPhase, RunWatch};
 pub use expect::Expect;
 pub use file::{Resolved, Scenario, parse};

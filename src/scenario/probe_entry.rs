@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::arguments::duration;
 use super::error::ScenarioProblem;
-use super::probe::{self, Probe};
+use super::probe::{self, AnyProbe};
 use crate::diagnostics::{FormatError, Key, Node, Reader, Span, Value};
 
 /// How often a probe may look again at once at the most.
@@ -22,12 +22,12 @@ const MOST_RETRIES: u32 = 100;
 const NO_TIME: Duration = Duration::from_secs(1);
 
 /// A probe with its variables filled in.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedProbe {
     /// Its id.
     pub id: String,
     /// What it looks at.
-    pub probe: Box<dyn Probe>,
+    pub probe: AnyProbe,
     /// When it looks.
     pub at: Phase,
     /// The step after which it looks; from the first on where there is none.
@@ -125,7 +125,7 @@ struct Draft<'n> {
     id: Option<String>,
     /// Where it is told of: at its id.
     span: Span,
-    probe: Option<Box<dyn Probe>>,
+    probe: Option<AnyProbe>,
     /// How many probes there are: it is to be one.
     count: usize,
     at: Phase,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{ActionError, World};
+use super::{FaultError, World};
 use crate::wire::NovaStatus;
 
 /// How often is looked.
@@ -13,7 +13,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) type Instances = BTreeMap<String, BTreeMap<String, bool>>;
 
 /// What is not as it should be; empty when all is well.
-async fn ailments(world: &World, before: Option<&Instances>) -> Result<Vec<String>, ActionError> {
+async fn ailments(world: &World, before: Option<&Instances>) -> Result<Vec<String>, FaultError> {
     let mut ill = Vec::new();
     for host in world
         .found
@@ -87,7 +87,7 @@ pub(super) async fn well(
 }
 
 /// Reads the instances of all hosts.
-pub(super) async fn instances(world: &World) -> Result<Instances, ActionError> {
+pub(super) async fn instances(world: &World) -> Result<Instances, FaultError> {
     let mut instances = Instances::new();
     for host in world
         .found

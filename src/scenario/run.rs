@@ -34,7 +34,7 @@ pub async fn run(
         });
     }
     for variant in &resolved {
-        for name in variant.named.iter().chain(&variant.watch) {
+        for name in variant.named().chain(&variant.watch) {
             world.found.host(name)?;
         }
         targets(world, variant)?;

@@ -26,7 +26,8 @@ const FAILURES: NonZeroU64 = NonZeroU64::MIN.saturating_add(2);
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     pub(super) targets: Vec<String>,
-    pub(super) named: Vec<String>,
+    pub(super) allow: Option<Vec<String>>,
+    pub(super) protect: Vec<String>,
 }
 
 /// What a file says of safety, variables not filled in.
@@ -36,7 +37,7 @@ pub(super) struct Safety {
     pub(super) budget: Duration,
     allow: Option<Node>,
     protect: Option<Node>,
-    most_hosts: Option<usize>,
+    pub(super) most_hosts: Option<usize>,
     stop: Vec<Node>,
 }
 
@@ -129,10 +130,11 @@ impl Safety {
                 reader.wrong(ScenarioProblem::TooManyHosts { most }.at(*span));
             }
         }
-        let named = allowed.into_iter().flatten().chain(protected);
+        let texts = |names: Vec<Name>| names.iter().map(Name::to_string).collect();
         Hosts {
             targets: targets.into_iter().collect(),
-            named: named.map(|name| name.to_string()).collect(),
+            allow: allowed.map(texts),
+            protect: texts(protected),
         }
     }
 
@@ -181,4 +183,13 @@ impl Policy {
         ("required", Self::Required),
         ("none", Self::None),
     ];
+
+    /// The word.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Preferred => "preferred",
+            Self::Required => "required",
+            Self::None => "none",
+        }
+    }
 }

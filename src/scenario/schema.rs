@@ -1,11 +1,12 @@
-//! The JSON Schema of scenario files, for editors. Actions and probes and their arguments are those that their own files read.
+//! The JSON Schema of scenario files, for editors. Faults and probes and their arguments are those that their own files have.
 
+use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::expect::Expect;
 use super::probe_entry::Phase;
-use super::{action, probe};
-use crate::diagnostics::Keys;
+use super::{fault, probe};
 
 /// The words of a choice.
 fn words<T>(all: &[(&'static str, T)]) -> Vec<&'static str> {
@@ -17,27 +18,40 @@ fn count(what: &str) -> Value {
     json!({"type": ["integer", "string"], "description": what})
 }
 
-/// Arguments, of which any may be a variable.
-fn arguments(keys: &Keys) -> Value {
-    let properties: Map<String, Value> = keys
-        .known
-        .iter()
-        .map(|key| ((*key).to_owned(), json!({})))
-        .collect();
-    json!({
-        "type": "object",
-        "additionalProperties": false,
-        "required": keys.required,
-        "properties": properties,
-    })
+/// The schemas of arguments, by the name of what has them. Any of these may be a variable.
+fn arguments(
+    schemas: fn(&mut SchemaGenerator) -> Vec<(&'static str, Schema)>,
+) -> Map<String, Value> {
+    let inline = |settings: &mut SchemaSettings| settings.inline_subschemas = true;
+    let mut generator = SchemaSettings::draft2020_12().with(inline).into_generator();
+    let of = |(name, schema): (&'static str, Schema)| {
+        let mut schema = schema.to_value();
+        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+        for property in properties.into_iter().flat_map(Map::values_mut) {
+            variable(property);
+        }
+        schema["additionalProperties"] = json!(false);
+        (name.to_owned(), schema)
+    };
+    schemas(&mut generator).into_iter().map(of).collect()
+}
+
+/// Lets a value be a variable too, and a number be written as a text.
+fn variable(value: &mut Value) {
+    if let Some(items) = value.get_mut("items") {
+        variable(items);
+    }
+    let number = ["integer", "number"].iter().any(|kind| {
+        let of = &value["type"];
+        *of == **kind || of.as_array().is_some_and(|all| all.contains(&json!(kind)))
+    });
+    let also = if number { "number" } else { "variable" };
+    let also = format!("#/$defs/{also}");
+    *value = json!({"anyOf": [value.take(), {"$ref": also}]});
 }
 
 /// A mapping with just one of these keys.
-fn one_of(all: &[(&'static str, Keys)]) -> Value {
-    let properties: Map<String, Value> = all
-        .iter()
-        .map(|(name, keys)| ((*name).to_owned(), arguments(keys)))
-        .collect();
+fn one_of(properties: &Map<String, Value>) -> Value {
     json!({
         "type": "object",
         "additionalProperties": false,
@@ -48,7 +62,7 @@ fn one_of(all: &[(&'static str, Keys)]) -> Value {
 }
 
 /// A probe bears its arguments beside its id.
-fn probe(all: &[(&'static str, Keys)]) -> Value {
+fn probe(all: Map<String, Value>) -> Value {
     let mut properties = Map::new();
     properties.insert("id".into(), json!({"type": "string"}));
     properties.insert("at".into(), json!({"enum": words(Phase::WORDS)}));
@@ -69,14 +83,8 @@ fn probe(all: &[(&'static str, Keys)]) -> Value {
         "since".into(),
         json!({"type": "string", "description": "The step after which it looks."}),
     );
-    properties.extend(
-        all.iter()
-            .map(|(name, keys)| ((*name).to_owned(), arguments(keys))),
-    );
-    let one: Vec<Value> = all
-        .iter()
-        .map(|(name, _)| json!({"required": [name]}))
-        .collect();
+    let one: Vec<Value> = all.keys().map(|name| json!({"required": [name]})).collect();
+    properties.extend(all);
     json!({
         "type": "object",
         "additionalProperties": false,
@@ -173,8 +181,10 @@ pub fn schema() -> Value {
 fn definitions(names: &Value) -> Value {
     json!({
             "duration": {"type": "string", "description": "Like 90s, 5m or 1h30m."},
-            "action": one_of(&action::arguments()),
-            "probe": probe(&probe::arguments()),
+            "action": one_of(&arguments(fault::schemas)),
+            "variable": {"type": "string", "pattern": r"\$\{"},
+            "number": {"type": "string", "pattern": r"^-?[0-9.]+$|\$\{"},
+            "probe": probe(arguments(probe::schemas)),
             "stop": {
                 "type": "object",
                 "additionalProperties": false,

@@ -14,9 +14,9 @@
 
 use std::time::Duration;
 
-use super::action::{self, Action};
 use super::arguments::duration;
 use super::error::ScenarioProblem;
+use super::fault::{self, AnyFault};
 use super::probe_entry::id_of;
 use crate::diagnostics::{Fields, Node, Reader, Span, Value, nearest};
 use crate::units::Name;
@@ -25,7 +25,7 @@ use crate::units::Name;
 const WITHIN: Duration = Duration::from_secs(300);
 
 /// A step with its variables filled in.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedStep {
     /// Its id.
     pub id: String,
@@ -38,10 +38,10 @@ pub struct ResolvedStep {
 }
 
 /// What a step does.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// Acts; put back after a time, where one is given, and else after the last step.
-    Act(Box<dyn Action>, Option<Duration>),
+    Act(AnyFault, Option<Duration>),
     /// Waits until a probe has fired.
     Wait(String),
     /// Lets time pass.
@@ -88,7 +88,7 @@ impl ResolvedStep {
     }
 
     /// Its own id, and those of the steps in it.
-    fn ids(&self) -> Vec<&str> {
+    pub(super) fn ids(&self) -> Vec<&str> {
         let inner = match &self.work {
             Work::Together(steps) => steps.iter().map(|step| step.id.as_str()).collect(),
             _ => Vec::new(),
@@ -97,9 +97,9 @@ impl ResolvedStep {
     }
 
     /// The actions in it, with the ids of their steps.
-    pub fn actions(&self) -> Vec<(&str, &dyn Action)> {
+    pub fn actions(&self) -> Vec<(&str, &AnyFault)> {
         match &self.work {
-            Work::Act(action, _) => vec![(self.id.as_str(), action.as_ref())],
+            Work::Act(action, _) => vec![(self.id.as_str(), action)],
             Work::Together(steps) => steps.iter().flat_map(Self::actions).collect(),
             Work::Wait(_) | Work::Pause(_) | Work::Undo(_) | Work::Baseline(_) => Vec::new(),
         }
@@ -175,8 +175,7 @@ impl<'s> Steps<'s> {
         if ours {
             let actions = step.actions();
             let hosts = actions.iter().flat_map(|(_, action)| action.hosts());
-            self.acted_on
-                .extend(hosts.map(|host| (host.to_owned(), span)));
+            self.acted_on.extend(hosts.map(|host| (host, span)));
             self.read.push(step);
         } else {
             self.elsewhere
@@ -264,7 +263,7 @@ impl<'s> Steps<'s> {
                 reader.wrong(ScenarioProblem::OneAction { count }.at(node.span));
                 return None;
             };
-            let action = action::parse(key, arguments, reader)?;
+            let action = fault::parse(key, arguments, reader)?;
             let lasts = lasts.map(|node| duration(reader, Some(node), Duration::ZERO));
             return Some(Work::Act(action, lasts));
         }

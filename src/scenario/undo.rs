@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::action;
+use super::fault;
 use super::footprint::Footprint;
 use super::world::World;
 use crate::journal::{ActState, Journal, JournalError, OpenAct, Owner, UnfinishedOperation};
@@ -85,13 +85,12 @@ pub(super) async fn undo_one(
         return Err(why);
     }
     let undone = match hand.reach {
-        Reach::Whole => action::undo(world, &act.action, &act.undo).await,
-        Reach::Machine => action::undo_outside(world, &act.action, &act.undo).await,
+        Reach::Whole => fault::revert(world, &act.action, &act.undo).await,
+        Reach::Machine => fault::revert_outside(world, &act.action, &act.undo).await,
     };
     let ended = undone.map_err(|error| {
-        let captured = captured(act);
-        let host = captured["host"].as_str().unwrap_or("HOST");
-        let cure = error.cure(host);
+        let hosts = footprint(act).hosts();
+        let cure = error.cure(hosts.first().map_or("HOST", String::as_str));
         cure.map_or_else(|| error.to_string(), |cure| format!("{error}; {cure}"))
     });
     let (state, note) = match &ended {
@@ -191,36 +190,27 @@ fn captured(act: &OpenAct) -> serde_json::Value {
     serde_json::from_str(&act.undo).unwrap_or_default()
 }
 
-fn footprint(act: &OpenAct, captured: &serde_json::Value) -> Footprint {
-    action::footprint(&act.action, captured, act.outside)
+fn footprint(act: &OpenAct) -> Footprint {
+    fault::footprint(&act.action, &captured(act), act.outside)
 }
 
 /// Whether an act is put back only when others, all later ones, have been: those on the same host, or on none, in their order.
 /// What is set outside a host in no time does not wait for its boot.
 fn follows<'a>(act: &OpenAct, mut later: impl Iterator<Item = &'a OpenAct>) -> bool {
-    let captured_here = captured(act);
-    let own = footprint(act, &captured_here);
+    let own = footprint(act);
     later.any(|other| {
-        let captured = captured(other);
-        captured["host"] == captured_here["host"]
-            && (!own.is_apart() || footprint(other, &captured).stands_on(&own))
+        let other = footprint(other);
+        other.hosts() == own.hosts() && (!own.is_apart() || other.stands_on(&own))
     })
 }
 
 /// Whether an act waits for a later one on the same host, which is still there: it was done on disks that are aside, or the
 /// later one captured what it had changed. It is undone after that.
 pub(super) fn waits(act: &OpenAct, open: &[OpenAct]) -> bool {
-    let captured_here = captured(act);
-    let own = footprint(act, &captured_here);
-    captured_here["host"].is_string()
-        && open
-            .iter()
-            .filter(|other| other.run == act.run && other.sequence > act.sequence)
-            .any(|other| {
-                let captured = captured(other);
-                captured["host"] == captured_here["host"]
-                    && footprint(other, &captured).stands_on(&own)
-            })
+    let own = footprint(act);
+    let later = |other: &&OpenAct| other.run == act.run && other.sequence > act.sequence;
+    let mut later = open.iter().filter(later);
+    !own.hosts().is_empty() && later.any(|other| footprint(other).stands_on(&own))
 }
 
 /// This process, as it leases acts.
@@ -337,6 +327,7 @@ impl Recovered {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::tests::captured;
     use super::*;
 
     fn act(sequence: i64, action: &str, host: &str, outside: bool) -> OpenAct {
@@ -345,7 +336,7 @@ mod tests {
             sequence,
             step: format!("s{sequence}"),
             action: action.into(),
-            undo: serde_json::json!({"host": host}).to_string(),
+            undo: captured(action, &serde_json::json!({"host": host})).to_string(),
             expires: None,
             why_left: None,
             outside,
@@ -387,7 +378,7 @@ mod tests {
     #[test]
     fn faults_on_the_same_thing_wait_for_the_later_one() {
         let with = |sequence: i64, action: &str, key: &str, value: &str| OpenAct {
-            undo: serde_json::json!({"host": "a", key: value}).to_string(),
+            undo: captured(action, &serde_json::json!({"host": "a", key: value})).to_string(),
             ..act(sequence, action, "a", false)
         };
         let open = [

@@ -10,7 +10,7 @@ use super::expect::Expect;
 use super::file::Resolved;
 use super::injection::Injection;
 use super::looking::{Against, GAP, cannot_look, evidence, look_with_retries};
-use super::probe::{Finding, Seen};
+use super::probe::{Finding, Reference, Seen};
 use super::probe_entry::{Phase, ResolvedProbe};
 use super::result::{Evidence, Outcome, ProbeOutcome, ProbeResult};
 
@@ -18,7 +18,7 @@ use super::result::{Evidence, Outcome, ProbeOutcome, ProbeResult};
 pub(super) struct Watched<'p> {
     pub(super) one: &'p ResolvedProbe,
     expected: Option<Expect>,
-    stood: Result<serde_json::Value, String>,
+    stood: Result<Reference, String>,
     /// Whether it has looked at all.
     has_looked: bool,
     /// Looks in a row that held.

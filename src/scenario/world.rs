@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ActionError;
+use super::FaultError;
 use super::variables::Variables;
 use crate::guest::Guest;
 use crate::hypervisor::{Power, Target};
@@ -43,17 +43,17 @@ impl World {
     }
 
     /// Finds a host.
-    pub fn host(&self, name: &str) -> Result<&FoundHost, ActionError> {
+    pub fn host(&self, name: &str) -> Result<&FoundHost, FaultError> {
         Ok(self.found.host(name)?)
     }
 
     /// A host's domain, for the hypervisor.
-    pub fn target(&self, name: &str) -> Result<Target, ActionError> {
+    pub fn target(&self, name: &str) -> Result<Target, FaultError> {
         Ok(self.host(name)?.target(self.found.record.uuid))
     }
 
     /// The gates that the topology has for a baseline.
-    pub fn gates(&self, baseline: &str) -> Result<Vec<String>, ActionError> {
+    pub fn gates(&self, baseline: &str) -> Result<Vec<String>, FaultError> {
         let expected = self.layout.expected_baselines(self.found.record.uuid);
         let known: Vec<String> = expected.iter().map(|one| one.name.to_string()).collect();
         let found = expected
@@ -65,35 +65,35 @@ impl World {
             } else {
                 known.join(", ")
             };
-            ActionError::Target(format!(
+            FaultError::Target(format!(
                 "the topology has no baseline {baseline}; it has: {known}"
             ))
         })
     }
 
     /// Opens the way into a host.
-    pub fn guest(&self, name: &str) -> Result<Arc<dyn Guest>, ActionError> {
+    pub fn guest(&self, name: &str) -> Result<Arc<dyn Guest>, FaultError> {
         let host = self.host(name)?;
         let way = host.way(&self.layout, &self.found.networks);
         let way =
-            way.ok_or_else(|| ActionError::Target(format!("the image of {name} has no way in")))?;
+            way.ok_or_else(|| FaultError::Target(format!("the image of {name} has no way in")))?;
         Ok(self.drivers.guests.open(&way))
     }
 
     /// Reads a host's state; fails at once where it does not run.
-    pub async fn state(&self, name: &str) -> Result<GuestState, ActionError> {
+    pub async fn state(&self, name: &str) -> Result<GuestState, FaultError> {
         let target = self.target(name)?;
         let power = self.drivers.hypervisor.power_state(target).await?;
         if power != Power::Running {
-            return Err(ActionError::Target(format!("{name} is {power:?}")));
+            return Err(FaultError::Target(format!("{name} is {power:?}")));
         }
         Ok(self.guest(name)?.state().await?)
     }
 
     /// What a host's nova-compute was told.
-    pub fn compute(&self, name: &str) -> Result<ComputeConfig, ActionError> {
+    pub fn compute(&self, name: &str) -> Result<ComputeConfig, FaultError> {
         let config = self.host(name)?.config().and_then(|config| config.compute);
-        config.ok_or_else(|| ActionError::Target(format!("{name} is not a compute host")))
+        config.ok_or_else(|| FaultError::Target(format!("{name} is not a compute host")))
     }
 
     /// An instance of `flavor` for a host.
@@ -166,14 +166,14 @@ impl World {
     }
 
     /// The bridge of a network.
-    pub fn bridge(&self, network: &str) -> Result<&str, ActionError> {
+    pub fn bridge(&self, network: &str) -> Result<&str, FaultError> {
         let found = self.network(network).map(|network| network.bridge.as_str());
-        found.ok_or_else(|| ActionError::Target(format!("there is no network {network}")))
+        found.ok_or_else(|| FaultError::Target(format!("there is no network {network}")))
     }
 
     /// The Ethernet address of a host's interface on a network.
-    pub fn mac(&self, host: &str, network: &str) -> Result<Mac, ActionError> {
-        let none = || ActionError::Target(format!("{host} has no interface on {network}"));
+    pub fn mac(&self, host: &str, network: &str) -> Result<Mac, FaultError> {
+        let none = || FaultError::Target(format!("{host} has no interface on {network}"));
         let wanted = NicLink::Network(self.network(network).ok_or_else(none)?.name.clone());
         let mut nics = self.host(host)?.spec.nics.iter();
         let found = nics.find(|nic| nic.link == wanted);
@@ -181,12 +181,12 @@ impl World {
     }
 
     /// This machine's end of a running host's interface on a network.
-    pub async fn tap(&self, host: &str, network: &str) -> Result<String, ActionError> {
+    pub async fn tap(&self, host: &str, network: &str) -> Result<String, FaultError> {
         let mac = self.mac(host, network)?;
         let anatomy = self.drivers.hypervisor.anatomy(self.target(host)?).await?;
         let tap = anatomy.taps.into_iter().find(|(of, _)| *of == mac);
         tap.map(|(_, tap)| tap).ok_or_else(|| {
-            ActionError::Target(format!(
+            FaultError::Target(format!(
                 "the interface of {host} on {network} is not plugged in"
             ))
         })

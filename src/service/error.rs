@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::copy::CopyError;
 use crate::guest::GuestError;
 use crate::hostnet::HostNetError;
 use crate::hypervisor::HypervisorError;
@@ -18,6 +19,9 @@ pub enum ServiceError {
     /// A baseline.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A file was not copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The hypervisor is another machine's.
     #[error("{connect} is not this machine's libvirt: {why}")]
     Elsewhere {
@@ -31,6 +35,40 @@ pub enum ServiceError {
     HypervisorRuns {
         /// The process.
         process: String,
+    },
+    /// What is on record of a run cannot be read.
+    #[error("what is on record of run {run} cannot be read: {why}")]
+    UnreadableRun {
+        /// The run.
+        run: String,
+        /// Why.
+        why: String,
+    },
+    /// A run has left no event, and no result.
+    #[error("run {run} has not come to its end")]
+    UnfinishedRun {
+        /// The run.
+        run: String,
+    },
+    /// A host that was to go on is not paused.
+    #[error("{host} is {power}, and not paused")]
+    NotPaused {
+        /// The host.
+        host: String,
+        /// What it is.
+        power: String,
+    },
+    /// A host that was to be started is paused.
+    #[error("{host} is paused, not off")]
+    IsPaused {
+        /// The host.
+        host: String,
+    },
+    /// QEMU has paused a host anew that was let go.
+    #[error("{host} was let go, and QEMU has paused it again: its disk could not be written")]
+    PausedAgain {
+        /// The host.
+        host: String,
     },
     /// A host went off before its guest answered.
     #[error("{host} is {power} before its guest answered")]

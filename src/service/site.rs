@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::ServiceError;
+use crate::guest::{Guest, GuestError};
 use crate::journal::Journal;
 use crate::lab::{
-    Drivers, Event, Found, LabError, Layout, Lock, LockError, Watch, choose, find_all,
+    Drivers, Event, Found, FoundHost, LabError, Layout, Lock, LockError, Watch, choose, find_all,
 };
 use crate::scenario::World;
 use crate::snapshot::Set;
@@ -230,6 +231,15 @@ impl Site {
         let record = &found.record;
         let clock = self.drivers().clock.as_ref();
         Ok(Lock::lab(record.uuid, record.name.as_str(), verb, clock)?)
+    }
+
+    /// The way into a host.
+    pub fn guest(&self, found: &Found, host: &FoundHost) -> Result<Arc<dyn Guest>, LabError> {
+        let none = || GuestError::Unreachable {
+            why: format!("the image of {} has no way in", host.name),
+        };
+        let way = host.way(self.layout(), &found.networks).ok_or_else(none)?;
+        Ok(self.drivers().guests.open(&way))
     }
 
     /// Joins up what reverting acts takes.

@@ -175,9 +175,15 @@ impl fmt::Display for AddrRange {
     }
 }
 
-super::text_form!(Cidr, r"^[0-9.]+/[0-9]+$", "an IPv4 network, ADDRESS/PREFIX");
+super::text_form!(
+    Cidr,
+    "subnet",
+    r"^[0-9.]+/[0-9]+$",
+    "an IPv4 network, ADDRESS/PREFIX"
+);
 super::text_form!(
     AddrRange,
+    "range",
     r"^[0-9.]+ *- *[0-9.]+$",
     "an inclusive IPv4 range, FIRST-LAST"
 );

@@ -41,6 +41,7 @@ impl fmt::Display for Mac {
 
 super::text_form!(
     Mac,
+    "Ethernet address",
     "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$",
     "an Ethernet address"
 );

@@ -121,6 +121,7 @@ impl std::iter::Sum for Mib {
 
 super::text_form!(
     Mib,
+    "size",
     r"^[0-9]+(\.[0-9]+)? *(MiB|GiB|TiB)$",
     "a size: a number and MiB, GiB or TiB"
 );

@@ -14,9 +14,10 @@ pub use mib::{Mib, MibError};
 pub use name::{Name, NameError};
 pub use seed::{Random, Seed};
 
-/// Serialises through `Display` and deserialises through `FromStr`, and tells the schema generator that the type is a string.
+/// Serialises through `Display` and deserialises through `FromStr`, and tells the schema generator that the type is a string. Readers
+/// that name types in messages call it `$called`.
 macro_rules! text_form {
-    ($type:ty, $pattern:expr, $about:expr) => {
+    ($type:ty, $called:literal, $pattern:expr, $about:expr) => {
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -25,8 +26,28 @@ macro_rules! text_form {
 
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                struct Text;
+
+                impl<'de> serde::de::Visitor<'de> for Text {
+                    type Value = $type;
+
+                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        formatter.write_str($called)
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+
+                    fn visit_newtype_struct<D: serde::Deserializer<'de>>(
+                        self,
+                        deserializer: D,
+                    ) -> Result<$type, D::Error> {
+                        deserializer.deserialize_str(self)
+                    }
+                }
+
+                deserializer.deserialize_newtype_struct($called, Text)
             }
         }
 
@@ -42,4 +63,4 @@ macro_rules! text_form {
         }
     };
 }
-use text_form;
+pub(crate) use text_form;

@@ -46,6 +46,14 @@ impl fmt::Display for Name {
     }
 }
 
+impl std::ops::Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl std::borrow::Borrow<str> for Name {
     fn borrow(&self) -> &str {
         &self.0
@@ -60,6 +68,7 @@ impl PartialEq<str> for Name {
 
 super::text_form!(
     Name,
+    "name",
     "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
     "a lower-case DNS label"
 );

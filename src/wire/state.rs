@@ -100,6 +100,7 @@ pub enum VmState {
 
 /// The status that Nova's API shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "host", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum NovaStatus {
     /// `vm_state` ACTIVE.

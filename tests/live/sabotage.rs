@@ -652,7 +652,7 @@ fn every_action_takes_effect_and_is_put_back_and_never_passes_without() {
     let _turn = turns::alone();
     let mut covered: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
     covered.dedup();
-    assert_eq!(covered, scenario::action::names());
+    assert_eq!(covered, scenario::fault::names());
     let lab = TestLab::new();
     lab.done(&["up", "tiny", "--wait", "services"]);
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -48,7 +48,7 @@ async fn the_example_of_a_scenario_runs() {
 }
 
 #[test]
-fn the_example_of_an_action_is_one() {
-    let file = root().join("src/scenario/action/compute_resume.rs");
+fn the_example_of_a_fault_is_one() {
+    let file = root().join("src/scenario/fault/compute/resume.rs");
     assert_eq!(block("rust"), std::fs::read_to_string(file).unwrap());
 }

@@ -2,7 +2,9 @@
 
 use crate::cli::ui::Ui;
 use crate::diagnostics::Source;
-use crate::scenario::{Resolved, Scenario, Work, World};
+use crate::journal::Journal;
+use crate::scenario::fault::describe_revert;
+use crate::scenario::{Choice, Resolved, Scenario, ScenarioError, Work, World, chosen, may_begin};
 
 /// Its story, its variables, its file.
 pub(crate) fn explain(ui: &Ui, scenario: &Scenario, source: &Source) {
@@ -32,7 +34,7 @@ pub(crate) fn explain(ui: &Ui, scenario: &Scenario, source: &Source) {
 }
 
 /// Says what a variant would do, and on what.
-pub(crate) async fn preview(ui: &Ui, variant: &Resolved, world: &World) {
+async fn preview(ui: &Ui, variant: &Resolved, world: &World) {
     ui.text(&format!("\n{}\n", variant.name));
     preview_steps(ui, variant, world).await;
     for host in &variant.targets {
@@ -42,7 +44,8 @@ pub(crate) async fn preview(ui: &Ui, variant: &Resolved, world: &World) {
         };
         ui.text(&format!("  acts on      {host}: {line}\n"));
     }
-    for (key, names) in [("safety", &variant.named), ("watch", &variant.watch)] {
+    let named: Vec<String> = variant.named().cloned().collect();
+    for (key, names) in [("safety", &named), ("watch", &variant.watch)] {
         for name in names {
             if let Err(error) = world.host(name) {
                 ui.text(&format!("  {key:<12} would be refused: {error}\n"));
@@ -59,7 +62,7 @@ pub(crate) async fn preview(ui: &Ui, variant: &Resolved, world: &World) {
         ui.text(&format!("  expects      {id}: {expected}\n"));
         let mut probes = variant.probes.iter();
         if let Some(one) = probes.find(|probe| probe.id == *id)
-            && let Err(error) = one.probe.check(world).await
+            && let Err(error) = one.probe.preview(world).await
         {
             ui.text(&format!("  {:<12}   cannot look now: {error}\n", ""));
         }
@@ -67,7 +70,7 @@ pub(crate) async fn preview(ui: &Ui, variant: &Resolved, world: &World) {
 }
 
 async fn preview_steps(ui: &Ui, variant: &Resolved, world: &World) {
-    let mut acted_on: Vec<&str> = Vec::new();
+    let mut acted_on: Vec<String> = Vec::new();
     for step in &variant.steps {
         ui.text(&format!(
             "  {:<12} {}, within {:?}\n",
@@ -82,12 +85,14 @@ async fn preview_steps(ui: &Ui, variant: &Resolved, world: &World) {
         }
         for (id, action) in step.actions() {
             let hosts = action.hosts();
-            let earlier = hosts.iter().find(|host| acted_on.contains(host));
-            // Reading what the undo needs changes nothing, and tells whether the target is there.
-            let undo = match (action.capture(world).await, earlier) {
-                (Ok(captured), None) => format!("undo sets {captured}"),
-                (Ok(captured), Some(_)) => {
-                    format!("undo sets {captured}, or what the steps before have made of it")
+            let earlier = hosts.iter().find(|host| acted_on.contains(*host));
+            // Reading what the revert needs changes nothing, and shows whether the target is there.
+            let captured = action.capture(world).await;
+            let revert = captured.and_then(|captured| describe_revert(action.name(), &captured));
+            let undo = match (revert, earlier) {
+                (Ok(revert), None) => format!("the revert {revert}"),
+                (Ok(revert), Some(_)) => {
+                    format!("the revert {revert}, or to what the steps before have made of it")
                 }
                 (Err(error), None) => format!("would be refused: {error}"),
                 (Err(error), Some(host)) => {
@@ -98,4 +103,28 @@ async fn preview_steps(ui: &Ui, variant: &Resolved, world: &World) {
             ui.text(&format!("  {:<12}   {id}: {undo}\n", ""));
         }
     }
+}
+
+/// Says what a run would do.
+pub(crate) async fn dry_run(
+    ui: &Ui,
+    scenario: &Scenario,
+    choice: &Choice,
+    world: &World,
+    journal: Option<&Journal>,
+) -> Result<(), ScenarioError> {
+    let record = &world.found.record;
+    ui.text(&format!(
+        "{} in lab {} ({}); nothing is done\n",
+        scenario.name, record.name, record.uuid
+    ));
+    if let Err(error) = may_begin(world, journal) {
+        ui.text(&format!("would be refused: {error}\n"));
+    }
+    for variant in chosen(scenario, &choice.variants)? {
+        let resolved = scenario.resolve(variant, &choice.set, world);
+        let resolved = resolved.map_err(|problems| ScenarioError::Invalid { problems })?;
+        preview(ui, &resolved, world).await;
+    }
+    Ok(())
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 use clap::Args;
 use tracing::instrument;
 
-use super::up::duration;
 use crate::cli::consent::{Consent, ask, end_dry_run};
 use crate::cli::context::{Context, this_command};
 use crate::cli::dirty::{Does, say_dirty};
 use crate::cli::elapsed::milliseconds;
 use crate::cli::failure::{DONE, Failure};
+use crate::cli::flags::up::duration;
 use crate::cli::interrupt::interruptible;
-use crate::hypervisor::Power;
-use crate::lab::{self, Found};
+use crate::cli::loss::by_down;
+use crate::lab;
 use crate::report::ChangeDocument;
 
 #[derive(Debug, Args)]
@@ -28,31 +28,11 @@ pub(crate) struct Flags {
     pub(crate) consent: Consent,
 }
 
-/// What goes with the hosts that are on: all that is in their memory.
-fn goes(found: &Found, force: bool) -> Vec<String> {
-    let on = found
-        .hosts
-        .iter()
-        .filter(|host| !matches!(host.domain.power, Power::ShutOff));
-    on.map(|host| {
-        let how = if force {
-            "its power is taken away"
-        } else {
-            "it shuts down"
-        };
-        format!(
-            "{}: {how}, and what is in its memory goes",
-            host.domain.name
-        )
-    })
-    .collect()
-}
-
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     if flags.consent.dry_run {
         let found = context.site.lab().await?;
-        let goes = goes(&found, flags.force);
+        let goes = by_down(&found, flags.force);
         return Ok(end_dry_run(
             context,
             found.record.name.as_str(),
@@ -63,7 +43,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     }
     let (found, lock) = context.site.locked_lab("down").await?;
     say_dirty(context, &found, Does::Stops)?;
-    ask(context, flags.consent.yes, &goes(&found, flags.force)).await?;
+    ask(context, flags.consent.yes, &by_down(&found, flags.force)).await?;
     let drivers = context.site.drivers();
     let watch = context.ui.watch();
     let started = drivers.clock.elapsed();

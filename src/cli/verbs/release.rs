@@ -9,7 +9,8 @@ use crate::cli::dirty::{Does, lost_with_disks, say_dirty};
 use crate::cli::elapsed::milliseconds;
 use crate::cli::failure::{DONE, Failure};
 use crate::cli::interrupt::interruptible;
-use crate::lab::{self, Found};
+use crate::cli::loss::by_release;
+use crate::lab;
 use crate::report::ChangeDocument;
 
 #[derive(Debug, Args)]
@@ -20,24 +21,12 @@ pub(crate) struct Flags {
     pub(crate) consent: Consent,
 }
 
-/// What goes: what is on the hosts' disks, and the baselines that need it.
-fn goes(context: &Context<'_>, found: &Found, flags: &Flags) -> Result<Vec<String>, Failure> {
-    let hosts = found.chosen(flags.host.as_deref())?;
-    let disks = hosts.iter().flat_map(|host| {
-        let disks = host.spec.disks.iter();
-        disks.map(|disk| format!("what is on {}", disk.path.display()))
-    });
-    let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-    let baselines = lost_with_disks(context, found.record.uuid, &names)?;
-    Ok(disks.chain(baselines).collect())
-}
-
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), host = flags.host.as_deref()))]
 pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Failure> {
     let drivers = context.site.drivers();
     if flags.consent.dry_run {
         let found = context.site.lab().await?;
-        let goes = goes(context, &found, flags)?;
+        let goes = by_release(context, &found, flags.host.as_deref())?;
         let hosts = found.chosen(flags.host.as_deref())?;
         lab::releasable(&found, &hosts, drivers).await?;
         return Ok(end_dry_run(
@@ -54,7 +43,12 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
     say_dirty(context, &found, Does::Wipes)?;
     let notes = lost_with_disks(context, found.record.uuid, &names)?;
-    ask(context, flags.consent.yes, &goes(context, &found, flags)?).await?;
+    ask(
+        context,
+        flags.consent.yes,
+        &by_release(context, &found, flags.host.as_deref())?,
+    )
+    .await?;
     let watch = context.ui.watch();
     let started = drivers.clock.elapsed();
     let work = async {

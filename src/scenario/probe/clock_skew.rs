@@ -2,51 +2,38 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
+use crate::scenario::arguments::Period;
+use crate::scenario::probe::prelude::*;
 
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, arguments};
-
-pub(super) const NAME: &str = "clock-skew";
-
-#[derive(Debug)]
-struct ClockSkew {
-    host: String,
-    over: Duration,
+/// Arguments of `clock-skew`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ClockSkew {
+    host: Name,
+    /// By more than this.
+    over: Period,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let host = arguments::host_of(&mut fields, reader);
-    let over = fields.required("over", reader);
-    let over = over.map(|node| arguments::duration(reader, Some(node), Duration::ZERO));
-    fields.finish(reader);
-    Some(Box::new(ClockSkew {
-        host: host?,
-        over: over?,
-    }))
-}
-
-#[async_trait]
 impl Probe for ClockSkew {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        world.host(&self.host)?;
-        Ok(serde_json::Value::Null)
+    const NAME: &'static str = "clock-skew";
+    type Reference = ();
+
+    fn check(&self) -> Result<(), Mistake> {
+        self.over.check("over")
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        _: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
+    async fn begin(&self, world: &World) -> Result<(), FaultError> {
+        world.host(&self.host)?;
+        Ok(())
+    }
+
+    async fn look(&self, world: &World, (): &(), _: &Seen) -> Result<Finding, FaultError> {
         world.state(&self.host).await?;
         let guest = world.guest(&self.host)?;
         let reading = guest.clock(world.drivers.clock.as_ref()).await?;
         let skew = Duration::from_micros(reading.behind_us.unsigned_abs());
         // A reading is wrong by half of its round trip at the most.
-        if skew.saturating_sub(reading.round_trip / 2) <= self.over {
+        if skew.saturating_sub(reading.round_trip / 2) <= self.over.duration() {
             return Ok(Finding::Quiet);
         }
         let (way, round_trip) = (

@@ -1,13 +1,18 @@
-//! What a probe is.
+//! What a probe is: a value with the arguments of the scenario file, which is asked again and again.
 
-use std::fmt::Debug;
+use std::any::Any;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
 
-use async_trait::async_trait;
-use regex::Regex;
+use futures::future::BoxFuture;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use crate::diagnostics::{Fields, Reader};
-use crate::scenario::Evidence;
-use crate::scenario::{ActionError, World};
+use crate::diagnostics::{Node, Reader};
+use crate::scenario::arguments::{self, Mistake};
+use crate::scenario::{Evidence, FaultError, World};
 
 /// What has been seen when a probe is asked.
 #[derive(Debug, Default)]
@@ -27,31 +32,177 @@ pub enum Finding {
     Quiet,
 }
 
-/// Something that can be looked at, with its arguments.
-#[async_trait]
-pub trait Probe: Debug + Send + Sync {
+/// Something that can be looked at, with its arguments, which are the keys of its mapping in a scenario file.
+pub(super) trait Probe:
+    Clone + Debug + PartialEq + Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static
+{
+    /// Its name in files.
+    const NAME: &'static str;
+
+    /// Where things stand before the first step, as far as its looks need it.
+    type Reference: Send + Sync + 'static;
+
+    /// What its arguments' types do not say of them.
+    fn check(&self) -> Result<(), Mistake> {
+        Ok(())
+    }
+
     /// Remembers where things stand before the first step.
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError>;
+    fn begin(
+        &self,
+        world: &World,
+    ) -> impl Future<Output = Result<Self::Reference, FaultError>> + Send;
 
     /// Finds out whether it could begin; changes nothing.
-    async fn check(&self, world: &World) -> Result<(), ActionError> {
-        self.begin(world).await.map(drop)
+    fn preview(&self, world: &World) -> impl Future<Output = Result<(), FaultError>> + Send {
+        async { self.begin(world).await.map(drop) }
     }
 
     /// Looks.
-    async fn look(
+    fn look(
         &self,
         world: &World,
-        begun: &serde_json::Value,
+        reference: &Self::Reference,
         seen: &Seen,
-    ) -> Result<Finding, ActionError>;
+    ) -> impl Future<Output = Result<Finding, FaultError>> + Send;
 }
 
-/// Reads the key `matches`, where it is given; one that is no regular expression is told by the reader.
-pub(super) fn matches_of(fields: &mut Fields<'_>, reader: &mut Reader) -> Option<Regex> {
-    let node = fields.optional("matches")?;
-    reader.scalar(node, "regular expression")
+/// A probe of any kind.
+#[derive(Clone)]
+pub struct AnyProbe(Arc<dyn Erased>);
+
+/// What a probe remembers of the time before the first step.
+#[derive(Clone)]
+pub struct Reference(Arc<dyn Any + Send + Sync>);
+
+/// [`Probe`] without its types.
+trait Erased: Debug + Send + Sync {
+    fn name(&self) -> &'static str;
+    fn value(&self) -> Value;
+    fn begin<'p>(&'p self, world: &'p World) -> BoxFuture<'p, Result<Reference, FaultError>>;
+    fn preview<'p>(&'p self, world: &'p World) -> BoxFuture<'p, Result<(), FaultError>>;
+    fn look<'p>(
+        &'p self,
+        world: &'p World,
+        reference: &'p Reference,
+        seen: &'p Seen,
+    ) -> BoxFuture<'p, Result<Finding, FaultError>>;
 }
+
+impl<P: Probe> Erased for P {
+    fn name(&self) -> &'static str {
+        P::NAME
+    }
+
+    fn value(&self) -> Value {
+        arguments::value(self)
+    }
+
+    fn begin<'p>(&'p self, world: &'p World) -> BoxFuture<'p, Result<Reference, FaultError>> {
+        Box::pin(async move { Ok(Reference(Arc::new(Probe::begin(self, world).await?))) })
+    }
+
+    fn preview<'p>(&'p self, world: &'p World) -> BoxFuture<'p, Result<(), FaultError>> {
+        Box::pin(Probe::preview(self, world))
+    }
+
+    fn look<'p>(
+        &'p self,
+        world: &'p World,
+        reference: &'p Reference,
+        seen: &'p Seen,
+    ) -> BoxFuture<'p, Result<Finding, FaultError>> {
+        let other = || FaultError::Target(format!("{} has another probe's reference", P::NAME));
+        Box::pin(async move {
+            let reference = reference.0.downcast_ref::<P::Reference>();
+            Probe::look(self, world, reference.ok_or_else(other)?, seen).await
+        })
+    }
+}
+
+impl AnyProbe {
+    /// Its name in files.
+    pub fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Its arguments, as a scenario file has them.
+    pub fn arguments(&self) -> Value {
+        self.0.value()
+    }
+
+    /// Remembers where things stand before the first step.
+    pub async fn begin(&self, world: &World) -> Result<Reference, FaultError> {
+        self.0.begin(world).await
+    }
+
+    /// Finds out whether it could begin; changes nothing.
+    pub async fn preview(&self, world: &World) -> Result<(), FaultError> {
+        self.0.preview(world).await
+    }
+
+    /// Looks.
+    pub async fn look(
+        &self,
+        world: &World,
+        reference: &Reference,
+        seen: &Seen,
+    ) -> Result<Finding, FaultError> {
+        self.0.look(world, reference, seen).await
+    }
+}
+
+impl Debug for AnyProbe {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Debug for Reference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Reference")
+    }
+}
+
+impl PartialEq for AnyProbe {
+    fn eq(&self, other: &Self) -> bool {
+        (self.name(), self.arguments()) == (other.name(), other.arguments())
+    }
+}
+
+/// A kind of probe, as the list of all has it.
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    pub(super) read: fn(&Node, &mut Reader) -> Option<AnyProbe>,
+    pub(super) from_value: fn(Value) -> Result<AnyProbe, serde_json::Error>,
+    pub(super) schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+}
+
+impl Kind {
+    pub(super) const fn of<P: Probe>() -> Self {
+        Self {
+            name: P::NAME,
+            read: |node, reader| {
+                let probe = arguments::read::<P>(P::NAME, node, P::check, reader)?;
+                Some(AnyProbe(Arc::new(probe)))
+            },
+            from_value: |value| Ok(AnyProbe(Arc::new(P::deserialize(value)?))),
+            schema: schemars::SchemaGenerator::subschema_for::<P>,
+        }
+    }
+}
+
+/// Declares the modules of the probes, and lists them. `cargo fmt` does not see modules behind a macro: `make lint` formats them by
+/// name.
+macro_rules! probes {
+    ($($module:ident::$probe:ident,)*) => {
+        $(mod $module;)*
+
+        /// All probes.
+        const ALL: &[contract::Kind] = &[$(contract::Kind::of::<$module::$probe>()),*];
+    };
+}
+pub(super) use probes;
 
 pub(super) fn evidence(source: impl Into<String>, text: impl Into<String>) -> Evidence {
     Evidence {

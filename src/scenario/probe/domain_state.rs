@@ -1,53 +1,26 @@
 //! `domain-state`: what libvirt says of a host's power.
 
-use async_trait::async_trait;
-
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::Power;
-use crate::scenario::{ActionError, World, arguments};
+use crate::scenario::probe::prelude::*;
 
-pub(super) const NAME: &str = "domain-state";
-
-const WORDS: &[(&str, Power)] = &[
-    ("running", Power::Running),
-    ("paused", Power::Paused),
-    ("shut-off", Power::ShutOff),
-    ("crashed", Power::Crashed),
-];
-
-#[derive(Debug)]
-struct DomainState {
-    host: String,
+/// Arguments of `domain-state`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct DomainState {
+    host: Name,
     is: Power,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let host = arguments::host_of(&mut fields, reader);
-    let is = fields
-        .required("is", reader)
-        .and_then(|node| reader.choice(node, "power", WORDS));
-    fields.finish(reader);
-    Some(Box::new(DomainState {
-        host: host?,
-        is: is?,
-    }))
-}
-
-#[async_trait]
 impl Probe for DomainState {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+    const NAME: &'static str = "domain-state";
+    type Reference = ();
+
+    async fn begin(&self, world: &World) -> Result<(), FaultError> {
         world.host(&self.host)?;
-        Ok(serde_json::Value::Null)
+        Ok(())
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        _: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
+    async fn look(&self, world: &World, (): &(), _: &Seen) -> Result<Finding, FaultError> {
         let host = world.host(&self.host)?;
         let target = host.target(world.found.record.uuid);
         let now = world.drivers.hypervisor.power_state(target).await?;

@@ -1,59 +1,39 @@
 //! `exec`: a command inside a host ends with a code, and writes something that matches.
 
-use async_trait::async_trait;
-use regex::Regex;
-
-use super::contract::{Finding, Probe, Seen, evidence, matches_of};
-use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action, arguments};
-
-pub(super) const NAME: &str = "exec";
+use crate::scenario::arguments::Pattern;
+use crate::scenario::fault;
+use crate::scenario::probe::prelude::*;
 
 /// Characters of output that are shown.
 const SHOWN: usize = 2000;
 
-#[derive(Debug)]
-struct Exec {
-    host: String,
+/// Arguments of `exec`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Exec {
+    host: Name,
     command: String,
+    /// The exit code.
+    #[serde(default)]
     exit: i32,
-    matches: Option<Regex>,
+    /// What the output has to match.
+    #[serde(default)]
+    matches: Option<Pattern>,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let host = arguments::host_of(&mut fields, reader);
-    let command = fields
-        .required("command", reader)
-        .and_then(|node| reader.scalar(node, "command"));
-    let exit = fields.optional("exit");
-    let exit = exit.map_or(Some(0), |node| reader.scalar(node, "exit code"));
-    let matches = matches_of(&mut fields, reader);
-    fields.finish(reader);
-    Some(Box::new(Exec {
-        host: host?,
-        command: command?,
-        exit: exit?,
-        matches,
-    }))
-}
-
-#[async_trait]
 impl Probe for Exec {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+    const NAME: &'static str = "exec";
+    type Reference = ();
+
+    async fn begin(&self, world: &World) -> Result<(), FaultError> {
         world.host(&self.host)?;
-        Ok(serde_json::Value::Null)
+        Ok(())
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        _: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
+    async fn look(&self, world: &World, (): &(), _: &Seen) -> Result<Finding, FaultError> {
         world.state(&self.host).await?;
         let argv = ["sh", "-c", self.command.as_str()];
-        let (code, stdout, _) = action::inside::attempt(world, &self.host, &argv).await?;
+        let (code, stdout, _) = fault::inside::attempt(world, &self.host, &argv).await?;
         let found = self
             .matches
             .as_ref()

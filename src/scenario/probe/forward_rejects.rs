@@ -3,51 +3,50 @@
 
 use std::collections::BTreeMap;
 
-use async_trait::async_trait;
+use crate::scenario::arguments::one;
+use crate::scenario::probe::prelude::*;
 
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, arguments};
-
-pub(super) const NAME: &str = "forward-rejects";
-
-#[derive(Debug)]
-struct ForwardRejects {
-    network: String,
-    /// Only rules of this tool.
-    by: &'static str,
-    at_least: u64,
+/// The tools whose rules count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Tool {
+    #[default]
+    Any,
+    Iptables,
+    Nftables,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let network = arguments::network_of(&mut fields, "network", reader);
-    // Nothing before the name of either.
-    let words = [
-        ("any", ""),
-        ("iptables", "iptables "),
-        ("nftables", "nftables "),
-    ];
-    let by = fields.optional("by");
-    let by = by.map_or(Some(""), |node| reader.choice(node, "tool", &words));
-    let at_least = fields.optional("at-least");
-    let at_least = at_least.map_or(Some(1), |node| reader.scalar(node, "count"));
-    fields.finish(reader);
-    Some(Box::new(ForwardRejects {
-        network: network?,
-        by: by?,
-        at_least: at_least?,
-    }))
+impl Tool {
+    /// What the place of its rules begins with.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::Iptables => "iptables ",
+            Self::Nftables => "nftables ",
+        }
+    }
+}
+
+/// Arguments of `forward-rejects`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ForwardRejects {
+    network: Name,
+    /// Only rules of this tool.
+    #[serde(default)]
+    by: Tool,
+    #[serde(default = "one")]
+    at_least: u64,
 }
 
 impl ForwardRejects {
     /// Packets refused so far, by rule.
-    async fn counts(&self, world: &World) -> Result<BTreeMap<String, u64>, ActionError> {
+    async fn counts(&self, world: &World) -> Result<BTreeMap<String, u64>, FaultError> {
         let bridge = world.bridge(&self.network)?;
         let rejections = world.drivers.hostnet.rejections(bridge).await?;
         let mut counts = BTreeMap::new();
         for one in rejections {
-            if one.place.starts_with(self.by) {
+            if one.place.starts_with(self.by.prefix()) {
                 *counts.entry(one.place).or_insert(0) += one.packets;
             }
         }
@@ -55,24 +54,25 @@ impl ForwardRejects {
     }
 }
 
-#[async_trait]
 impl Probe for ForwardRejects {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        Ok(serde_json::to_value(self.counts(world).await?)?)
+    const NAME: &'static str = "forward-rejects";
+    type Reference = BTreeMap<String, u64>;
+
+    async fn begin(&self, world: &World) -> Result<BTreeMap<String, u64>, FaultError> {
+        self.counts(world).await
     }
 
     async fn look(
         &self,
         world: &World,
-        begun: &serde_json::Value,
+        begun: &BTreeMap<String, u64>,
         _: &Seen,
-    ) -> Result<Finding, ActionError> {
-        let before: BTreeMap<String, u64> = serde_json::from_value(begun.clone())?;
+    ) -> Result<Finding, FaultError> {
         let bridge = world.bridge(&self.network)?;
         let mut found = Vec::new();
         let mut refused = 0;
         for (place, now) in self.counts(world).await? {
-            let was = before.get(&place).copied().unwrap_or(0);
+            let was = begun.get(&place).copied().unwrap_or(0);
             let rose = now.saturating_sub(was);
             if rose > 0 {
                 refused += rose;

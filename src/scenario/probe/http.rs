@@ -4,17 +4,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use regex::Regex;
-
-use super::contract::{Finding, Probe, Seen, evidence, matches_of};
 use super::tcp;
-use crate::diagnostics::{Node, Reader};
 use crate::hostnet::{Answer, Connection};
-use crate::scenario::{ActionError, World, action};
-use crate::units::Name;
-
-pub(super) const NAME: &str = "http";
+use crate::scenario::arguments::Pattern;
+use crate::scenario::fault;
+use crate::scenario::probe::prelude::*;
 
 /// An answer that takes longer counts as timed out.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -22,60 +16,58 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Characters of an answer that are shown.
 const SHOWN: usize = 500;
 
-const WORDS: &[(&str, &str)] = &[
-    ("answers", "answers"),
-    ("wrong", "wrong"),
-    ("refused", "refused"),
-    ("timed-out", "timed-out"),
-    ("unreachable", "unreachable"),
-    ("down", "down"),
-];
-
-#[derive(Debug)]
-struct Http {
-    address: Ipv4Addr,
-    port: u16,
-    path: String,
-    status: u16,
-    matches: Option<Regex>,
-    is: &'static str,
-    from: Option<String>,
+/// How an answer is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    #[default]
+    Answers,
+    Wrong,
+    Refused,
+    TimedOut,
+    Unreachable,
+    Down,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let address = fields
-        .required("address", reader)
-        .and_then(|node| reader.scalar(node, "address"));
-    let port = fields
-        .required("port", reader)
-        .and_then(|node| reader.scalar(node, "port"));
-    let path_node = fields.optional("path");
-    let path = path_node.map_or(Some("/".to_owned()), |node| reader.scalar(node, "path"));
-    let status = fields.optional("status");
-    let status = status.map_or(Some(200), |node| reader.scalar(node, "status"));
-    let matches = matches_of(&mut fields, reader);
-    let is = fields.optional("is");
-    let is = is.map_or(Some("answers"), |node| {
-        reader.choice(node, "outcome", WORDS)
-    });
-    let from = fields.optional("from");
-    let from: Option<Name> = from.and_then(|node| reader.scalar(node, "host name"));
-    fields.finish(reader);
-    let path = path?;
-    if !path.starts_with('/') || path.contains(char::is_whitespace) {
-        let why = "it begins with a slash and has no space";
-        reader.bad_value(path_node?, &path, "path", &why);
+impl Outcome {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Answers => "answers",
+            Self::Wrong => "wrong",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed-out",
+            Self::Unreachable => "unreachable",
+            Self::Down => "down",
+        }
     }
-    Some(Box::new(Http {
-        address: address?,
-        port: port?,
-        path,
-        status: status?,
-        matches,
-        is: is?,
-        from: from.map(|name| name.to_string()),
-    }))
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+const fn ok() -> u16 {
+    200
+}
+
+/// Arguments of `http`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Http {
+    address: Ipv4Addr,
+    port: u16,
+    #[serde(default = "root")]
+    path: String,
+    #[serde(default = "ok")]
+    status: u16,
+    /// What the body has to match.
+    #[serde(default)]
+    matches: Option<Pattern>,
+    #[serde(default)]
+    is: Outcome,
+    /// The host that asks; this machine where none is named.
+    #[serde(default)]
+    from: Option<Name>,
 }
 
 impl Http {
@@ -84,7 +76,7 @@ impl Http {
         &self,
         world: &World,
         host: &str,
-    ) -> Result<Result<Answer, String>, ActionError> {
+    ) -> Result<Result<Answer, String>, FaultError> {
         let (address, port) = (self.address, self.port);
         let from = tcp::From::host(host);
         let went = tcp::inside(world, &from, address, port).await?;
@@ -94,13 +86,13 @@ impl Http {
         let (address, port) = (address.to_string(), port.to_string());
         let seconds = DEADLINE.as_secs().to_string();
         let argv = ["twin-guest", "get", &address, &port, &seconds, &self.path];
-        let (code, answer, said) = action::inside::attempt(world, host, &argv).await?;
+        let (code, answer, said) = fault::inside::attempt(world, host, &argv).await?;
         // It writes a word first: how it went.
         let (word, answer) = answer.split_once('\n').unwrap_or((&answer, ""));
         match word {
             "answered" if code == 0 => Ok(Ok(parsed(answer))),
             "timed-out" if code == 0 => Ok(Err("timed-out".into())),
-            _ => Err(ActionError::Target(format!(
+            _ => Err(FaultError::Target(format!(
                 "twin-guest get on {host} ended with {code}: {}",
                 said.trim()
             ))),
@@ -139,21 +131,26 @@ fn parsed(answer: &str) -> Answer {
     Answer { status, body }
 }
 
-#[async_trait]
 impl Probe for Http {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+    const NAME: &'static str = "http";
+    type Reference = ();
+
+    fn check(&self) -> Result<(), Mistake> {
+        if self.path.starts_with('/') && !self.path.contains(char::is_whitespace) {
+            return Ok(());
+        }
+        let why = "it begins with a slash and has no space";
+        Err(Mistake::of("path", "path", why))
+    }
+
+    async fn begin(&self, world: &World) -> Result<(), FaultError> {
         if let Some(from) = &self.from {
             world.host(from)?;
         }
-        Ok(serde_json::Value::Null)
+        Ok(())
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        _: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
+    async fn look(&self, world: &World, (): &(), _: &Seen) -> Result<Finding, FaultError> {
         let went = match &self.from {
             Some(host) => self.inside(world, host).await?,
             None => {
@@ -163,7 +160,10 @@ impl Probe for Http {
             }
         };
         let (word, seen) = self.judged(went);
-        let fires = word == self.is || (self.is == "down" && word != "answers");
+        let fires = match self.is {
+            Outcome::Down => word != "answers",
+            wanted => word == wanted.word(),
+        };
         if !fires {
             return Ok(Finding::Quiet);
         }

@@ -1,65 +1,40 @@
 //! `instance-state`: what Nova says of an instance, and whether its process is there.
 
-use async_trait::async_trait;
-
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action, arguments};
+use crate::scenario::fault;
+use crate::scenario::probe::prelude::*;
 use crate::wire::NovaStatus;
 
-pub(super) const NAME: &str = "instance-state";
+/// What becomes of its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Runs,
+    Gone,
+}
 
-#[derive(Debug)]
-struct InstanceStatus {
-    host: String,
+/// Arguments of `instance-state`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct InstanceStatus {
+    host: Name,
     instance: String,
     status: NovaStatus,
     /// Whether it has a process; either way where nothing is said.
-    process: Option<bool>,
+    #[serde(default)]
+    process: Option<State>,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let host = arguments::host_of(&mut fields, reader);
-    let instance = fields
-        .required("instance", reader)
-        .and_then(|node| reader.scalar(node, "instance"));
-    let words = [
-        ("SHUTOFF", NovaStatus::Shutoff),
-        ("ACTIVE", NovaStatus::Active),
-    ];
-    let status = fields
-        .required("status", reader)
-        .and_then(|node| reader.choice(node, "status", &words));
-    let process = fields.optional("process");
-    let words = [("runs", true), ("gone", false)];
-    let process = process.map(|node| reader.choice(node, "process", &words));
-    fields.finish(reader);
-    Some(Box::new(InstanceStatus {
-        host: host?,
-        instance: instance?,
-        status: status?,
-        process: match process {
-            None => None,
-            Some(word) => Some(word?),
-        },
-    }))
-}
-
-#[async_trait]
 impl Probe for InstanceStatus {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+    const NAME: &'static str = "instance-state";
+    type Reference = ();
+
+    async fn begin(&self, world: &World) -> Result<(), FaultError> {
         // An instance that is not there is a mistake in the file, and told at once.
-        action::instance(world, &self.host, &self.instance).await?;
-        Ok(serde_json::Value::Null)
+        fault::instance(world, &self.host, &self.instance).await?;
+        Ok(())
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        _: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
+    async fn look(&self, world: &World, (): &(), _: &Seen) -> Result<Finding, FaultError> {
         let state = world.state(&self.host).await?;
         let found = state
             .instances
@@ -68,7 +43,7 @@ impl Probe for InstanceStatus {
             .filter(|one| one.status() == self.status)
             .filter(|one| {
                 self.process
-                    .is_none_or(|runs| runs == one.process.is_some())
+                    .is_none_or(|state| (state == State::Runs) == one.process.is_some())
             });
         let Some(found) = found else {
             return Ok(Finding::Quiet);

@@ -1,52 +1,43 @@
 //! `link-counters`: packets over one of a host's interfaces, as the kernel of this machine counts them at its end of it; or
 //! over a network's bridge.
 
-use async_trait::async_trait;
-
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
 use crate::hostnet::Counters;
-use crate::scenario::{ActionError, World, arguments};
-use crate::units::Name;
+use crate::scenario::probe::prelude::*;
 
-pub(super) const NAME: &str = "link-counters";
-
-#[derive(Debug)]
-struct LinkCounters {
-    network: String,
-    host: Option<String>,
-    /// Whether what is sent is counted, seen from the host, or from this machine where it is the bridge.
-    sent: bool,
-    rises_by: u64,
+/// Which way packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Direction {
+    Sent,
+    Received,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let network = arguments::network_of(&mut fields, "network", reader);
-    let host = fields.optional("host");
-    let host: Option<Option<Name>> = match host {
-        None => Some(None),
-        Some(node) => reader.scalar(node, "host name").map(Some),
-    };
-    let words = [("sent", true), ("received", false)];
-    let sent = fields
-        .required("packets", reader)
-        .and_then(|node| reader.choice(node, "direction", &words));
-    let rises_by = fields
-        .required("rise-by", reader)
-        .and_then(|node| reader.scalar(node, "count"));
-    fields.finish(reader);
-    Some(Box::new(LinkCounters {
-        network: network?,
-        host: host?.map(|name| name.to_string()),
-        sent: sent?,
-        rises_by: rises_by?,
-    }))
+/// A link and its count at the first look.
+pub(crate) struct Before {
+    name: String,
+    count: u64,
+}
+
+/// Arguments of `link-counters`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct LinkCounters {
+    network: Name,
+    /// At its end of the network; the bridge where none is named.
+    #[serde(default)]
+    host: Option<Name>,
+    /// Which way, seen from the host, or from this machine where it is the bridge.
+    packets: Direction,
+    rise_by: u64,
 }
 
 impl LinkCounters {
+    fn is_sent(&self) -> bool {
+        self.packets == Direction::Sent
+    }
+
     /// The link of this machine that is looked at.
-    async fn link(&self, world: &World) -> Result<String, ActionError> {
+    async fn link(&self, world: &World) -> Result<String, FaultError> {
         match &self.host {
             Some(host) => Ok(world.tap(host, &self.network).await?),
             None => Ok(world.bridge(&self.network)?.to_owned()),
@@ -54,12 +45,12 @@ impl LinkCounters {
     }
 
     /// The link's name and its count.
-    async fn count(&self, world: &World) -> Result<(String, u64), ActionError> {
+    async fn count(&self, world: &World) -> Result<(String, u64), FaultError> {
         let name = self.link(world).await?;
         let links = world.drivers.hostnet.links().await?;
         let found = links.into_iter().find(|link| link.name == name);
         let Some(found) = found else {
-            return Err(ActionError::Target(format!("there is no link {name}")));
+            return Err(FaultError::Target(format!("there is no link {name}")));
         };
         let Counters {
             received_packets,
@@ -68,7 +59,7 @@ impl LinkCounters {
         } = found.counters;
         // What a host sends, this machine's end of it receives.
         let turned = self.host.is_some();
-        let count = if self.sent == turned {
+        let count = if self.is_sent() == turned {
             received_packets
         } else {
             sent_packets
@@ -77,31 +68,25 @@ impl LinkCounters {
     }
 }
 
-#[async_trait]
 impl Probe for LinkCounters {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+    const NAME: &'static str = "link-counters";
+    type Reference = Before;
+
+    async fn begin(&self, world: &World) -> Result<Before, FaultError> {
         let (name, count) = self.count(world).await?;
-        Ok(serde_json::json!({"link": name, "count": count}))
+        Ok(Before { name, count })
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        begun: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
+    async fn look(&self, world: &World, begun: &Before, _: &Seen) -> Result<Finding, FaultError> {
         let (name, now) = self.count(world).await?;
         // One that was made anew meanwhile counts from zero.
-        let same = begun["link"] == name.as_str();
-        let before = begun["count"]
-            .as_u64()
-            .filter(|before| same && *before <= now);
-        let before = before.unwrap_or_default();
-        if now - before < self.rises_by {
+        let goes_on = begun.name == name && begun.count <= now;
+        let before = if goes_on { begun.count } else { 0 };
+        if now - before < self.rise_by {
             return Ok(Finding::Quiet);
         }
         let of = self.host.as_deref().unwrap_or("this machine");
-        let direction = if self.sent { "sent" } else { "received" };
+        let direction = if self.is_sent() { "sent" } else { "received" };
         Ok(Finding::Fired(vec![evidence(
             format!("the kernel's counters of {name}: {of} on {}", self.network),
             format!("packets {direction}: {before} at first, {now} now"),

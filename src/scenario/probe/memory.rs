@@ -3,84 +3,62 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
-
-use super::contract::{Finding, Probe, Seen, evidence};
-use super::{kernel_log, oom_report};
-use crate::diagnostics::{Node, Reader};
+use super::{oom_report, serial_log};
 use crate::hypervisor::Power;
-use crate::scenario::{ActionError, Evidence, World, arguments};
+use crate::scenario::Evidence;
+use crate::scenario::arguments::{Percent, Period};
+use crate::scenario::probe::prelude::*;
 use crate::wire::MemoryState;
 
-pub(super) const NAME: &str = "memory";
-
-#[derive(Debug)]
-struct Memory {
-    host: String,
+/// Arguments of `memory`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Memory {
+    host: Name,
     /// Percent of the whole.
-    available_below: Option<f64>,
+    #[serde(default)]
+    available_below: Option<Percent>,
     /// Percent of the last ten seconds, PSI full.
-    pressure_over: Option<f64>,
-    /// How long all tasks have waited for memory since the first look, in microseconds.
-    stalled_us: Option<u64>,
+    #[serde(default)]
+    pressure_over: Option<Percent>,
+    /// How long all tasks have waited for memory since the first look.
+    #[serde(default)]
+    stalled_over: Option<Period>,
     /// Whether it is to have been so at the last reading before the first kill since the first look.
+    #[serde(default)]
     before_kill: bool,
 }
 
 /// Where things stand at the first look.
-#[derive(Default, Serialize, Deserialize)]
-struct Begun {
+#[derive(Default)]
+pub(crate) struct Begun {
     psi_full_total_us: u64,
     oom_kill: u64,
     /// The length of the host's console log.
-    #[serde(default)]
     console: u64,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let keys = ["available-below", "pressure-over", "stalled-over"];
-    let asked = keys.iter().any(|key| fields.has(key));
-    let host = arguments::host_of(&mut fields, reader);
-    let available_below = arguments::percent(&mut fields, "available-below", reader);
-    let pressure_over = arguments::percent(&mut fields, "pressure-over", reader);
-    let stalled = fields.optional("stalled-over");
-    let stalled = stalled.map(|node| arguments::duration(reader, Some(node), Duration::ZERO));
-    let stalled_us = stalled.and_then(|stalled| u64::try_from(stalled.as_micros()).ok());
-    let before_kill = fields
-        .optional("before-kill")
-        .and_then(|node| reader.scalar(node, "true or false"));
-    fields.finish(reader);
-    if !asked {
-        let why = "it looks at available-below, pressure-over, stalled-over, or several of them";
-        reader.bad_value(node, &"nothing", "condition", &why);
-    }
-    Some(Box::new(Memory {
-        host: host?,
-        available_below,
-        pressure_over,
-        stalled_us,
-        before_kill: before_kill.unwrap_or_default(),
-    }))
-}
-
 impl Memory {
+    fn stalled_us(&self) -> Option<u64> {
+        let stalled = self.stalled_over?.duration();
+        u64::try_from(stalled.as_micros()).ok()
+    }
+
     /// Whether memory is short enough that tasks wait for it: what was asked for of that and holds.
     fn pressed(
         &self,
         memory: &MemoryState,
         before_us: u64,
         source: &str,
-    ) -> Result<Vec<Evidence>, ActionError> {
+    ) -> Result<Vec<Evidence>, FaultError> {
         let mut found = Vec::new();
-        if let Some(over) = self.pressure_over {
+        if let Some(Percent(over)) = self.pressure_over {
             let pressure = memory.psi_full_avg10.ok_or_else(|| self.no_pressure())?;
             if pressure > over {
                 found.push(evidence(source, format!("full avg10={pressure}")));
             }
         }
-        if let Some(over) = self.stalled_us {
+        if let Some(over) = self.stalled_us() {
             let total = memory.psi_full_total_us;
             let total = total.ok_or_else(|| self.no_pressure())?;
             // After a boot it counts from zero.
@@ -96,8 +74,8 @@ impl Memory {
         Ok(found)
     }
 
-    fn no_pressure(&self) -> ActionError {
-        ActionError::Target(format!("the kernel of {} tells no pressure", self.host))
+    fn no_pressure(&self) -> FaultError {
+        FaultError::Target(format!("the kernel of {} tells no pressure", self.host))
     }
 }
 
@@ -121,9 +99,22 @@ fn before_the_kill(now: MemoryState, oom_kills: u64) -> Option<(MemoryState, Str
     Some((before.memory, when))
 }
 
-#[async_trait]
 impl Probe for Memory {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+    const NAME: &'static str = "memory";
+    type Reference = Begun;
+
+    fn check(&self) -> Result<(), Mistake> {
+        let shares = self.available_below.or(self.pressure_over).is_some();
+        if !shares && self.stalled_over.is_none() {
+            let why =
+                "it looks at available-below, pressure-over, stalled-over, or several of them";
+            return Err(Mistake::of_all("nothing", "condition", why));
+        }
+        self.stalled_over
+            .map_or(Ok(()), |over| over.check("stalled-over"))
+    }
+
+    async fn begin(&self, world: &World) -> Result<Begun, FaultError> {
         world.host(&self.host)?;
         // One that does not run has waited for nothing yet.
         let power = world
@@ -131,30 +122,24 @@ impl Probe for Memory {
             .hypervisor
             .power_state(world.target(&self.host)?)
             .await?;
-        let counts = self.stalled_us.is_some() || self.before_kill;
+        let counts = self.stalled_over.is_some() || self.before_kill;
         if !counts || power != Power::Running {
-            return Ok(serde_json::to_value(Begun::default())?);
+            return Ok(Begun::default());
         }
         let memory = world.state(&self.host).await?.memory;
         let total = memory.psi_full_total_us;
-        if self.stalled_us.is_some() && total.is_none() {
+        if self.stalled_over.is_some() && total.is_none() {
             return Err(self.no_pressure());
         }
-        Ok(serde_json::to_value(Begun {
+        Ok(Begun {
             psi_full_total_us: total.unwrap_or_default(),
             oom_kill: memory.oom_kill,
             // A world without a console has none to read later either.
-            console: kernel_log::mark(world, &self.host).unwrap_or_default(),
-        })?)
+            console: serial_log::mark(world, &self.host).unwrap_or_default(),
+        })
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        begun: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
-        let begun: Begun = serde_json::from_value(begun.clone())?;
+    async fn look(&self, world: &World, begun: &Begun, _: &Seen) -> Result<Finding, FaultError> {
         let now = world.state(&self.host).await?.memory;
         let mut report = None;
         let (memory, when) = if self.before_kill {
@@ -173,12 +158,12 @@ impl Probe for Memory {
         )]
         let available = memory.available_kib as f64 * 100.0 / memory.total_kib.max(1) as f64;
         let mut found = Vec::new();
-        if let (Some(below), Some(report)) = (self.available_below, &report) {
+        if let (Some(Percent(below)), Some(report)) = (self.available_below, &report) {
             // What the kernel says of that very moment, whatever was read when.
             let percent = report.available_percent();
             if percent < below {
                 found.push(evidence(
-                    kernel_log::source(world, &self.host),
+                    serial_log::source(world, &self.host),
                     format!(
                         "{} of {} KiB could be had, {percent:.1} %:\n{}",
                         report.available_kib,
@@ -187,7 +172,10 @@ impl Probe for Memory {
                     ),
                 ));
             }
-        } else if self.available_below.is_some_and(|below| available < below) {
+        } else if self
+            .available_below
+            .is_some_and(|below| available < below.0)
+        {
             found.push(evidence(
                 source("/proc/meminfo"),
                 format!(
@@ -205,7 +193,7 @@ impl Probe for Memory {
         let asked = [
             self.available_below.is_some(),
             self.pressure_over.is_some(),
-            self.stalled_us.is_some(),
+            self.stalled_over.is_some(),
         ];
         let asked = asked.iter().filter(|asked| **asked).count();
         let whole = asked > 0 && found.len() == asked;

@@ -1,8 +1,8 @@
 //! What the kernel itself says of memory when it kills a process for want of it: the report that it writes before the kill,
 //! on its console. Nothing has to look at the right moment for it.
 
-use super::kernel_log;
-use crate::scenario::{ActionError, World};
+use super::serial_log;
+use crate::scenario::{FaultError, World};
 
 /// A page of x86-64.
 const PAGE_KIB: u64 = 4;
@@ -35,8 +35,8 @@ pub(super) fn first_since(
     world: &World,
     host: &str,
     from: u64,
-) -> Result<Option<Report>, ActionError> {
-    Ok(first(&kernel_log::lines_since(world, host, from)?))
+) -> Result<Option<Report>, FaultError> {
+    Ok(first(&serial_log::lines_since(world, host, from)?))
 }
 
 /// A count behind its name, `free:3021`.

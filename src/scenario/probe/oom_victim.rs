@@ -1,23 +1,22 @@
 //! `oom-victim`: the process that the kernel killed is an instance's, was nearly full, and had no score adjustment.
 
-use async_trait::async_trait;
 use regex::Regex;
 
-use super::contract::{Finding, Probe, Seen, evidence};
-use super::kernel_log;
-use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, arguments};
+use super::serial_log;
+use crate::scenario::probe::prelude::*;
 use crate::wire::InstanceState;
-
-pub(super) const NAME: &str = "oom-victim";
 
 /// The kernel's line (kernel: `mm/oom_kill.c` `__oom_kill_process`).
 const LINE: &str = r"Out of memory: Killed process (\d+) \((\S+)\) total-vm:\d+kB, anon-rss:(\d+)kB, file-rss:(\d+)kB.* oom_score_adj:(-?\d+)";
 
-#[derive(Debug)]
-struct OomVictim {
-    host: String,
+/// Arguments of `oom-victim`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct OomVictim {
+    host: Name,
+    /// Of its memory, what it held at least.
     rss_percent: u64,
+    #[serde(default)]
     oom_score_adj: i64,
 }
 
@@ -29,31 +28,14 @@ pub(super) struct Killed {
     pub(super) line: String,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let host = arguments::host_of(&mut fields, reader);
-    let rss_percent = fields
-        .required("rss-percent", reader)
-        .and_then(|node| reader.scalar(node, "percentage"));
-    let oom_score_adj = fields
-        .optional("oom-score-adj")
-        .and_then(|node| reader.scalar(node, "oom-score-adj"));
-    fields.finish(reader);
-    Some(Box::new(OomVictim {
-        host: host?,
-        rss_percent: rss_percent?,
-        oom_score_adj: oom_score_adj.unwrap_or(0),
-    }))
-}
-
 /// Returns what the kernel killed since `from`.
 pub(super) fn killed_since(
     world: &World,
     host: &str,
     from: u64,
-) -> Result<Vec<Killed>, ActionError> {
-    let pattern = Regex::new(LINE).map_err(|error| ActionError::Target(error.to_string()))?;
-    let lines = kernel_log::lines_since(world, host, from)?;
+) -> Result<Vec<Killed>, FaultError> {
+    let pattern = Regex::new(LINE).map_err(|error| FaultError::Target(error.to_string()))?;
+    let lines = serial_log::lines_since(world, host, from)?;
     let parse = |line: &String| {
         let found = pattern.captures(line)?;
         let number = |index: usize| found.get(index)?.as_str().parse::<u64>().ok();
@@ -77,19 +59,16 @@ pub(super) fn instance_of<'s>(
         .find(|instance| instance.last_pid == Some(killed.pid))
 }
 
-#[async_trait]
 impl Probe for OomVictim {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        Ok(kernel_log::mark(world, &self.host)?.into())
+    const NAME: &'static str = "oom-victim";
+    type Reference = u64;
+
+    async fn begin(&self, world: &World) -> Result<u64, FaultError> {
+        serial_log::mark(world, &self.host)
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        begun: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
-        let killed = killed_since(world, &self.host, begun.as_u64().unwrap_or_default())?;
+    async fn look(&self, world: &World, begun: &u64, _: &Seen) -> Result<Finding, FaultError> {
+        let killed = killed_since(world, &self.host, *begun)?;
         if killed.is_empty() {
             return Ok(Finding::Quiet);
         }
@@ -106,7 +85,7 @@ impl Probe for OomVictim {
                     one.pid, instance.name
                 );
                 return Ok(Finding::Fired(vec![
-                    evidence(kernel_log::source(world, &self.host), one.line.as_str()),
+                    evidence(serial_log::source(world, &self.host), one.line.as_str()),
                     evidence(format!("nova-compute's record on {}", self.host), text),
                 ]));
             }

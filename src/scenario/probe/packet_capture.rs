@@ -1,92 +1,69 @@
 //! `packet-capture`: packets on one of the lab's bridges that match a filter, as tcpdump on this machine sees them.
 
-use std::sync::{Mutex, PoisonError};
-
-use async_trait::async_trait;
-
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
 use crate::hostnet::{self, Captured};
-use crate::scenario::{ActionError, World, arguments};
-
-pub(super) const NAME: &str = "packet-capture";
+use crate::scenario::arguments::one;
+use crate::scenario::probe::prelude::*;
 
 /// More packets than this are not captured.
-const MOST: usize = 200;
+const MOST: u64 = 200;
 
 /// Packets that are shown as evidence.
 const SHOWN: usize = 5;
 
-#[derive(Debug)]
-struct PacketCapture {
-    network: String,
+/// Arguments of `packet-capture`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct PacketCapture {
+    network: Name,
+    /// As tcpdump has it.
     filter: String,
-    at_least: usize,
-    capture: Mutex<Option<Box<dyn hostnet::PacketCapture>>>,
+    #[serde(default = "one")]
+    at_least: u64,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let network = arguments::network_of(&mut fields, "network", reader);
-    let filter_node = fields.required("filter", reader);
-    let filter = filter_node.and_then(|node| reader.scalar::<String>(node, "filter"));
-    if let (Some(node), Some(filter)) = (filter_node, &filter)
-        && filter.trim_start().starts_with('-')
-    {
-        let why = "it begins with a dash, which tcpdump takes for an option";
-        reader.bad_value(node, filter, "filter", &why);
-    }
-    let at_least_node = fields.optional("at-least");
-    let at_least = at_least_node.map_or(Some(1), |node| reader.scalar(node, "count"));
-    fields.finish(reader);
-    if let (Some(node), Some(count)) = (at_least_node, at_least)
-        && !(1..=MOST).contains(&count)
-    {
-        let why = format!("it is 1 to {MOST}: no more are captured");
-        reader.bad_value(node, &count, "count", &why);
-    }
-    Some(Box::new(PacketCapture {
-        network: network?,
-        filter: filter?,
-        at_least: at_least?,
-        capture: Mutex::default(),
-    }))
-}
-
-#[async_trait]
 impl Probe for PacketCapture {
-    async fn check(&self, world: &World) -> Result<(), ActionError> {
+    const NAME: &'static str = "packet-capture";
+    type Reference = Box<dyn hostnet::PacketCapture>;
+
+    fn check(&self) -> Result<(), Mistake> {
+        if self.filter.trim_start().starts_with('-') {
+            let why = "it begins with a dash, which tcpdump takes for an option";
+            return Err(Mistake::of("filter", "filter", why));
+        }
+        if !(1..=MOST).contains(&self.at_least) {
+            let why = format!("it is 1 to {MOST}: no more are captured");
+            return Err(Mistake::of("at-least", "count", why));
+        }
+        Ok(())
+    }
+
+    async fn preview(&self, world: &World) -> Result<(), FaultError> {
         world.bridge(&self.network).map(drop)
     }
 
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+    async fn begin(&self, world: &World) -> Result<Box<dyn hostnet::PacketCapture>, FaultError> {
         let bridge = world.bridge(&self.network)?;
         let hostnet = &world.drivers.hostnet;
-        let capture = hostnet.capture(bridge, &self.filter).await?;
-        *self.capture.lock().unwrap_or_else(PoisonError::into_inner) = Some(capture);
-        Ok(serde_json::Value::Null)
+        Ok(hostnet.capture(bridge, &self.filter).await?)
     }
 
     async fn look(
         &self,
         world: &World,
-        _: &serde_json::Value,
+        begun: &Box<dyn hostnet::PacketCapture>,
         _: &Seen,
-    ) -> Result<Finding, ActionError> {
+    ) -> Result<Finding, FaultError> {
         let bridge = world.bridge(&self.network)?;
-        let held = self.capture.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(capture) = &*held else {
-            return Err(ActionError::Target("nothing is captured".into()));
-        };
         let Captured {
             packets: lines,
             ended,
-        } = capture.captured();
-        if lines.len() < self.at_least && ended {
+        } = begun.captured();
+        let few = (lines.len() as u64) < self.at_least;
+        if few && ended {
             let why = format!("the capture on {bridge} has ended");
-            return Err(ActionError::Target(why));
+            return Err(FaultError::Target(why));
         }
-        if lines.len() < self.at_least {
+        if few {
             return Ok(Finding::Quiet);
         }
         let source = format!("tcpdump on {bridge}, {}", self.filter);

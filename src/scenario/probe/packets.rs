@@ -1,48 +1,29 @@
 //! `packets`: a named counter of nftables inside a host has counted so many packets since the first look.
 
-use async_trait::async_trait;
-
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
 use crate::hypervisor::Power;
-use crate::scenario::{ActionError, World, action, arguments};
-use crate::units::Name;
+use crate::scenario::arguments::one;
+use crate::scenario::fault;
+use crate::scenario::probe::prelude::*;
 
-pub(super) const NAME: &str = "packets";
-
-#[derive(Debug)]
-struct Packets {
-    host: String,
-    table: String,
-    counter: String,
-    at_least: u64,
+fn pod() -> String {
+    fault::POD_TABLE.to_owned()
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let host = arguments::host_of(&mut fields, reader);
-    let table = fields.optional("table");
-    let table = table.map_or_else(
-        || Some(action::POD_TABLE.to_owned()),
-        |node| reader.scalar(node, "table's name"),
-    );
-    let counter: Option<Name> = fields
-        .required("counter", reader)
-        .and_then(|node| reader.scalar(node, "counter's name"));
-    let at_least = fields.optional("at-least");
-    let at_least = at_least.map_or(Some(1), |node| reader.scalar(node, "count"));
-    fields.finish(reader);
-    Some(Box::new(Packets {
-        host: host?,
-        table: table?,
-        counter: counter?.to_string(),
-        at_least: at_least?,
-    }))
+/// Arguments of `packets`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Packets {
+    host: Name,
+    #[serde(default = "pod")]
+    table: String,
+    counter: Name,
+    #[serde(default = "one")]
+    at_least: u64,
 }
 
 impl Packets {
     /// What it has counted; nothing where there is no such counter.
-    async fn count(&self, world: &World) -> Result<Option<u64>, ActionError> {
+    async fn count(&self, world: &World) -> Result<Option<u64>, FaultError> {
         let argv = [
             "nft",
             "-j",
@@ -52,13 +33,13 @@ impl Packets {
             &self.table,
             &self.counter,
         ];
-        let (code, said, errors) = action::inside::attempt(world, &self.host, &argv).await?;
+        let (code, said, errors) = fault::inside::attempt(world, &self.host, &argv).await?;
         if code != 0 && errors.contains("No such file or directory") {
             return Ok(None);
         }
         if code != 0 {
             let why = format!("nft on {} ended with {code}: {}", self.host, errors.trim());
-            return Err(ActionError::Target(why));
+            return Err(FaultError::Target(why));
         }
         let document: serde_json::Value = serde_json::from_str(&said)?;
         let mut items = document["nftables"].as_array().into_iter().flatten();
@@ -66,9 +47,11 @@ impl Packets {
     }
 }
 
-#[async_trait]
 impl Probe for Packets {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+    const NAME: &'static str = "packets";
+    type Reference = u64;
+
+    async fn begin(&self, world: &World) -> Result<u64, FaultError> {
         // A step may make it, and one that does not run has counted nothing.
         let power = world
             .drivers
@@ -76,23 +59,17 @@ impl Probe for Packets {
             .power_state(world.target(&self.host)?)
             .await?;
         if power != Power::Running {
-            return Ok(0.into());
+            return Ok(0);
         }
-        Ok(self.count(world).await?.unwrap_or(0).into())
+        Ok(self.count(world).await?.unwrap_or(0))
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        begun: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
+    async fn look(&self, world: &World, begun: &u64, _: &Seen) -> Result<Finding, FaultError> {
         let now = self.count(world).await?;
-        let now = now
-            .ok_or_else(|| ActionError::Target(format!("there is no counter {}", self.counter)))?;
+        let now =
+            now.ok_or_else(|| FaultError::Target(format!("there is no counter {}", self.counter)))?;
         // One that was made anew meanwhile counts from zero.
-        let before = begun.as_u64().filter(|before| *before <= now);
-        let packets = now - before.unwrap_or(0);
+        let packets = now.checked_sub(*begun).unwrap_or(now);
         if packets < self.at_least {
             return Ok(Finding::Quiet);
         }

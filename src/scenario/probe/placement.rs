@@ -1,58 +1,42 @@
 //! `placement`: whether Placement would let one more instance of a flavor onto a host, by what is reserved and allocated there.
 
-use async_trait::async_trait;
-
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action, arguments};
+use crate::scenario::fault;
+use crate::scenario::probe::prelude::*;
 use crate::units::Mib;
 
-pub(super) const NAME: &str = "placement";
+/// What Placement says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Answer {
+    Fits,
+    Refused,
+}
 
-#[derive(Debug)]
-struct Placement {
-    host: String,
+/// Arguments of `placement`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Placement {
+    host: Name,
     flavor: String,
-    fits: bool,
+    one_more: Answer,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let host = arguments::host_of(&mut fields, reader);
-    let flavor = fields
-        .required("flavor", reader)
-        .and_then(|node| reader.scalar(node, "flavor"));
-    let words = [("fits", true), ("refused", false)];
-    let fits = fields
-        .required("one-more", reader)
-        .and_then(|node| reader.choice(node, "answer", &words));
-    fields.finish(reader);
-    Some(Box::new(Placement {
-        host: host?,
-        flavor: flavor?,
-        fits: fits?,
-    }))
-}
-
-#[async_trait]
 impl Probe for Placement {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        action::flavor(world, &self.host, &self.flavor)?;
-        Ok(serde_json::Value::Null)
+    const NAME: &'static str = "placement";
+    type Reference = ();
+
+    async fn begin(&self, world: &World) -> Result<(), FaultError> {
+        fault::flavor(world, &self.host, &self.flavor)?;
+        Ok(())
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        _: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
-        let asked = Mib(action::flavor(world, &self.host, &self.flavor)?);
+    async fn look(&self, world: &World, (): &(), _: &Seen) -> Result<Finding, FaultError> {
+        let asked = Mib(fault::flavor(world, &self.host, &self.flavor)?);
         let state = world.state(&self.host).await?;
-        let inventory = action::inventory(world, &self.host, &state)?;
-        let used = action::allocated(&state);
+        let inventory = fault::inventory(world, &self.host, &state)?;
+        let used = fault::allocated(&state);
         let checked = inventory.check(used, asked);
-        if checked.is_ok() != self.fits {
+        if checked.is_ok() != (self.one_more == Answer::Fits) {
             return Ok(Finding::Quiet);
         }
         let answer = checked.err().map_or_else(

@@ -1,54 +1,38 @@
 //! `process`: processes of a name run inside a host, or none does.
 
-use async_trait::async_trait;
+use crate::scenario::fault;
+use crate::scenario::probe::prelude::*;
 
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action, arguments};
+/// Whether one runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Runs,
+    Gone,
+}
 
-pub(super) const NAME: &str = "process";
-
-#[derive(Debug)]
-struct Process {
-    host: String,
+/// Arguments of `process`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Process {
+    host: Name,
     name: String,
-    runs: bool,
+    is: State,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let host = arguments::host_of(&mut fields, reader);
-    let name = fields
-        .required("name", reader)
-        .and_then(|node| reader.scalar(node, "process name"));
-    let words = [("runs", true), ("gone", false)];
-    let runs = fields
-        .required("is", reader)
-        .and_then(|node| reader.choice(node, "state", &words));
-    fields.finish(reader);
-    Some(Box::new(Process {
-        host: host?,
-        name: name?,
-        runs: runs?,
-    }))
-}
-
-#[async_trait]
 impl Probe for Process {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
+    const NAME: &'static str = "process";
+    type Reference = ();
+
+    async fn begin(&self, world: &World) -> Result<(), FaultError> {
         world.host(&self.host)?;
-        Ok(serde_json::Value::Null)
+        Ok(())
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        _: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
+    async fn look(&self, world: &World, (): &(), _: &Seen) -> Result<Finding, FaultError> {
         world.state(&self.host).await?;
-        let found = action::processes(world, &self.host, &self.name).await?;
-        if found.is_empty() == self.runs {
+        let found = fault::processes(world, &self.host, &self.name).await?;
+        if found.is_empty() == (self.is == State::Runs) {
             return Ok(Finding::Quiet);
         }
         let pids: Vec<String> = found

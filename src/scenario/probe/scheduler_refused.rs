@@ -1,39 +1,23 @@
 //! `scheduler-refused`: a step that asked the scheduler for an instance too many was refused.
 
-use async_trait::async_trait;
+use crate::scenario::probe::prelude::*;
 
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World};
-
-pub(super) const NAME: &str = "scheduler-refused";
-
-#[derive(Debug)]
-struct SchedulerRefused {
+/// Arguments of `scheduler-refused`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct SchedulerRefused {
     step: String,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let step = fields
-        .required("step", reader)
-        .and_then(|node| reader.scalar(node, "step"));
-    fields.finish(reader);
-    Some(Box::new(SchedulerRefused { step: step? }))
-}
-
-#[async_trait]
 impl Probe for SchedulerRefused {
-    async fn begin(&self, _: &World) -> Result<serde_json::Value, ActionError> {
-        Ok(serde_json::Value::Null)
+    const NAME: &'static str = "scheduler-refused";
+    type Reference = ();
+
+    async fn begin(&self, _: &World) -> Result<(), FaultError> {
+        Ok(())
     }
 
-    async fn look(
-        &self,
-        _: &World,
-        _: &serde_json::Value,
-        seen: &Seen,
-    ) -> Result<Finding, ActionError> {
+    async fn look(&self, _: &World, (): &(), seen: &Seen) -> Result<Finding, FaultError> {
         let refusal = seen.refused.iter().find(|(step, _)| *step == self.step);
         Ok(refusal.map_or(Finding::Quiet, |(_, why)| {
             Finding::Fired(vec![evidence(

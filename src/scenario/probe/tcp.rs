@@ -4,35 +4,36 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
-use crate::scenario::{ActionError, World, action};
-use crate::units::Name;
-
-pub(super) const NAME: &str = "tcp";
+use crate::scenario::fault;
+use crate::scenario::probe::prelude::*;
 
 /// A connection that takes longer counts as timed out.
 const DEADLINE: Duration = Duration::from_secs(3);
 
 /// How a connection went, or should.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 enum Outcome {
     Open,
     Refused,
     TimedOut,
     Unreachable,
+    #[default]
     Down,
 }
 
-const WORDS: &[(&str, Outcome)] = &[
-    ("open", Outcome::Open),
-    ("refused", Outcome::Refused),
-    ("timed-out", Outcome::TimedOut),
-    ("unreachable", Outcome::Unreachable),
-    ("down", Outcome::Down),
-];
+impl Outcome {
+    /// How a connection went, by the first word that is written of it.
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "open" => Self::Open,
+            "refused" => Self::Refused,
+            "timed-out" => Self::TimedOut,
+            "unreachable" => Self::Unreachable,
+            _ => return None,
+        })
+    }
+}
 
 /// Where a connection comes from.
 #[derive(Debug)]
@@ -54,49 +55,23 @@ impl From {
     }
 }
 
-#[derive(Debug)]
-struct Tcp {
+/// Arguments of `tcp`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Tcp {
     address: Ipv4Addr,
     port: u16,
+    #[serde(default)]
     is: Outcome,
-    from: Option<From>,
-}
-
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let address = fields
-        .required("address", reader)
-        .and_then(|node| reader.scalar(node, "address"));
-    let port = fields
-        .required("port", reader)
-        .and_then(|node| reader.scalar(node, "port"));
-    let is = fields.optional("is");
-    let is = is.map_or(Some(Outcome::Down), |node| {
-        reader.choice(node, "outcome", WORDS)
-    });
-    let from = fields.optional("from");
-    let host: Option<Name> = from.and_then(|node| reader.scalar(node, "host name"));
-    let (namespace, source) = (fields.optional("namespace"), fields.optional("source"));
-    // This machine's own namespaces and addresses are not the lab's.
-    if from.is_none()
-        && let Some(node) = namespace.or(source)
-    {
-        let why = "it is in a host: name the host with from";
-        reader.bad_value(node, &"this", "place to connect from", &why);
-    }
-    let namespace: Option<Name> = namespace.and_then(|node| reader.scalar(node, "name"));
-    let source = source.and_then(|node| reader.scalar(node, "address"));
-    fields.finish(reader);
-    Some(Box::new(Tcp {
-        address: address?,
-        port: port?,
-        is: is?,
-        from: host.map(|host| From {
-            host: host.to_string(),
-            namespace: namespace.map(|name| name.to_string()),
-            source,
-        }),
-    }))
+    /// The host that connects; this machine where none is named.
+    #[serde(default)]
+    from: Option<Name>,
+    /// A network namespace in the host.
+    #[serde(default)]
+    namespace: Option<Name>,
+    /// An address of the host.
+    #[serde(default)]
+    source: Option<Ipv4Addr>,
 }
 
 /// Connects from inside a host; how that went, as [`Connection`](crate::hostnet::Connection) is written.
@@ -105,7 +80,7 @@ pub(super) async fn inside(
     from: &From,
     address: Ipv4Addr,
     port: u16,
-) -> Result<String, ActionError> {
+) -> Result<String, FaultError> {
     let (address, port) = (address.to_string(), port.to_string());
     let seconds = DEADLINE.as_secs().to_string();
     let source = from.source.map(|source| source.to_string());
@@ -117,58 +92,70 @@ pub(super) async fn inside(
     argv.extend(source.as_deref());
     // It is off, and says so at once.
     world.state(&from.host).await?;
-    let said = action::inside::run(world, &from.host, &argv).await?;
+    let said = fault::inside::run(world, &from.host, &argv).await?;
     Ok(said.trim().to_owned())
 }
 
 impl Tcp {
     fn source(&self) -> String {
-        let from = self.from.as_ref().map_or_else(
-            || "this machine".to_owned(),
-            |from| {
-                let namespace = from.namespace.as_ref();
-                let namespace =
-                    namespace.map_or_else(String::new, |name| format!(", namespace {name}"));
-                let source = from.source;
-                let source = source.map_or_else(String::new, |source| format!(", as {source}"));
-                format!("{}{namespace}{source}", from.host)
-            },
-        );
+        let from = self.from.as_deref().unwrap_or("this machine");
+        let namespace = self.namespace.as_ref();
+        let namespace = namespace.map_or_else(String::new, |name| format!(", namespace {name}"));
+        let source = self.source;
+        let source = source.map_or_else(String::new, |source| format!(", as {source}"));
+        let from = format!("{from}{namespace}{source}");
         format!("a connection from {from} to {}:{}", self.address, self.port)
     }
 }
 
-#[async_trait]
 impl Probe for Tcp {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        if let Some(from) = &self.from {
-            world.host(&from.host)?;
+    const NAME: &'static str = "tcp";
+    type Reference = ();
+
+    fn check(&self) -> Result<(), Mistake> {
+        let key = match (&self.namespace, &self.source) {
+            (Some(_), _) => "namespace",
+            (None, Some(_)) => "source",
+            (None, None) => return Ok(()),
+        };
+        if self.from.is_some() {
+            return Ok(());
         }
-        Ok(serde_json::Value::Null)
+        // This machine's own namespaces and addresses are not the lab's.
+        let why = "it is in a host: name the host with from";
+        Err(Mistake::of_all("this", "place to connect from", why).at(key))
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        _: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
+    async fn begin(&self, world: &World) -> Result<(), FaultError> {
+        if let Some(from) = &self.from {
+            world.host(from)?;
+        }
+        Ok(())
+    }
+
+    async fn look(&self, world: &World, (): &(), _: &Seen) -> Result<Finding, FaultError> {
         let said = match &self.from {
             None => {
                 let hostnet = &world.drivers.hostnet;
                 let went = hostnet.connect(self.address, self.port, DEADLINE).await;
                 went.to_string()
             }
-            Some(from) => inside(world, from, self.address, self.port).await?,
+            Some(from) => {
+                let from = From {
+                    host: from.to_string(),
+                    namespace: self.namespace.as_ref().map(Name::to_string),
+                    source: self.source,
+                };
+                inside(world, &from, self.address, self.port).await?
+            }
         };
         let word = said.split(':').next().unwrap_or_default();
-        let outcome = WORDS.iter().find(|(known, _)| *known == word);
-        let Some((_, outcome)) = outcome else {
-            return Err(ActionError::Target(format!("{}: {said}", self.source())));
+        let Some(outcome) = Outcome::of(word) else {
+            return Err(FaultError::Target(format!("{}: {said}", self.source())));
         };
         let fires = match self.is {
-            Outcome::Down => *outcome != Outcome::Open,
-            wanted => *outcome == wanted,
+            Outcome::Down => outcome != Outcome::Open,
+            wanted => outcome == wanted,
         };
         if !fires {
             return Ok(Finding::Quiet);

@@ -2,38 +2,17 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-
-use super::contract::{Finding, Probe, Seen, evidence};
-use super::{kernel_log, oom_victim};
-use crate::diagnostics::{Node, Reader};
+use super::{oom_victim, serial_log};
 use crate::scenario::Evidence;
-use crate::scenario::{ActionError, World, arguments};
+use crate::scenario::probe::prelude::*;
 use crate::wire::NovaStatus;
 
-pub(super) const NAME: &str = "victim-status";
-
-#[derive(Debug)]
-struct VictimStatus {
-    host: String,
+/// Arguments of `victim-status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct VictimStatus {
+    host: Name,
     status: NovaStatus,
-}
-
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let host = arguments::host_of(&mut fields, reader);
-    let words = [
-        ("SHUTOFF", NovaStatus::Shutoff),
-        ("ACTIVE", NovaStatus::Active),
-    ];
-    let status = fields
-        .required("status", reader)
-        .and_then(|node| reader.choice(node, "status", &words));
-    fields.finish(reader);
-    Some(Box::new(VictimStatus {
-        host: host?,
-        status: status?,
-    }))
 }
 
 /// A connection to what it served that takes longer counts as timed out.
@@ -46,7 +25,7 @@ impl VictimStatus {
         world: &World,
         name: &str,
         flavor_mib: u64,
-    ) -> Result<Vec<Evidence>, ActionError> {
+    ) -> Result<Vec<Evidence>, FaultError> {
         let kept = format!("{flavor_mib} MiB of {name} stay allocated while it is stopped");
         let mut lost = vec![evidence(
             format!("Placement's count for {}", self.host),
@@ -67,20 +46,16 @@ impl VictimStatus {
     }
 }
 
-#[async_trait]
 impl Probe for VictimStatus {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        Ok(kernel_log::mark(world, &self.host)?.into())
+    const NAME: &'static str = "victim-status";
+    type Reference = u64;
+
+    async fn begin(&self, world: &World) -> Result<u64, FaultError> {
+        serial_log::mark(world, &self.host)
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        begun: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
-        let killed =
-            oom_victim::killed_since(world, &self.host, begun.as_u64().unwrap_or_default())?;
+    async fn look(&self, world: &World, begun: &u64, _: &Seen) -> Result<Finding, FaultError> {
+        let killed = oom_victim::killed_since(world, &self.host, *begun)?;
         if killed.is_empty() {
             return Ok(Finding::Quiet);
         }

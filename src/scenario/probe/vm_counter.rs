@@ -3,50 +3,26 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-
-use super::contract::{Finding, Probe, Seen, evidence};
-use crate::diagnostics::{Node, Reader};
 use crate::guest::collect;
-use crate::scenario::{ActionError, World, arguments};
-
-pub(super) const NAME: &str = "vm-counter";
+use crate::scenario::probe::prelude::*;
 
 /// Reading a file takes no longer, even on a guest that is short of memory.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-#[derive(Debug)]
-struct VmCounter {
-    host: String,
+/// Arguments of `vm-counter`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct VmCounter {
+    host: Name,
     counter: String,
     rises_by: u64,
+    /// Whether it may rise no further.
+    #[serde(default)]
     exactly: bool,
 }
 
-pub(super) fn parse(node: &Node, reader: &mut Reader) -> Option<Box<dyn Probe>> {
-    let mut fields = reader.fields(node, NAME)?;
-    let host = arguments::host_of(&mut fields, reader);
-    let counter = fields
-        .required("counter", reader)
-        .and_then(|node| reader.scalar(node, "counter"));
-    let rises_by = fields
-        .required("rises-by", reader)
-        .and_then(|node| reader.scalar(node, "number"));
-    let exactly = match fields.optional("exactly") {
-        Some(node) => reader.scalar(node, "true or false"),
-        None => Some(false),
-    };
-    fields.finish(reader);
-    Some(Box::new(VmCounter {
-        host: host?,
-        counter: counter?,
-        rises_by: rises_by?,
-        exactly: exactly?,
-    }))
-}
-
 impl VmCounter {
-    async fn read(&self, world: &World) -> Result<u64, ActionError> {
+    async fn read(&self, world: &World) -> Result<u64, FaultError> {
         let (_, text, _) = collect(
             world.guest(&self.host)?.as_ref(),
             &["cat", "/proc/vmstat"],
@@ -61,7 +37,7 @@ impl VmCounter {
                 .ok()
         });
         value.ok_or_else(|| {
-            ActionError::Target(format!(
+            FaultError::Target(format!(
                 "/proc/vmstat on {} has no {}",
                 self.host, self.counter
             ))
@@ -69,19 +45,16 @@ impl VmCounter {
     }
 }
 
-#[async_trait]
 impl Probe for VmCounter {
-    async fn begin(&self, world: &World) -> Result<serde_json::Value, ActionError> {
-        Ok(self.read(world).await?.into())
+    const NAME: &'static str = "vm-counter";
+    type Reference = u64;
+
+    async fn begin(&self, world: &World) -> Result<u64, FaultError> {
+        self.read(world).await
     }
 
-    async fn look(
-        &self,
-        world: &World,
-        begun: &serde_json::Value,
-        _: &Seen,
-    ) -> Result<Finding, ActionError> {
-        let (before, now) = (begun.as_u64().unwrap_or_default(), self.read(world).await?);
+    async fn look(&self, world: &World, begun: &u64, _: &Seen) -> Result<Finding, FaultError> {
+        let (before, now) = (*begun, self.read(world).await?);
         // After a boot it counts from zero.
         let rose = now.checked_sub(before).unwrap_or(now);
         if rose < self.rises_by || (self.exactly && rose > self.rises_by) {

@@ -1,0 +1,147 @@
+//! `service-run`: makes exactly some of a host's services run: `all`, `none`, or names with commas between.
+
+use crate::scenario::fault::prelude::*;
+use crate::wire::Request;
+
+/// How often is looked whether they are healthy.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// Arguments of `service-run`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ServiceRun {
+    host: Name,
+    /// `all`, `none`, or names with commas between.
+    services: String,
+}
+
+/// What is before the fault.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Before {
+    host: String,
+    wanted: Vec<String>,
+    all: Vec<String>,
+}
+
+fn footprint(host: &str) -> Footprint {
+    Footprint::of_host(host)
+        .owns(&[INSIDE, "services"])
+        .reads(&[MEMORY, "signals"])
+}
+
+impl ServiceRun {
+    fn wanted(&self, captured: &Before) -> Vec<String> {
+        match self.services.as_str() {
+            "all" => captured.all.clone(),
+            "none" => Vec::new(),
+            names => names
+                .split(',')
+                .map(|name| name.trim().to_owned())
+                .collect(),
+        }
+    }
+
+    /// Which services are not as wanted.
+    async fn astray(&self, world: &World, wanted: &[String]) -> Result<Vec<String>, FaultError> {
+        let state = world.state(&self.host).await?;
+        let astray = state.services.iter().filter(|service| {
+            let wanted = wanted.contains(&service.name);
+            if wanted {
+                !service.healthy
+            } else {
+                service.process.is_some()
+            }
+        });
+        Ok(astray.map(|service| service.name.clone()).collect())
+    }
+}
+
+impl Fault for ServiceRun {
+    const NAME: &'static str = "service-run";
+    type Prior = Before;
+
+    fn describe(&self) -> String {
+        format!("run these services on {}: {}", self.host, self.services)
+    }
+
+    fn footprint(&self) -> Footprint {
+        footprint(&self.host)
+    }
+
+    async fn capture(&self, world: &World) -> Result<Before, FaultError> {
+        let state = world.state(&self.host).await?;
+        let names = |wanted_only: bool| {
+            state
+                .services
+                .iter()
+                .filter(|service| !wanted_only || service.wanted)
+                .map(|service| service.name.clone())
+                .collect()
+        };
+        Ok(Before {
+            host: self.host.to_string(),
+            wanted: names(true),
+            all: names(false),
+        })
+    }
+
+    async fn inject(
+        &self,
+        world: &World,
+        captured: &Before,
+        within: Duration,
+    ) -> Result<(), FaultError> {
+        let wanted = self.wanted(captured);
+        world
+            .guest(&self.host)?
+            .ask(Request::ServicesRun {
+                names: wanted.clone(),
+            })
+            .await?;
+        let until = world.drivers.clock.elapsed() + within;
+        loop {
+            let astray = self.astray(world, &wanted).await?;
+            if astray.is_empty() {
+                return Ok(());
+            }
+            if world.drivers.clock.elapsed() >= until {
+                return Err(FaultError::Deadline {
+                    last: format!("not as wanted: {}", astray.join(", ")),
+                });
+            }
+            world.drivers.clock.sleep(LOOK).await;
+        }
+    }
+
+    async fn verify(&self, world: &World, captured: &Before) -> Result<Effectiveness, FaultError> {
+        let wanted = self.wanted(captured);
+        let astray = self.astray(world, &wanted).await?;
+        let seen = if astray.is_empty() {
+            format!("{} of {} services run", wanted.len(), captured.all.len())
+        } else {
+            format!("not as wanted: {}", astray.join(", "))
+        };
+        Ok(Effectiveness::new(astray.is_empty(), seen))
+    }
+}
+
+impl Prior for Before {
+    fn footprint(&self) -> Footprint {
+        footprint(&self.host)
+    }
+
+    fn describe(&self) -> String {
+        format!("runs {} services on {} again", self.wanted.len(), self.host)
+    }
+
+    async fn revert(&self, world: &World) -> Result<String, FaultError> {
+        let count = self.wanted.len();
+        world
+            .guest(&self.host)?
+            .ask(Request::ServicesRun {
+                names: self.wanted.clone(),
+            })
+            .await?;
+        Ok(format!("{count} services run on {} again", self.host))
+    }
+}
