@@ -5,12 +5,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use regex::Regex;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::diagnostics::{Node, Reader};
+use crate::diagnostics::{Keys, Node, Reader};
 use crate::units::text_form;
 
 pub(super) fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Duration) -> Duration {
@@ -31,6 +31,15 @@ pub(super) fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Dura
         );
     }
     parsed.unwrap_or(otherwise)
+}
+
+/// What the arguments of a fault or a probe are.
+pub(super) struct Arguments {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Their keys, in the order in which they are told.
+    pub(super) keys: Keys,
+    pub(super) schema: Schema,
 }
 
 /// Why arguments do not go together.

@@ -56,7 +56,7 @@ pub use result::{
 };
 pub use run::{chosen, may_begin, run};
 pub use safety::{Policy, Stop};
-pub use schema::schema;
+pub use schema::{reference, schema};
 pub use step::{ResolvedStep, Work};
 pub use undo::{Recovered, lift_overdue, recover, recover_outside};
 pub use variables::Variables;

@@ -1,9 +1,10 @@
 //! The JSON Schema of scenario files, for editors. Faults and probes and their arguments are those that their own files have.
 
+use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
-use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::arguments::Arguments;
 use super::expect::Expect;
 use super::probe_entry::Phase;
 use super::{fault, probe};
@@ -18,22 +19,54 @@ fn count(what: &str) -> Value {
     json!({"type": ["integer", "string"], "description": what})
 }
 
-/// The schemas of arguments, by the name of what has them. Any of these may be a variable.
-fn arguments(
-    schemas: fn(&mut SchemaGenerator) -> Vec<(&'static str, Schema)>,
-) -> Map<String, Value> {
+/// A generator of schemas that are whole in themselves.
+fn generator() -> SchemaGenerator {
     let inline = |settings: &mut SchemaSettings| settings.inline_subschemas = true;
-    let mut generator = SchemaSettings::draft2020_12().with(inline).into_generator();
-    let of = |(name, schema): (&'static str, Schema)| {
-        let mut schema = schema.to_value();
+    SchemaSettings::draft2020_12().with(inline).into_generator()
+}
+
+/// The schemas of arguments, by the name of what has them. Any of these may be a variable.
+fn arguments(all: fn(&mut SchemaGenerator) -> Vec<Arguments>) -> Map<String, Value> {
+    let of = |one: Arguments| {
+        let mut schema = one.schema.to_value();
         let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
         for property in properties.into_iter().flat_map(Map::values_mut) {
             variable(property);
         }
         schema["additionalProperties"] = json!(false);
-        (name.to_owned(), schema)
+        (one.name.to_owned(), schema)
     };
-    schemas(&mut generator).into_iter().map(of).collect()
+    all(&mut generator()).into_iter().map(of).collect()
+}
+
+/// The tables of scenarios/README.md: all faults, and all probes.
+pub fn reference() -> [String; 2] {
+    let paragraphs = |one: &Arguments| -> Vec<String> {
+        let description = one.schema.get("description").and_then(Value::as_str);
+        let paragraphs = description.unwrap_or_default().split("\n\n");
+        let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        paragraphs
+            .map(|text| plain(text.trim_end_matches('.')))
+            .collect()
+    };
+    let row = |one: &Arguments, lead: &str| {
+        let told = paragraphs(one);
+        let told: Vec<&str> = told
+            .iter()
+            .map(|text| text.trim_start_matches(lead))
+            .collect();
+        let keys = one.keys.known.join(", ");
+        format!("| `{} {{{keys}}}` | {} |\n", one.name, told.join(" | "))
+    };
+    let table = |head: &str, rows: Vec<String>| format!("{head}\n{}", rows.concat());
+    let faults = fault::arguments(&mut generator());
+    let faults = faults.iter().map(|one| row(one, "Revert: ")).collect();
+    let probes = probe::arguments(&mut generator());
+    let probes = probes.iter().map(|one| row(one, "Fires when ")).collect();
+    [
+        table("| fault | does | its revert |\n| --- | --- | --- |", faults),
+        table("| probe | fires when |\n| --- | --- |", probes),
+    ]
 }
 
 /// Lets a value be a variable too, and a number be written as a text.
@@ -181,10 +214,10 @@ pub fn schema() -> Value {
 fn definitions(names: &Value) -> Value {
     json!({
             "duration": {"type": "string", "description": "Like 90s, 5m or 1h30m."},
-            "action": one_of(&arguments(fault::schemas)),
+            "action": one_of(&arguments(fault::arguments)),
             "variable": {"type": "string", "pattern": r"\$\{"},
             "number": {"type": "string", "pattern": r"^-?[0-9.]+$|\$\{"},
-            "probe": probe(arguments(probe::schemas)),
+            "probe": probe(arguments(probe::arguments)),
             "stop": {
                 "type": "object",
                 "additionalProperties": false,

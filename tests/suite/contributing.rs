@@ -47,8 +47,37 @@ async fn the_example_of_a_scenario_runs() {
     assert_eq!(document.worlds[0].variants.len(), 2);
 }
 
+/// A text with what stands from `start` to the next empty line replaced.
+fn with_part(text: &str, start: &str, part: &str) -> String {
+    let (before, rest) = text.split_once(start).expect(start);
+    let (_, after) = rest.split_once("\n\n").expect("an empty line");
+    format!("{before}{}\n\n{after}", part.trim_end())
+}
+
+/// `UPDATE_GOLDEN=1` writes the tables anew.
+#[test]
+fn the_tables_of_faults_and_probes_are_those_that_the_code_has() {
+    let file = root().join("scenarios/README.md");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let [faults, probes] = scenario::reference();
+    let whole = with_part(&text, "| fault |", &faults);
+    let whole = with_part(&whole, "| probe |", &probes);
+    if whole != text && std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &whole).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+}
+
+/// `UPDATE_GOLDEN=1` writes it anew.
 #[test]
 fn the_example_of_a_fault_is_one() {
     let file = root().join("src/scenario/fault/compute/resume.rs");
-    assert_eq!(block("rust"), std::fs::read_to_string(file).unwrap());
+    let example = std::fs::read_to_string(file).unwrap();
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    if update && block("rust") != example {
+        let file = root().join("CONTRIBUTING.md");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace(&block("rust"), &example)).unwrap();
+    }
+    assert_eq!(block("rust"), example);
 }

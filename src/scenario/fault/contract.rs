@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::diagnostics::{Node, Reader};
+use crate::diagnostics::{Keys, Node, Reader};
 use crate::scenario::arguments::{self, Mistake};
 use crate::scenario::footprint::Footprint;
 use crate::scenario::{FaultError, World};
@@ -247,6 +247,7 @@ pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) read: fn(&Node, &mut Reader) -> Option<AnyFault>,
     pub(super) from_value: fn(Value) -> Result<AnyFault, serde_json::Error>,
+    pub(super) keys: fn() -> Keys,
     pub(super) schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
     pub(super) footprint: fn(&Captured) -> Result<Footprint, FaultError>,
     pub(super) describe: fn(&Captured) -> Result<String, FaultError>,
@@ -266,6 +267,7 @@ impl Kind {
                 Some(AnyFault(Arc::new(fault)))
             },
             from_value: |value| Ok(AnyFault(Arc::new(F::deserialize(value)?))),
+            keys: Keys::of::<F>,
             schema: schemars::SchemaGenerator::subschema_for::<F>,
             footprint: |captured| Ok(prior::<F::Prior>(captured)?.footprint()),
             describe: |captured| Ok(prior::<F::Prior>(captured)?.describe()),

@@ -18,6 +18,9 @@ pub(super) use net::POD_TABLE;
 
 use contract::Kind;
 
+use schemars::SchemaGenerator;
+
+use super::arguments::Arguments;
 use super::error::ScenarioProblem;
 use super::footprint::Footprint;
 use super::{FaultError, World};
@@ -75,12 +78,16 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// The schema of each fault's arguments, by its name.
-pub(super) fn schemas(
-    generator: &mut schemars::SchemaGenerator,
-) -> Vec<(&'static str, schemars::Schema)> {
-    let of = |kind: &Kind| (kind.name, (kind.schema)(generator));
-    all().map(of).collect()
+/// What each fault's arguments are, sorted by its name.
+pub(super) fn arguments(generator: &mut SchemaGenerator) -> Vec<Arguments> {
+    let of = |kind: &Kind| Arguments {
+        name: kind.name,
+        keys: (kind.keys)(),
+        schema: (kind.schema)(generator),
+    };
+    let mut all: Vec<Arguments> = all().map(of).collect();
+    all.sort_unstable_by_key(|one| one.name);
+    all
 }
 
 /// Reads a fault from a file.

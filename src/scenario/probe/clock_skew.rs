@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::scenario::arguments::Period;
 use crate::scenario::probe::prelude::*;
 
-/// Arguments of `clock-skew`.
+/// Fires when the host's clock is further than that from this machine's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ClockSkew {

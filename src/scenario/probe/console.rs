@@ -4,7 +4,7 @@ use super::prelude::*;
 use super::serial_log::{self, matching};
 use crate::scenario::arguments::Pattern;
 
-/// Arguments of `console`.
+/// Fires when a new line of the host's serial console matches, whoever wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Console {

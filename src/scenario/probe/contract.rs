@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::diagnostics::{Node, Reader};
+use crate::diagnostics::{Keys, Node, Reader};
 use crate::scenario::arguments::{self, Mistake};
 use crate::scenario::{Evidence, FaultError, World};
 
@@ -175,6 +175,7 @@ pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) read: fn(&Node, &mut Reader) -> Option<AnyProbe>,
     pub(super) from_value: fn(Value) -> Result<AnyProbe, serde_json::Error>,
+    pub(super) keys: fn() -> Keys,
     pub(super) schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
 }
 
@@ -187,6 +188,7 @@ impl Kind {
                 Some(AnyProbe(Arc::new(probe)))
             },
             from_value: |value| Ok(AnyProbe(Arc::new(P::deserialize(value)?))),
+            keys: Keys::of::<P>,
             schema: schemars::SchemaGenerator::subschema_for::<P>,
         }
     }

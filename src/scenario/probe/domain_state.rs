@@ -3,7 +3,7 @@
 use crate::hypervisor::Power;
 use crate::scenario::probe::prelude::*;
 
-/// Arguments of `domain-state`.
+/// Fires when libvirt says `running`, `paused`, `shut-off`, `crashed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct DomainState {

@@ -7,7 +7,7 @@ use crate::scenario::probe::prelude::*;
 /// Characters of output that are shown.
 const SHOWN: usize = 2000;
 
-/// Arguments of `exec`.
+/// Fires when a shell command inside the host ends so, and its output matches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Exec {

@@ -17,7 +17,7 @@ enum State {
     Gone,
 }
 
-/// Arguments of `file`.
+/// Fires when a file inside the host is `there` and matches, or is `gone`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct File {

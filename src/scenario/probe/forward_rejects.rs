@@ -27,7 +27,7 @@ impl Tool {
     }
 }
 
-/// Arguments of `forward-rejects`.
+/// Fires when rules of this machine, by `iptables`, `nftables` or `any`, refused so many packets on their way into the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ForwardRejects {

@@ -50,7 +50,7 @@ const fn ok() -> u16 {
     200
 }
 
-/// Arguments of `http`.
+/// Fires when a GET, from this machine or from inside a host, `answers` so, is answered `wrong`ly, or as `tcp` tells it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Http {

@@ -12,7 +12,7 @@ enum State {
     Gone,
 }
 
-/// Arguments of `instance-state`.
+/// Fires when Nova shows it `ACTIVE` or `SHUTOFF`, and its process `runs` or is `gone`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct InstanceStatus {

@@ -4,7 +4,7 @@ use super::prelude::*;
 use super::serial_log::{self, matching};
 use crate::scenario::arguments::Pattern;
 
-/// Arguments of `kernel-log`.
+/// Fires when a new line of the host's serial log matches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct KernelLog {

@@ -18,7 +18,7 @@ pub(crate) struct Before {
     count: u64,
 }
 
-/// Arguments of `link-counters`.
+/// Fires when so many packets were `sent` or `received` by the host, or by this machine, as the kernel counts at its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct LinkCounters {

@@ -10,7 +10,8 @@ use crate::scenario::arguments::{Percent, Period};
 use crate::scenario::probe::prelude::*;
 use crate::wire::MemoryState;
 
-/// Arguments of `memory`.
+/// Fires when less than that share is available; PSI full avg10 is over that share; all tasks have waited so long since the
+/// first look; with `before-kill: true`, at the host's last reading before its kernel killed a process for want of memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Memory {

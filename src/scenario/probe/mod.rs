@@ -12,7 +12,10 @@ pub use contract::{AnyProbe, Finding, Reference, Seen};
 
 use contract::{Probe, probes};
 
+use schemars::SchemaGenerator;
+
 use super::FaultError;
+use super::arguments::Arguments;
 use super::error::ScenarioProblem;
 use crate::diagnostics::{Key, Node, Reader, nearest};
 
@@ -45,12 +48,16 @@ pub(super) fn is_of_steps(probe: &str) -> bool {
     probe == scheduler_refused::SchedulerRefused::NAME
 }
 
-/// The schema of each probe's arguments, by its name.
-pub(super) fn schemas(
-    generator: &mut schemars::SchemaGenerator,
-) -> Vec<(&'static str, schemars::Schema)> {
-    let of = |kind: &contract::Kind| (kind.name, (kind.schema)(generator));
-    ALL.iter().map(of).collect()
+/// What each probe's arguments are, sorted by its name.
+pub(super) fn arguments(generator: &mut SchemaGenerator) -> Vec<Arguments> {
+    let of = |kind: &contract::Kind| Arguments {
+        name: kind.name,
+        keys: (kind.keys)(),
+        schema: (kind.schema)(generator),
+    };
+    let mut all: Vec<Arguments> = ALL.iter().map(of).collect();
+    all.sort_unstable_by_key(|one| one.name);
+    all
 }
 
 /// Reads a probe from a file.

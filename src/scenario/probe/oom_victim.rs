@@ -9,7 +9,7 @@ use crate::wire::InstanceState;
 /// The kernel's line (kernel: `mm/oom_kill.c` `__oom_kill_process`).
 const LINE: &str = r"Out of memory: Killed process (\d+) \((\S+)\) total-vm:\d+kB, anon-rss:(\d+)kB, file-rss:(\d+)kB.* oom_score_adj:(-?\d+)";
 
-/// Arguments of `oom-victim`.
+/// Fires when the kernel killed an instance's process that was so full.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct OomVictim {

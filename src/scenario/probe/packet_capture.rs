@@ -10,7 +10,7 @@ const MOST: u64 = 200;
 /// Packets that are shown as evidence.
 const SHOWN: usize = 5;
 
-/// Arguments of `packet-capture`.
+/// Fires when tcpdump on the lab's bridge saw so many packets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct PacketCapture {

@@ -9,7 +9,7 @@ fn pod() -> String {
     fault::POD_TABLE.to_owned()
 }
 
-/// Arguments of `packets`.
+/// Fires when a counter of nftables inside the host counted so many.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Packets {

@@ -12,7 +12,7 @@ enum Answer {
     Refused,
 }
 
-/// Arguments of `placement`.
+/// Fires when Placement's arithmetic says that one more `fits`, or is `refused`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Placement {

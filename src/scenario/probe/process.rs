@@ -11,7 +11,7 @@ enum State {
     Gone,
 }
 
-/// Arguments of `process`.
+/// Fires when processes of that name `runs`, or all are `gone`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Process {

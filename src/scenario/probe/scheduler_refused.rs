@@ -2,7 +2,7 @@
 
 use crate::scenario::probe::prelude::*;
 
-/// Arguments of `scheduler-refused`.
+/// Fires when the step was refused one more instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct SchedulerRefused {

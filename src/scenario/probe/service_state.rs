@@ -11,7 +11,8 @@ enum State {
     Ill,
 }
 
-/// Arguments of `service-state`.
+/// Fires when all services that were meant to run on the host before the first step, or the one, are `healthy`; or some are
+/// `ill`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ServiceState {

@@ -55,7 +55,8 @@ impl From {
     }
 }
 
-/// Arguments of `tcp`.
+/// Fires when a connection, from this machine or from inside a host, is `open`, `refused`, `timed-out`, `unreachable`, or
+/// `down`: anything but open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Tcp {

@@ -7,7 +7,7 @@ use crate::scenario::Evidence;
 use crate::scenario::probe::prelude::*;
 use crate::wire::NovaStatus;
 
-/// Arguments of `victim-status`.
+/// Fires when Nova shows the killed instance with that status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct VictimStatus {

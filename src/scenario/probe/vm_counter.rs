@@ -9,7 +9,7 @@ use crate::scenario::probe::prelude::*;
 /// Reading a file takes no longer, even on a guest that is short of memory.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Arguments of `vm-counter`.
+/// Fires when the counter of /proc/vmstat rose by so much; with `exactly: true`, by no more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct VmCounter {

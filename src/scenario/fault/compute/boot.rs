@@ -5,7 +5,9 @@ use crate::scenario::fault::prelude::*;
 use crate::units::Mib;
 use crate::wire::{NovaStatus, Request};
 
-/// Arguments of `instance-boot`.
+/// Boots one instance where Placement lets it in; to be refused is an answer too.
+///
+/// Revert: deletes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct InstanceBoot {

@@ -8,7 +8,9 @@ use crate::wire::{GuestState, Request};
 /// More instances than any host carries.
 const MOST: usize = 512;
 
-/// Arguments of `instance-fill`.
+/// Boots instances until Placement refuses one.
+///
+/// Revert: deletes them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct InstanceFill {

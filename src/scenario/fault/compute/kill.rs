@@ -4,7 +4,9 @@ use crate::scenario::fault::guest::inside;
 use crate::scenario::fault::prelude::*;
 use crate::wire::{InstanceState, NovaStatus, Request};
 
-/// Arguments of `instance-kill`.
+/// Kills an instance's QEMU with SIGKILL, inside the host.
+///
+/// Revert: starts it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct InstanceKill {

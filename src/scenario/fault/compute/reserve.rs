@@ -4,7 +4,9 @@ use crate::scenario::fault::prelude::*;
 use crate::units::Mib;
 use crate::wire::Request;
 
-/// Arguments of `compute-reserve`.
+/// Sets nova-compute's reserved memory.
+///
+/// Revert: sets the one before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ComputeReserve {

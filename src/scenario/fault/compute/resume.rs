@@ -4,7 +4,9 @@ use crate::scenario::arguments::Toggle;
 use crate::scenario::fault::prelude::*;
 use crate::wire::Request;
 
-/// Arguments of `compute-resume`.
+/// Turns resume_guests_state_on_host_boot `on` or `off`.
+///
+/// Revert: sets the one before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ComputeResume {

@@ -11,7 +11,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Of its memory, what a touched instance holds at least.
 const TOUCHED_PERCENT: u64 = 90;
 
-/// Arguments of `instance-touch`.
+/// Has instances write to all of their memory, in the seed's order, until the kernel kills something.
+///
+/// Revert: starts them anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct InstanceTouch {

@@ -23,7 +23,9 @@ const READINGS: u32 = 5;
 /// How often that is tried: a busy machine takes its time between the reading and the setting.
 const ATTEMPTS: u32 = 3;
 
-/// Arguments of `clock-step`.
+/// Moves the host's clock, also back (`-5m`).
+///
+/// Revert: the offset to this machine that it had.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ClockStep {

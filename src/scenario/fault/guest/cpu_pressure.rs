@@ -3,7 +3,9 @@
 use super::load::{Load, Running, footprint};
 use crate::scenario::fault::prelude::*;
 
-/// Arguments of `cpu-pressure`.
+/// Keeps so many CPUs busy.
+///
+/// Revert: ends its processes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct CpuPressure {

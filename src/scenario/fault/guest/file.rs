@@ -14,7 +14,9 @@ use crate::storage;
 /// What fits an argument of a program: the content travels in one.
 const MOST_BYTES: usize = 64 << 10;
 
-/// Arguments of `file-change`.
+/// Gives a file another content, at most 64 KiB; of a link, what it leads to.
+///
+/// Revert: the very file of before, kept beside it meanwhile, or no file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct FileChange {

@@ -4,7 +4,9 @@ use super::load::{Load, Running, footprint};
 use crate::scenario::fault::prelude::*;
 use crate::units::Mib;
 
-/// Arguments of `memory-pressure`.
+/// Holds so much memory (full-size, scaled with the lab).
+///
+/// Revert: ends its process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct MemoryPressure {

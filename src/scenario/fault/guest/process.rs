@@ -16,7 +16,10 @@ enum Signal {
     Stop,
 }
 
-/// Arguments of `process-signal`.
+/// `kill`s or `stop`s all processes of a name; only those of services and instances are killed: others nobody could start
+/// again.
+///
+/// Revert: they go on; services and instances that ran are started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ProcessSignal {

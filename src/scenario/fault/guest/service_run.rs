@@ -6,7 +6,9 @@ use crate::wire::Request;
 /// How often is looked whether they are healthy.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// Arguments of `service-run`.
+/// Runs `all`, `none`, or the named services.
+///
+/// Revert: runs those before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ServiceRun {

@@ -3,7 +3,9 @@
 use crate::scenario::fault::prelude::*;
 use crate::wire::{Request, ServiceState};
 
-/// Arguments of `service-stop`.
+/// Stops one service.
+///
+/// Revert: runs those that ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ServiceStop {

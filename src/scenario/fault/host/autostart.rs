@@ -6,7 +6,9 @@ use crate::scenario::fault::prelude::*;
 /// Its name in files and in the journal.
 pub(crate) const NAME: &str = "host-autostart";
 
-/// Arguments of `host-autostart`.
+/// Turns libvirt's autostart `on` or `off`.
+///
+/// Revert: sets the one before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct HostAutostart {

@@ -13,7 +13,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// A guest takes its memory back within this.
 const GIVEN_BACK: Duration = Duration::from_secs(60);
 
-/// Arguments of `memory-balloon`.
+/// Leaves the host so much memory (full-size, scaled with the lab).
+///
+/// Revert: the memory before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct MemoryBalloon {

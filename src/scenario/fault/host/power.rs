@@ -27,7 +27,9 @@ fn footprint(host: &str) -> Footprint {
         .reads(&[INSIDE, "services"])
 }
 
-/// Arguments of `host-power`.
+/// `off`, `on`, `cycle`, `reset`, `pause`, or `kill`: its QEMU gets SIGKILL.
+///
+/// Revert: the power before; services and instances that ran run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct HostPower {

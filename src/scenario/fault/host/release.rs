@@ -14,7 +14,9 @@ use crate::{image, storage};
 /// A blank disk takes less on this machine: the tables of an image without content.
 const BLANK: u64 = 1 << 20;
 
-/// Arguments of `host-release`.
+/// Off, with blank disks, as MAAS releases; its own are put aside.
+///
+/// Revert: its disks and power before; services and instances that ran run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct HostRelease {

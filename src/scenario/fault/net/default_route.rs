@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use crate::scenario::fault::guest::inside;
 use crate::scenario::fault::prelude::*;
 
-/// Arguments of `default-route`.
+/// Has the host send what is for elsewhere by that next hop.
+///
+/// Revert: sets the routes before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct DefaultRoute {

@@ -11,7 +11,9 @@ const TABLE: &str = "twin_dns";
 /// How long a silent server is waited for, in seconds.
 const PATIENCE: &str = "2";
 
-/// Arguments of `dns`.
+/// A name server `refuses` the host, or is `silent`, by rules inside the host.
+///
+/// Revert: removes their table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Dns {

@@ -5,7 +5,9 @@ use crate::hostnet::Forbidden;
 use crate::plan::table_name;
 use crate::scenario::fault::prelude::*;
 
-/// Arguments of `forward-policy`.
+/// This machine `refuse`s or `drop`s what goes from one network to another, in the lab's own table.
+///
+/// Revert: removes the chain, and the table with its last one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ForwardPolicy {

@@ -4,7 +4,9 @@ use crate::hostnet::{Cut, Side};
 use crate::plan::table_name;
 use crate::scenario::fault::prelude::*;
 
-/// Arguments of `partition`.
+/// Drops every packet between two lists of hosts, bridged or forwarded, in the lab's own tables.
+///
+/// Revert: removes the chain, and the table with its last one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Partition {

@@ -22,7 +22,9 @@ const SETTINGS: [(&str, &str); 3] = [
     ("net/ipv4/conf/all/send_redirects", "0"),
 ];
 
-/// Arguments of `pod`.
+/// A masqueraded network namespace, with SYN-ACKs counted.
+///
+/// Revert: removes it; settings as before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Pod {

@@ -6,7 +6,9 @@ use crate::scenario::fault::guest::inside;
 use crate::scenario::fault::prelude::*;
 use crate::units::Cidr;
 
-/// Arguments of `policy-route`.
+/// A source rule with a table of its own.
+///
+/// Revert: removes both; used numbers are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct PolicyRoute {

@@ -16,7 +16,9 @@ use crate::units::Mac;
 const COMES_ABOUT: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Arguments of `nic-attach`.
+/// Plugs one more interface in while the host runs, up, with that address where one is given.
+///
+/// Revert: unplugs it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct NicAttach {

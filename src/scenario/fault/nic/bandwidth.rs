@@ -12,7 +12,9 @@ const LEAST_KBIT: u64 = 8;
 /// More than any link, and the most that is counted in bits without overflow.
 const MOST_KBIT: u64 = 1_000_000_000;
 
-/// Arguments of `nic-bandwidth`.
+/// This machine lets no more than that through to a host's interface; what it sends: `net-emulate`.
+///
+/// Revert: the limit before; another's queueing discipline is never touched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct NicBandwidth {

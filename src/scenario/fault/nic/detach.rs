@@ -16,7 +16,9 @@ use crate::scenario::fault::prelude::*;
 const LETS_GO: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Arguments of `nic-detach`.
+/// Takes an interface out while the host runs.
+///
+/// Revert: attaches it, with the addresses and routes before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct NicDetach {

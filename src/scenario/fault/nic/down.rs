@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use crate::scenario::fault::guest::inside;
 use crate::scenario::fault::prelude::*;
 
-/// Arguments of `nic-down`.
+/// Takes an interface down, inside the host.
+///
+/// Revert: up, with the routes before, in all tables.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct NicDown {

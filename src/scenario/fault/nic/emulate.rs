@@ -8,7 +8,9 @@ use crate::scenario::fault::prelude::*;
 /// The handle of a discipline that the kernel gave an interface by itself; any other is somebody's, and left alone.
 const OF_THE_KERNEL: &str = "0:";
 
-/// Arguments of `net-emulate`.
+/// Delays, loses and corrupts packets on an interface, and limits its rate, by netem inside the host.
+///
+/// Revert: the kernel's own discipline; another's is never touched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct NetEmulate {

@@ -4,7 +4,9 @@
 use crate::hypervisor::NicState;
 use crate::scenario::fault::prelude::*;
 
-/// Arguments of `nic-link`.
+/// Takes an interface's link down in QEMU, as a pulled cable.
+///
+/// Revert: the link before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct NicLink {

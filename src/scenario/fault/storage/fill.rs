@@ -10,7 +10,9 @@ const DIRECTORY: &str = "/var";
 /// The file system may take a little more for itself.
 const LITTLE_KIB: u64 = 1024;
 
-/// Arguments of `disk-fill`.
+/// Takes the space of a host's disk, but for what is to be left (full-size, scaled with the lab).
+///
+/// Revert: removes its file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct DiskFill {

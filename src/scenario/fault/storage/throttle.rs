@@ -4,7 +4,9 @@ use crate::hypervisor::Throttle;
 use crate::scenario::fault::prelude::*;
 use crate::units::Mib;
 
-/// Arguments of `disk-throttle`: a rate, operations, or both.
+/// QEMU lets the disks do so many MiB and operations a second.
+///
+/// Revert: the limits before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct DiskThrottle {
