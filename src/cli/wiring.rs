@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::guard;
 use crate::clock::SystemClock;
 use crate::guest::{Guest, Ssh, TwinGuest};
-use crate::hostnet::LinuxNet;
+use crate::hostnet::{HostNet, LinuxNet};
+use crate::hypervisor::Hypervisor;
 use crate::hypervisor::libvirt::Libvirt;
 use crate::lab::{Drivers, GuestWays, Way};
 
@@ -28,8 +29,8 @@ impl GuestWays for RealWays {
 /// Returns the drivers of the world `lab`.
 pub fn lab(uri: &str) -> Drivers {
     Drivers {
-        hypervisor: Arc::new(Libvirt::new(uri)),
-        hostnet: Arc::new(LinuxNet),
+        hypervisor: Hypervisor::of(Libvirt::new(uri)),
+        hostnet: HostNet::of(LinuxNet),
         guests: Arc::new(RealWays),
         clock: Arc::new(SystemClock::default()),
         guardian: guard::guardian(uri),

@@ -39,9 +39,9 @@ const TOOLS: &[(&str, &str)] = &[
 /// What is examined.
 pub struct Examination<'e> {
     /// The hypervisor.
-    pub hypervisor: &'e dyn Hypervisor,
+    pub hypervisor: &'e Hypervisor,
     /// This machine's network.
-    pub hostnet: &'e dyn HostNet,
+    pub hostnet: &'e HostNet,
     /// The state directory.
     pub layout: &'e Layout,
     /// The accelerator probe.
@@ -62,12 +62,12 @@ pub async fn examine(examination: &Examination<'_>) -> Vec<Line> {
     lines
 }
 
-async fn hypervisor_lines(hypervisor: &dyn Hypervisor) -> Vec<Line> {
-    let first = hypervisor.machine().await;
+async fn hypervisor_lines(hypervisor: &Hypervisor) -> Vec<Line> {
+    let first = hypervisor.inventory.machine().await;
     // The first call may fill libvirt's cache; the second shows whether there is one.
     let started = Instant::now();
     let second = match first {
-        Ok(_) => hypervisor.machine().await,
+        Ok(_) => hypervisor.inventory.machine().await,
         Err(error) => Err(error),
     };
     let took = started.elapsed();
@@ -130,9 +130,9 @@ async fn hypervisor_lines(hypervisor: &dyn Hypervisor) -> Vec<Line> {
 }
 
 /// Things with a mark that is another thing's; nothing where libvirt does not answer, which another line tells.
-async fn marks(hypervisor: &dyn Hypervisor) -> Option<Line> {
-    let domains = hypervisor.domains().await.ok()?;
-    let networks = hypervisor.networks().await.ok()?;
+async fn marks(hypervisor: &Hypervisor) -> Option<Line> {
+    let domains = hypervisor.inventory.domains().await.ok()?;
+    let networks = hypervisor.inventory.networks().await.ok()?;
     let strays = strays(&domains, &networks);
     if strays.is_empty() {
         return Some(Line::ok(
@@ -318,9 +318,9 @@ async fn ram_file_line(probe: &TimedProbe, pool: &Path) -> Line {
     }
 }
 
-async fn filter_lines(hostnet: &dyn HostNet) -> Vec<Line> {
+async fn filter_lines(hostnet: &HostNet) -> Vec<Line> {
     let mut lines = Vec::new();
-    match hostnet.tables().await {
+    match hostnet.firewall.tables().await {
         Ok(tables) => {
             let names: Vec<String> = tables
                 .iter()

@@ -13,8 +13,8 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::tool::{self, DEADLINE};
 use super::{
-    Answer, Bandwidth, Connection, Counters, Cut, Forbidden, HostNet, HostNetError, Link, Network,
-    PacketCapture, Rejection, Route, bandwidth, capture, cut, forward, leftover,
+    Answer, Bandwidth, Connection, Counters, Cut, Firewall, Forbidden, HostNetError, Link, Links,
+    Network, PacketCapture, Reach, Rejection, Route, bandwidth, capture, cut, forward, leftover,
 };
 use crate::http::{self, HttpError};
 use crate::units::{Cidr, Mac};
@@ -75,7 +75,7 @@ async fn talk<T>(
 }
 
 #[async_trait]
-impl HostNet for LinuxNet {
+impl Links for LinuxNet {
     async fn links(&self) -> Result<Vec<Link>, HostNetError> {
         let (links, addresses) = talk("listing links", async |handle| {
             let links: Vec<_> = handle.link().get().execute().try_collect().await?;
@@ -209,6 +209,69 @@ impl HostNet for LinuxNet {
             .collect())
     }
 
+    async fn forget_peers(&self, bridges: &[(String, Cidr)]) -> Result<(), HostNetError> {
+        let links = self.links().await?;
+        let indices: Vec<u32> = links
+            .iter()
+            .filter(|link| bridges.iter().any(|(name, _)| *name == link.name))
+            .map(|link| link.index)
+            .collect();
+        talk("forgetting neighbours", async |handle| {
+            let neighbours: Vec<_> = handle.neighbours().get().execute().try_collect().await?;
+            for neighbour in neighbours {
+                if !indices.contains(&neighbour.header.ifindex) {
+                    continue;
+                }
+                match handle.neighbours().del(neighbour).execute().await {
+                    // The kernel may have dropped it itself, and keeps those of multicast.
+                    Ok(()) | Err(rtnetlink::Error::NetlinkError(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        for (_, cidr) in bridges {
+            for end in ["--orig-src", "--orig-dst"] {
+                match tool::run("conntrack", &["-D", end, &cidr.to_string()], None).await {
+                    // It says 1 where there was nothing to delete. Not installed: connections run out by themselves.
+                    Err(HostNetError::Failed { why, .. }) if why.contains("0 flow entries") => {}
+                    other => drop(other?),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError> {
+        let found = self
+            .links()
+            .await?
+            .into_iter()
+            .find(|link| link.name == network.bridge && link.mac == Some(network.mac));
+        let Some(link) = found else {
+            return Ok(false);
+        };
+        leftover::clear(network).await?;
+        let what = format!("removing bridge {}", network.bridge);
+        talk(&what, async |handle| {
+            handle.link().del(link.index).execute().await
+        })
+        .await?;
+        Ok(true)
+    }
+
+    async fn bandwidth(&self, link: &str) -> Result<Bandwidth, HostNetError> {
+        bandwidth::of(link).await
+    }
+
+    async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError> {
+        bandwidth::set(link, bandwidth).await
+    }
+}
+
+#[async_trait]
+impl Firewall for LinuxNet {
     async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError> {
         let Some(output) = nft(&["-j", "list", "tables"]).await? else {
             return Ok(Vec::new());
@@ -262,58 +325,6 @@ impl HostNet for LinuxNet {
         .await
     }
 
-    async fn forget_peers(&self, bridges: &[(String, Cidr)]) -> Result<(), HostNetError> {
-        let links = self.links().await?;
-        let indices: Vec<u32> = links
-            .iter()
-            .filter(|link| bridges.iter().any(|(name, _)| *name == link.name))
-            .map(|link| link.index)
-            .collect();
-        talk("forgetting neighbours", async |handle| {
-            let neighbours: Vec<_> = handle.neighbours().get().execute().try_collect().await?;
-            for neighbour in neighbours {
-                if !indices.contains(&neighbour.header.ifindex) {
-                    continue;
-                }
-                match handle.neighbours().del(neighbour).execute().await {
-                    // The kernel may have dropped it itself, and keeps those of multicast.
-                    Ok(()) | Err(rtnetlink::Error::NetlinkError(_)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(())
-        })
-        .await?;
-        for (_, cidr) in bridges {
-            for end in ["--orig-src", "--orig-dst"] {
-                match tool::run("conntrack", &["-D", end, &cidr.to_string()], None).await {
-                    // It says 1 where there was nothing to delete. Not installed: connections run out by themselves.
-                    Err(HostNetError::Failed { why, .. }) if why.contains("0 flow entries") => {}
-                    other => drop(other?),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError> {
-        let found = self
-            .links()
-            .await?
-            .into_iter()
-            .find(|link| link.name == network.bridge && link.mac == Some(network.mac));
-        let Some(link) = found else {
-            return Ok(false);
-        };
-        leftover::clear(network).await?;
-        let what = format!("removing bridge {}", network.bridge);
-        talk(&what, async |handle| {
-            handle.link().del(link.index).execute().await
-        })
-        .await?;
-        Ok(true)
-    }
-
     async fn cut(&self, table: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError> {
         cut::make(table, chain, cut).await
     }
@@ -339,14 +350,18 @@ impl HostNet for LinuxNet {
         cut::mend(table, chain).await
     }
 
-    async fn bandwidth(&self, link: &str) -> Result<Bandwidth, HostNetError> {
-        bandwidth::of(link).await
+    async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
+        match nft(&["delete", "table", family, name]).await {
+            Err(HostNetError::Failed { why, .. }) if why.contains("No such file or directory") => {
+                Ok(())
+            }
+            other => other.map(drop),
+        }
     }
+}
 
-    async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError> {
-        bandwidth::set(link, bandwidth).await
-    }
-
+#[async_trait]
+impl Reach for LinuxNet {
     async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection {
         let connecting = tokio::net::TcpStream::connect((address, port));
         match tokio::time::timeout(within, connecting).await {
@@ -393,15 +408,6 @@ impl HostNet for LinuxNet {
         filter: &str,
     ) -> Result<Box<dyn PacketCapture>, HostNetError> {
         capture::start(link, filter).await
-    }
-
-    async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
-        match nft(&["delete", "table", family, name]).await {
-            Err(HostNetError::Failed { why, .. }) if why.contains("No such file or directory") => {
-                Ok(())
-            }
-            other => other.map(drop),
-        }
     }
 }
 

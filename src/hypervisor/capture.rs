@@ -3,12 +3,11 @@
 //! A driver captures device state and disks under a name of the caller's. Memory is either in a file of the host's, which
 //! the caller copies while the domain stands still, or goes into the captured state as a stream.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{HypervisorError, Power, Target};
+use super::Power;
 use crate::storage::Guarded;
 use crate::units::Mac;
 
@@ -86,61 +85,4 @@ pub struct DiskState {
     pub content_sha256: Option<String>,
     /// Bytes of that content.
     pub content_bytes: u64,
-}
-
-/// What capturing needs of a hypervisor.
-#[async_trait]
-pub trait Capture: Send + Sync {
-    /// Tells what a domain consists of.
-    async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError>;
-
-    /// Tells which emulator and version a definition would be started with, `QEMU 7.2.22`.
-    async fn emulator(&self, definition: &str) -> Result<String, HypervisorError>;
-
-    /// Starts a domain that is off, and leaves its CPUs stopped.
-    async fn start_paused(&self, target: Target) -> Result<(), HypervisorError>;
-
-    /// Replaces a domain's definition by one that it had before.
-    async fn redefine(&self, target: Target, definition: &str) -> Result<(), HypervisorError>;
-
-    /// Makes the next capture short, while the domain runs: writes memory that is in a file back to it, splits its folios, and
-    /// gives the disks a place for device state that no captured state shares. Where memory is in no file nothing is done.
-    async fn write_back(&self, target: Target) -> Result<(), HypervisorError>;
-
-    /// Splits large folios of the file that a domain's memory is in, so that what the guest changes from now on is written
-    /// in pages. Those that are dirty stay: it is for a domain that stands still, after its file was flushed. It saves
-    /// writing and changes nothing, so what cannot be split is no error.
-    async fn split_folios(&self, target: Target, file: &Path) -> Result<(), HypervisorError>;
-
-    /// Captures a domain that stands still under `state`.
-    async fn capture(
-        &self,
-        target: Target,
-        state: &str,
-        memory: Memory,
-    ) -> Result<(), HypervisorError>;
-
-    /// Puts a domain that stands still back to `state`; its CPUs stay stopped. Where memory is in a file, the caller has
-    /// put that back before.
-    async fn load(
-        &self,
-        target: Target,
-        state: &str,
-        memory: Memory,
-    ) -> Result<(), HypervisorError>;
-
-    /// Makes a stopped domain count as crashed, as its guest's panic would.
-    async fn mark_crashed(&self, target: Target) -> Result<(), HypervisorError>;
-
-    /// Removes `state`, and puts settings back that a capture which was broken off has left; what is not there is as good.
-    async fn discard(&self, target: Target, state: &str) -> Result<(), HypervisorError>;
-
-    /// Reads `state` from the disks' files; with `content` all of it, else only the device state. A disk without it gives
-    /// an error in words.
-    async fn examine(
-        &self,
-        disks: &[PathBuf],
-        state: &str,
-        content: bool,
-    ) -> Result<Vec<Result<DiskState, String>>, HypervisorError>;
 }

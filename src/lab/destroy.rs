@@ -56,7 +56,7 @@ pub async fn doomed(
     );
     let own = [table_name(uuid), hold_table(uuid)];
     // Rules can be listed by root only; without, they are not named.
-    let tables = drivers.hostnet.tables().await.unwrap_or_default();
+    let tables = drivers.hostnet.firewall.tables().await.unwrap_or_default();
     let tables = tables.into_iter().filter(|(_, name)| own.contains(name));
     goes.extend(tables.map(|(family, name)| format!("table {family} {name}")));
     let users = super::users::users(drivers, found).await?;
@@ -89,13 +89,17 @@ pub async fn destroy(
             lab: record.uuid,
         };
         leftover::clear(drivers, target).await?;
-        drivers.hypervisor.remove_network(target).await?;
+        drivers.hypervisor.network.remove_network(target).await?;
         removed.push(format!("network {}", network.name));
     }
     let own = [table_name(record.uuid), hold_table(record.uuid)];
-    for (family, name) in drivers.hostnet.tables().await? {
+    for (family, name) in drivers.hostnet.firewall.tables().await? {
         if own.contains(&name) {
-            drivers.hostnet.remove_table(&family, &name).await?;
+            drivers
+                .hostnet
+                .firewall
+                .remove_table(&family, &name)
+                .await?;
             removed.push(format!("table {family} {name}"));
         }
     }
@@ -138,6 +142,7 @@ async fn remove_domains(
             });
             let outcome = drivers
                 .hypervisor
+                .domain
                 .remove_domain(Target {
                     uuid: host.domain.uuid,
                     lab: found.record.uuid,

@@ -43,9 +43,9 @@ pub trait GuestWays: Send + Sync {
 #[derive(Clone)]
 pub struct Drivers {
     /// The hypervisor.
-    pub hypervisor: Arc<dyn Hypervisor>,
+    pub hypervisor: Hypervisor,
     /// This machine's network.
-    pub hostnet: Arc<dyn HostNet>,
+    pub hostnet: HostNet,
     /// Ways into guests.
     pub guests: Arc<dyn GuestWays>,
     /// Time.

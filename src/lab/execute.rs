@@ -241,7 +241,7 @@ impl Executor<'_> {
     async fn reconnected(&self) -> Result<(), HypervisorError> {
         let until = self.drivers.clock.elapsed() + RECONNECT_DEADLINE;
         loop {
-            match self.drivers.hypervisor.machine().await {
+            match self.drivers.hypervisor.inventory.machine().await {
                 Ok(_) => return Ok(()),
                 Err(error) if self.drivers.clock.elapsed() >= until => return Err(error),
                 Err(_) => self.drivers.clock.sleep(RECONNECT_PAUSE).await,
@@ -258,7 +258,7 @@ impl Executor<'_> {
             }
             Act::OpenDirectory(path) if *path == self.layout.lab(lab) => Layout::make_shared(path)?,
             Act::MakeDirectory(path) | Act::OpenDirectory(path) => Layout::make(path)?,
-            Act::DefineNetwork(network) => hypervisor.define_network(network).await?,
+            Act::DefineNetwork(network) => hypervisor.network.define_network(network).await?,
             Act::StartNetwork(network) => {
                 let target = Target {
                     uuid: network.spec.uuid,
@@ -269,11 +269,13 @@ impl Executor<'_> {
             Act::MarkBridge(bridge) => {
                 self.drivers
                     .hostnet
+                    .links
                     .set_alias(bridge, &bridge_mark(lab))
                     .await?;
             }
             Act::RemoveDomain(domain) => {
                 hypervisor
+                    .domain
                     .remove_domain(Target {
                         uuid: domain.spec.uuid,
                         lab,
@@ -295,10 +297,11 @@ impl Executor<'_> {
                     .map_err(LabError::io(format!("removing {}", path.display())))?;
             }
             Act::MakeSeed { path, first } => self.seed(path, *first).await?,
-            Act::DefineDomain(domain) => hypervisor.define_domain(domain).await?,
+            Act::DefineDomain(domain) => hypervisor.domain.define_domain(domain).await?,
             Act::StartDomain(domain) => {
                 before_start(self.layout, &domain.spec, self.watch).await?;
                 hypervisor
+                    .domain
                     .power(
                         Target {
                             uuid: domain.spec.uuid,

@@ -221,8 +221,10 @@ impl Found {
 
 /// Finds all labs of this machine, by the marks on domains and networks and in the state directory.
 pub async fn find_all(drivers: &Drivers, layout: &Layout) -> Result<Vec<Found>, LabError> {
-    let (domains, networks) =
-        futures::try_join!(drivers.hypervisor.domains(), drivers.hypervisor.networks())?;
+    let (domains, networks) = futures::try_join!(
+        drivers.hypervisor.inventory.domains(),
+        drivers.hypervisor.inventory.networks()
+    )?;
     let mut labs: BTreeMap<Uuid, Found> = BTreeMap::new();
     let strays = strays(&domains, &networks);
     for domain in domains {

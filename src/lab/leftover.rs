@@ -8,13 +8,13 @@ use crate::model::bridge_mac;
 /// Starts a network; what is left of a start that was cut off would be in its way.
 pub(super) async fn start_network(drivers: &Drivers, target: Target) -> Result<(), LabError> {
     clear(drivers, target).await?;
-    Ok(drivers.hypervisor.start_network(target).await?)
+    Ok(drivers.hypervisor.network.start_network(target).await?)
 }
 
 /// Removes what a hypervisor that was killed while it started this network has left of it. A network that is up is not looked
 /// at.
 pub(super) async fn clear(drivers: &Drivers, target: Target) -> Result<(), LabError> {
-    let networks = drivers.hypervisor.networks().await?;
+    let networks = drivers.hypervisor.inventory.networks().await?;
     let ours = networks.into_iter().find(|network| {
         let mark = network.mark.as_ref();
         network.uuid == target.uuid && mark.is_some_and(|mark| mark.lab.uuid == target.lab)
@@ -28,7 +28,7 @@ pub(super) async fn clear(drivers: &Drivers, target: Target) -> Result<(), LabEr
             mac: bridge_mac(target.uuid),
             cidr: network.cidr,
         };
-        drivers.hostnet.clear_leftover(&left).await?;
+        drivers.hostnet.links.clear_leftover(&left).await?;
     }
     Ok(())
 }

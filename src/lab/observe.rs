@@ -24,9 +24,9 @@ pub async fn observe(
     layout: &Layout,
     lab_directory: &Path,
 ) -> Result<Observed, LabError> {
-    let (domains, networks) =
-        futures::try_join!(drivers.hypervisor.domains(), drivers.hypervisor.networks())?;
-    let (links, routes) = futures::try_join!(drivers.hostnet.links(), drivers.hostnet.routes())?;
+    let (inventory, net) = (&drivers.hypervisor.inventory, &drivers.hostnet.links);
+    let (domains, networks) = futures::try_join!(inventory.domains(), inventory.networks())?;
+    let (links, routes) = futures::try_join!(net.links(), net.routes())?;
     let (mut files, mut closed) = (BTreeSet::new(), BTreeSet::new());
     collect_files(lab_directory, DEPTH, (&mut files, &mut closed))?;
     let disks = files.iter().filter(|file| is_disk(file));

@@ -46,13 +46,14 @@ pub async fn down(
         let mut outcome = if force {
             drivers
                 .hypervisor
+                .domain
                 .power(target, PowerAction::Destroy)
                 .await
                 .map_err(|error| (error.to_string(), error.cure()))
         } else {
             shut_down(&host, found, drivers, timeout).await
         };
-        let off = drivers.hypervisor.power_state(target).await;
+        let off = drivers.hypervisor.domain.power_state(target).await;
         if outcome.is_ok() && matches!(off, Ok(Power::ShutOff)) {
             let flushed = switched_off(&host.spec).await;
             outcome = flushed.map_err(|error| (error.to_string(), error.cures().join("; ")));
@@ -90,7 +91,13 @@ async fn shut_down(
     let until = drivers.clock.elapsed() + timeout;
     let mut press = drivers.clock.elapsed();
     loop {
-        match drivers.hypervisor.power_state(target).await.map_err(said)? {
+        match drivers
+            .hypervisor
+            .domain
+            .power_state(target)
+            .await
+            .map_err(said)?
+        {
             Power::ShutOff | Power::Crashed => return Ok(()),
             Power::Paused => {
                 return Err((
@@ -116,6 +123,7 @@ async fn shut_down(
         if now >= press {
             drivers
                 .hypervisor
+                .domain
                 .power(target, PowerAction::Shutdown)
                 .await
                 .map_err(said)?;
@@ -138,7 +146,11 @@ pub(crate) async fn network_up(
     };
     start_network(drivers, target).await?;
     let mark = bridge_mark(lab);
-    Ok(drivers.hostnet.set_alias(&network.bridge, &mark).await?)
+    Ok(drivers
+        .hostnet
+        .links
+        .set_alias(&network.bridge, &mark)
+        .await?)
 }
 
 /// Changes one host's power. Called with the lab's lock.
@@ -157,7 +169,11 @@ pub async fn power(
     for action in actions {
         switch(host, lab, *action, drivers, layout, watch).await?;
     }
-    Ok(drivers.hypervisor.power_state(host.target(lab)).await?)
+    Ok(drivers
+        .hypervisor
+        .domain
+        .power_state(host.target(lab))
+        .await?)
 }
 
 /// Does one thing to a host's power, and what belongs to it: disks are looked at before a start, and flushed after the end.
@@ -172,7 +188,11 @@ pub(crate) async fn switch(
     if action == PowerAction::Start {
         before_start(layout, &host.spec, watch).await?;
     }
-    drivers.hypervisor.power(host.target(lab), action).await?;
+    drivers
+        .hypervisor
+        .domain
+        .power(host.target(lab), action)
+        .await?;
     if action == PowerAction::Destroy {
         switched_off(&host.spec).await?;
     }
@@ -228,6 +248,7 @@ pub async fn release(
             });
             drivers
                 .hypervisor
+                .domain
                 .power(host.target(found.record.uuid), PowerAction::Destroy)
                 .await?;
             for disk in &host.spec.disks {

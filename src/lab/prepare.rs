@@ -99,7 +99,7 @@ pub async fn prepare(
     watch: &dyn Watch,
 ) -> Result<Prepared, LabError> {
     layout.need_pool()?;
-    let machine = drivers.hypervisor.machine().await?;
+    let machine = drivers.hypervisor.inventory.machine().await?;
     let name = request
         .lab
         .clone()

@@ -40,7 +40,7 @@ impl Signs {
     async fn seen(&self, drivers: &Drivers) -> Vec<String> {
         let mut seen = Vec::new();
         if let Some((bridge, mac)) = &self.asks_on {
-            match drivers.hostnet.leases(bridge).await {
+            match drivers.hostnet.links.leases(bridge).await {
                 Ok(leases) => match leases.iter().find(|(of, _)| of == mac) {
                     Some((_, address)) => seen.push(format!("it has the lease of {address}")),
                     None => seen.push(format!("no lease: {mac} has none on {bridge}")),
@@ -49,7 +49,11 @@ impl Signs {
             }
         }
         if let Some(address) = self.address {
-            let knock = drivers.hostnet.connect(address, KNOCK_PORT, KNOCK).await;
+            let knock = drivers
+                .hostnet
+                .reach
+                .connect(address, KNOCK_PORT, KNOCK)
+                .await;
             seen.push(match knock {
                 Connection::Open | Connection::Refused => {
                     format!("its network answers at {address}")
@@ -67,7 +71,7 @@ impl Signs {
 pub async fn stopped(drivers: &Drivers, target: Target) -> Power {
     loop {
         drivers.clock.sleep(LOOK).await;
-        match drivers.hypervisor.power_state(target).await {
+        match drivers.hypervisor.domain.power_state(target).await {
             Ok(Power::Running | Power::Paused) | Err(_) => {}
             Ok(power) => return power,
         }

@@ -8,7 +8,7 @@ use crate::storage::Users;
 /// what is below their disks. `virt-clone` and virt-manager make disks that lie on a lab's.
 pub(crate) async fn users(drivers: &Drivers, found: &Found) -> Result<Users, LabError> {
     let mut users = Users::default();
-    for others in drivers.hypervisor.files().await? {
+    for others in drivers.hypervisor.inventory.files().await? {
         if found
             .hosts
             .iter()

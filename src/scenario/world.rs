@@ -83,7 +83,7 @@ impl World {
     /// Reads a host's state; fails at once where it does not run.
     pub async fn state(&self, name: &str) -> Result<GuestState, FaultError> {
         let target = self.target(name)?;
-        let power = self.drivers.hypervisor.power_state(target).await?;
+        let power = self.drivers.hypervisor.domain.power_state(target).await?;
         if power != Power::Running {
             return Err(FaultError::Target(format!("{name} is {power:?}")));
         }
@@ -183,7 +183,12 @@ impl World {
     /// This machine's end of a running host's interface on a network.
     pub async fn tap(&self, host: &str, network: &str) -> Result<String, FaultError> {
         let mac = self.mac(host, network)?;
-        let anatomy = self.drivers.hypervisor.anatomy(self.target(host)?).await?;
+        let anatomy = self
+            .drivers
+            .hypervisor
+            .inspection
+            .anatomy(self.target(host)?)
+            .await?;
         let tap = anatomy.taps.into_iter().find(|(of, _)| *of == mac);
         tap.map(|(_, tap)| tap).ok_or_else(|| {
             FaultError::Target(format!(

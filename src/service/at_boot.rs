@@ -100,7 +100,7 @@ async fn start(
 ) -> Result<(), ServiceError> {
     let (drivers, layout) = (site.drivers(), site.layout());
     let target = found.host(host)?.target(found.record.uuid);
-    if drivers.hypervisor.power_state(target).await? != Power::ShutOff {
+    if drivers.hypervisor.domain.power_state(target).await? != Power::ShutOff {
         return Ok(());
     }
     let start = [PowerAction::Start];

@@ -11,8 +11,8 @@ pub async fn doctor(site: &Site) -> Vec<Line> {
     let drivers = site.drivers();
     let probe = TimedProbe::new(site.layout().accelerator_cache(), true);
     let examination = Examination {
-        hypervisor: drivers.hypervisor.as_ref(),
-        hostnet: drivers.hostnet.as_ref(),
+        hypervisor: &drivers.hypervisor,
+        hostnet: &drivers.hostnet,
         layout: site.layout(),
         probe: &probe,
     };

@@ -68,7 +68,7 @@ async fn unless_stopped<T>(
     let stopped = async {
         loop {
             drivers.clock.sleep(POWER_LOOK).await;
-            match drivers.hypervisor.power_state(target).await {
+            match drivers.hypervisor.domain.power_state(target).await {
                 // What cannot be asked may run.
                 Ok(Power::Running) | Err(_) => {}
                 Ok(power) => return power,

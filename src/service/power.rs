@@ -51,7 +51,7 @@ async fn stays(site: &Site, found: &Found, host: &str) -> Result<(), ServiceErro
     let target = found.host(host)?.target(found.record.uuid);
     for _ in 0..LOOKS {
         drivers.clock.sleep(LOOK).await;
-        if drivers.hypervisor.power_state(target).await? == Power::Paused {
+        if drivers.hypervisor.domain.power_state(target).await? == Power::Paused {
             let host = host.to_owned();
             return Err(ServiceError::PausedAgain { host });
         }

@@ -117,7 +117,7 @@ impl Site {
 
     /// Refuses a hypervisor of another machine: bridges, rules and files that a lab needs are of this one.
     pub async fn here(&self) -> Result<(), ServiceError> {
-        let machine = self.drivers().hypervisor.machine().await?;
+        let machine = self.drivers().hypervisor.inventory.machine().await?;
         machine.elsewhere.map_or(Ok(()), |why| {
             Err(ServiceError::Elsewhere {
                 connect: self.place.connect.clone(),

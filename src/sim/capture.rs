@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use super::hypervisor::{SimHypervisor, our_domain};
 use super::world::{Inside, Sabotage, SimDomain};
 use crate::hypervisor::{
-    Anatomy, Capture, DiskState, DomainDisk, HypervisorError, Memory, NicState, Power, Target,
+    Anatomy, Capture, DiskState, DomainDisk, HypervisorError, Inspection, Memory, NicState, Power,
+    Target,
 };
 use crate::model::spec::{DomainSpec, Marked};
 use crate::units::Mac;
@@ -65,7 +66,7 @@ fn taps(domain: &SimDomain) -> Vec<(Mac, String)> {
 pub(super) const EMULATOR: &str = "simulated 1";
 
 #[async_trait]
-impl Capture for SimHypervisor {
+impl Inspection for SimHypervisor {
     async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError> {
         let mut state = self.0.lock();
         let domain = our_domain(&mut state, target)?;
@@ -95,6 +96,40 @@ impl Capture for SimHypervisor {
         Ok(EMULATOR.into())
     }
 
+    async fn examine(
+        &self,
+        paths: &[PathBuf],
+        name: &str,
+        content: bool,
+    ) -> Result<Vec<Result<DiskState, String>>, HypervisorError> {
+        let state = self.0.lock();
+        let look = |path: &PathBuf| {
+            let saved = state
+                .domains
+                .values()
+                .find(|domain| domain.spec.disks.iter().any(|disk| disk.path == *path))
+                .and_then(|domain| domain.states.get(name));
+            let saved = saved
+                .ok_or_else(|| format!("{} does not hold the captured state", path.display()))?;
+            let text = format!("{:?}", saved.guest);
+            let sum: String = Sha256::digest(text.as_bytes())
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            Ok(DiskState {
+                path: path.clone(),
+                state_sha256: sum.clone(),
+                state_bytes: text.len() as u64,
+                content_sha256: content.then_some(sum),
+                content_bytes: text.len() as u64,
+            })
+        };
+        Ok(paths.iter().map(look).collect())
+    }
+}
+
+#[async_trait]
+impl Capture for SimHypervisor {
     async fn start_paused(&self, target: Target) -> Result<(), HypervisorError> {
         let mut state = self.0.lock();
         if our_domain(&mut state, target)?.power == Power::ShutOff {
@@ -181,36 +216,5 @@ impl Capture for SimHypervisor {
     async fn discard(&self, target: Target, name: &str) -> Result<(), HypervisorError> {
         our_domain(&mut self.0.lock(), target)?.states.remove(name);
         Ok(())
-    }
-
-    async fn examine(
-        &self,
-        paths: &[PathBuf],
-        name: &str,
-        content: bool,
-    ) -> Result<Vec<Result<DiskState, String>>, HypervisorError> {
-        let state = self.0.lock();
-        let look = |path: &PathBuf| {
-            let saved = state
-                .domains
-                .values()
-                .find(|domain| domain.spec.disks.iter().any(|disk| disk.path == *path))
-                .and_then(|domain| domain.states.get(name));
-            let saved = saved
-                .ok_or_else(|| format!("{} does not hold the captured state", path.display()))?;
-            let text = format!("{:?}", saved.guest);
-            let sum: String = Sha256::digest(text.as_bytes())
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            Ok(DiskState {
-                path: path.clone(),
-                state_sha256: sum.clone(),
-                state_bytes: text.len() as u64,
-                content_sha256: content.then_some(sum),
-                content_bytes: text.len() as u64,
-            })
-        };
-        Ok(paths.iter().map(look).collect())
     }
 }

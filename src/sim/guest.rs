@@ -10,7 +10,7 @@ use super::hostnet::SimNet;
 use super::world::{Inside, Sabotage, SimWorld, State};
 use crate::clock::Clock;
 use crate::guest::{ClockReading, Greeting, Guest, GuestError, Output, Program};
-use crate::hostnet::HostNet;
+use crate::hostnet::Reach;
 use crate::hypervisor::Power;
 use crate::wire::{
     GuestState, HostConfig, InstanceConfig, InstanceState, KernelLine, ProcessState, Request,

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use super::SimWorld;
 use crate::hostnet::{
-    Answer, Bandwidth, Captured, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network,
-    PacketCapture, Rejection, Route,
+    Answer, Bandwidth, Captured, Connection, Cut, Firewall, Forbidden, HostNetError, Link, Links,
+    Network, PacketCapture, Reach, Rejection, Route,
 };
 use crate::units::{Cidr, Mac};
 
@@ -30,7 +30,7 @@ impl PacketCapture for NoPackets {
 }
 
 #[async_trait]
-impl HostNet for SimNet {
+impl Links for SimNet {
     async fn links(&self) -> Result<Vec<Link>, HostNetError> {
         Ok(self.0.lock().links.values().cloned().collect())
     }
@@ -61,6 +61,39 @@ impl HostNet for SimNet {
         Ok(Vec::new())
     }
 
+    async fn forget_peers(&self, _: &[(String, Cidr)]) -> Result<(), HostNetError> {
+        Ok(())
+    }
+
+    async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError> {
+        let mut state = self.0.lock();
+        let ours = state
+            .links
+            .get(&network.bridge)
+            .is_some_and(|link| link.mac == Some(network.mac));
+        if ours {
+            state.links.remove(&network.bridge);
+        }
+        Ok(ours)
+    }
+
+    async fn bandwidth(&self, link: &str) -> Result<Bandwidth, HostNetError> {
+        let found = self.0.lock().bandwidths.get(link).cloned();
+        Ok(found.unwrap_or(Bandwidth::Unlimited { queue: false }))
+    }
+
+    async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError> {
+        let bandwidths = &mut self.0.lock().bandwidths;
+        match bandwidth {
+            Bandwidth::Unlimited { queue: false } => bandwidths.remove(link),
+            other => bandwidths.insert(link.to_owned(), other.clone()),
+        };
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Firewall for SimNet {
     async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError> {
         let state = self.0.lock();
         let cut: BTreeSet<&str> = state.cuts.keys().map(|(table, _)| table.as_str()).collect();
@@ -77,22 +110,6 @@ impl HostNet for SimNet {
             tables.push(held);
         }
         Ok(())
-    }
-
-    async fn forget_peers(&self, _: &[(String, Cidr)]) -> Result<(), HostNetError> {
-        Ok(())
-    }
-
-    async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError> {
-        let mut state = self.0.lock();
-        let ours = state
-            .links
-            .get(&network.bridge)
-            .is_some_and(|link| link.mac == Some(network.mac));
-        if ours {
-            state.links.remove(&network.bridge);
-        }
-        Ok(ours)
     }
 
     async fn cut(&self, table: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError> {
@@ -120,20 +137,20 @@ impl HostNet for SimNet {
         Ok(())
     }
 
-    async fn bandwidth(&self, link: &str) -> Result<Bandwidth, HostNetError> {
-        let found = self.0.lock().bandwidths.get(link).cloned();
-        Ok(found.unwrap_or(Bandwidth::Unlimited { queue: false }))
-    }
-
-    async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError> {
-        let bandwidths = &mut self.0.lock().bandwidths;
-        match bandwidth {
-            Bandwidth::Unlimited { queue: false } => bandwidths.remove(link),
-            other => bandwidths.insert(link.to_owned(), other.clone()),
-        };
+    async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
+        let mut state = self.0.lock();
+        state.tables.retain(|(its_family, its_name)| {
+            (its_family.as_str(), its_name.as_str()) != (family, name)
+        });
+        if CUT_FAMILIES.contains(&family) {
+            state.cuts.retain(|(table, _), _| table != name);
+        }
         Ok(())
     }
+}
 
+#[async_trait]
+impl Reach for SimNet {
     async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection {
         let found = {
             let state = self.0.lock();
@@ -169,16 +186,5 @@ impl HostNet for SimNet {
     /// No packets are simulated.
     async fn capture(&self, _: &str, _: &str) -> Result<Box<dyn PacketCapture>, HostNetError> {
         Ok(Box::new(NoPackets))
-    }
-
-    async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
-        let mut state = self.0.lock();
-        state.tables.retain(|(its_family, its_name)| {
-            (its_family.as_str(), its_name.as_str()) != (family, name)
-        });
-        if CUT_FAMILIES.contains(&family) {
-            state.cuts.retain(|(table, _), _| table != name);
-        }
-        Ok(())
     }
 }

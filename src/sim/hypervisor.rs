@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::world::{SimDomain, SimNetwork, SimWorld, State};
 use crate::hostnet::{Counters, Link};
 use crate::hypervisor::{
-    FilesOf, Hypervisor, HypervisorError, Machine, NicState, ObservedDomain, ObservedNetwork,
-    Power, PowerAction, Target, Throttle,
+    Devices, Domains, FilesOf, HypervisorError, Inventory, Machine, Networks, NicState,
+    ObservedDomain, ObservedNetwork, Power, PowerAction, Target, Throttle,
 };
 use crate::model::bridge_mac;
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
@@ -72,7 +72,7 @@ fn our_network(state: &mut State, target: Target) -> Result<&mut SimNetwork, Hyp
 }
 
 #[async_trait]
-impl Hypervisor for SimHypervisor {
+impl Inventory for SimHypervisor {
     async fn machine(&self) -> Result<Machine, HypervisorError> {
         Ok(Machine {
             uuid: Uuid::from_u128(0x51_u128),
@@ -102,6 +102,37 @@ impl Hypervisor for SimHypervisor {
         Ok(state.networks.values().map(observe).collect())
     }
 
+    async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
+        let state = self.0.lock();
+        let observe = |domain: &SimDomain| {
+            let (mark, foreign_mark) = domain.bearing();
+            ObservedDomain {
+                name: domain.spec.name.clone(),
+                uuid: domain.spec.uuid,
+                power: domain.power,
+                out_of_space: false,
+                persistent: true,
+                mark,
+                foreign_mark,
+                disks: domain.disks(),
+            }
+        };
+        Ok(state.domains.values().map(observe).collect())
+    }
+
+    async fn files(&self) -> Result<Vec<FilesOf>, HypervisorError> {
+        let state = self.0.lock();
+        let files = |domain: &SimDomain| FilesOf {
+            domain: domain.spec.name.clone(),
+            uuid: domain.spec.uuid,
+            files: domain.disks(),
+        };
+        Ok(state.domains.values().map(files).collect())
+    }
+}
+
+#[async_trait]
+impl Networks for SimHypervisor {
     async fn define_network(&self, network: &Marked<NetworkSpec>) -> Result<(), HypervisorError> {
         let mut state = self.0.lock();
         let target = Target {
@@ -159,35 +190,10 @@ impl Hypervisor for SimHypervisor {
         state.networks.remove(&target.uuid);
         Ok(())
     }
+}
 
-    async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
-        let state = self.0.lock();
-        let observe = |domain: &SimDomain| {
-            let (mark, foreign_mark) = domain.bearing();
-            ObservedDomain {
-                name: domain.spec.name.clone(),
-                uuid: domain.spec.uuid,
-                power: domain.power,
-                out_of_space: false,
-                persistent: true,
-                mark,
-                foreign_mark,
-                disks: domain.disks(),
-            }
-        };
-        Ok(state.domains.values().map(observe).collect())
-    }
-
-    async fn files(&self) -> Result<Vec<FilesOf>, HypervisorError> {
-        let state = self.0.lock();
-        let files = |domain: &SimDomain| FilesOf {
-            domain: domain.spec.name.clone(),
-            uuid: domain.spec.uuid,
-            files: domain.disks(),
-        };
-        Ok(state.domains.values().map(files).collect())
-    }
-
+#[async_trait]
+impl Domains for SimHypervisor {
     async fn define_domain(&self, domain: &Marked<DomainSpec>) -> Result<(), HypervisorError> {
         let mut state = self.0.lock();
         let target = Target {
@@ -274,6 +280,30 @@ impl Hypervisor for SimHypervisor {
         Ok(())
     }
 
+    async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
+        let mut state = self.0.lock();
+        match our_domain(&mut state, target) {
+            Err(HypervisorError::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        state.domains.remove(&target.uuid);
+        Ok(())
+    }
+
+    async fn console(&self, target: Target) -> Result<PathBuf, HypervisorError> {
+        our_domain(&mut self.0.lock(), target)?;
+        Err(not_found("a console terminal of a simulated domain"))
+    }
+
+    async fn agent(&self, target: Target, _: &str, _: Duration) -> Result<String, HypervisorError> {
+        our_domain(&mut self.0.lock(), target)?;
+        Ok(r#"{"return":{}}"#.into())
+    }
+}
+
+#[async_trait]
+impl Devices for SimHypervisor {
     async fn balloon(&self, target: Target) -> Result<Mib, HypervisorError> {
         let mut state = self.0.lock();
         let domain = our_domain(&mut state, target)?;
@@ -343,26 +373,5 @@ impl Hypervisor for SimHypervisor {
         }
         domain.attached.remove(&mac);
         Ok(())
-    }
-
-    async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
-        let mut state = self.0.lock();
-        match our_domain(&mut state, target) {
-            Err(HypervisorError::NotFound { .. }) => return Ok(()),
-            Err(error) => return Err(error),
-            Ok(_) => {}
-        }
-        state.domains.remove(&target.uuid);
-        Ok(())
-    }
-
-    async fn console(&self, target: Target) -> Result<PathBuf, HypervisorError> {
-        our_domain(&mut self.0.lock(), target)?;
-        Err(not_found("a console terminal of a simulated domain"))
-    }
-
-    async fn agent(&self, target: Target, _: &str, _: Duration) -> Result<String, HypervisorError> {
-        our_domain(&mut self.0.lock(), target)?;
-        Ok(r#"{"return":{}}"#.into())
     }
 }

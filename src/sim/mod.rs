@@ -5,12 +5,14 @@
 //! seed gives the same world.
 
 mod capture;
+mod faulty;
 mod guest;
 mod hostnet;
 mod hypervisor;
 mod shell;
 mod world;
 
+pub use faulty::{Decide, Fate, faulty};
 pub use guest::SimGuest;
 pub use hostnet::SimNet;
 pub use hypervisor::SimHypervisor;

@@ -16,8 +16,8 @@ use super::shell::Shell;
 use super::{SimGuest, SimHypervisor, SimNet};
 use crate::clock::{BootTime, Clock};
 use crate::guest::Guest;
-use crate::hostnet::{Bandwidth, Cut, Link};
-use crate::hypervisor::{NicState, Power, Throttle};
+use crate::hostnet::{Bandwidth, Cut, HostNet, Link};
+use crate::hypervisor::{Hypervisor, NicState, Power, Throttle};
 use crate::lab::{Drivers, GuestWays, NoWatchdog, Way};
 use crate::model::spec::{DomainSpec, NetworkSpec};
 use crate::model::{Bearing, Mark};
@@ -126,6 +126,14 @@ impl SimWorld {
         self.lock().sabotage.push(fault);
     }
 
+    /// Another program turns nova-compute's `resume_guests_state_on_host_boot` round, on all hosts.
+    pub fn interfere(&self) {
+        for domain in self.lock().domains.values_mut() {
+            let resume = &mut domain.guest.state.resume;
+            *resume = resume.map(|resume| !resume);
+        }
+    }
+
     /// What guests have been asked to change so far, in order.
     pub fn asked(&self) -> Vec<String> {
         self.lock().asked.clone()
@@ -137,9 +145,15 @@ impl SimWorld {
         let state = self.lock();
         let guest = |domain: &SimDomain| {
             let shell = domain.guest.shell.picture();
+            // One that was never touched is up.
+            let nics = domain
+                .nics
+                .iter()
+                .filter(|(_, state)| **state != NicState::Up);
+            let nics: Vec<_> = nics.collect();
             format!(
-                "{} {:?} {:?} {shell}",
-                domain.spec.name, domain.nics, domain.attached
+                "{} {nics:?} {:?} {shell}",
+                domain.spec.name, domain.attached
             )
         };
         let guests = state.domains.values().map(guest);
@@ -150,8 +164,8 @@ impl SimWorld {
     /// Returns drivers over this machine.
     pub fn drivers(&self) -> Drivers {
         Drivers {
-            hypervisor: Arc::new(SimHypervisor(self.clone())),
-            hostnet: Arc::new(SimNet(self.clone())),
+            hypervisor: Hypervisor::of(SimHypervisor(self.clone())),
+            hostnet: HostNet::of(SimNet(self.clone())),
             guests: Arc::new(SimWays(self.clone())),
             clock: Arc::new(SimClock {
                 started: self.started,

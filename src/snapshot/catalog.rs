@@ -175,11 +175,12 @@ pub(super) async fn finish_removal(set: &Set<'_>, plan: &Plan) -> Result<(), Sna
     let file = directory.join(manifest::FILE);
     storage::remove(&file).map_err(SnapshotError::io(format!("removing {}", file.display())))?;
     let state = state_name(plan.id);
-    let discards = set
-        .found
-        .hosts
-        .iter()
-        .map(|host| set.drivers.hypervisor.discard(set.target(host), &state));
+    let discards = set.found.hosts.iter().map(|host| {
+        set.drivers
+            .hypervisor
+            .capture
+            .discard(set.target(host), &state)
+    });
     let outcomes: Result<Vec<()>, _> = join_all(discards).await.into_iter().collect();
     outcomes?;
     remove_directory(&directory, set.watch)

@@ -38,7 +38,7 @@ pub async fn differences(set: Set<'_>, name: &str) -> Result<Vec<String>, Snapsh
 }
 
 async fn networks(set: &Set<'_>, manifest: &Manifest) -> Result<Vec<String>, SnapshotError> {
-    let now = set.drivers.hypervisor.networks().await?;
+    let now = set.drivers.hypervisor.inventory.networks().await?;
     let known = set.found.networks.iter();
     let specs: Vec<serde_json::Value> = known
         .clone()

@@ -152,7 +152,7 @@ pub(super) async fn abandon(set: &Set<'_>, plan: &Plan) -> LetGo {
     let discards = set.found.hosts.iter().map(|host| {
         let state = state.as_str();
         async move {
-            let outcome = hypervisor.discard(set.target(host), state).await;
+            let outcome = hypervisor.capture.discard(set.target(host), state).await;
             outcome
                 .err()
                 .map(|error| format!("the state in {}: {error}", host.name))
@@ -278,7 +278,7 @@ async fn one(
     let (part, memory) = (&preflight.parts[index].1, preflight.choice.memory[index]);
     let hypervisor = &set.drivers.hypervisor;
     let state = state_name(plan.id);
-    let capture = hypervisor.capture(set.target(host), &state, memory);
+    let capture = hypervisor.capture.capture(set.target(host), &state, memory);
     set.timed("capture", name, capture).await?;
     if let (Memory::File, Some(live)) = (memory, part.ram_file.clone()) {
         let way = way(preflight.choice.rung);
@@ -290,7 +290,7 @@ async fn one(
         set.timed("memory", name, memory).await?;
         // Nothing of it is dirty now, also not what a guest that runs writes all the time.
         let file = live.path();
-        let split = hypervisor.split_folios(set.target(host), &file);
+        let split = hypervisor.capture.split_folios(set.target(host), &file);
         set.timed("split", name, split).await?;
     }
     if let Some(nvram) = part.nvram.clone().filter(|file| file.exists()) {
@@ -437,6 +437,7 @@ async fn record(
     let states = set
         .drivers
         .hypervisor
+        .inspection
         .examine(&files, &state_name(plan.id), true)
         .await?;
     let mut disks = Vec::new();

@@ -43,7 +43,7 @@ pub(super) async fn preflight(
         });
     }
     crate::lab::Layout::make_shared(&directory)?;
-    let machine = set.drivers.hypervisor.machine().await?;
+    let machine = set.drivers.hypervisor.inventory.machine().await?;
     let (parts, guests, inner) =
         futures::join!(set.anatomies(), guests(set), nested::findings(set));
     let parts = parts?;

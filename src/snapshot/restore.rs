@@ -392,7 +392,7 @@ async fn carry_out(
         .collect();
     let table = hold_table(set.lab());
     let hostnet = &set.drivers.hostnet;
-    let hold = hostnet.hold(&table, &ports);
+    let hold = hostnet.firewall.hold(&table, &ports);
     set.timed("hold back", "", hold).await.map_err(network)?;
     set.timed("stand still", "", set.power(&still, PowerAction::Suspend))
         .await?;
@@ -409,7 +409,11 @@ async fn carry_out(
     };
     let running = hosts(Power::Running);
     let (through, resumed) = futures::join!(
-        set.timed("let through", "", hostnet.remove_table("bridge", &table)),
+        set.timed(
+            "let through",
+            "",
+            hostnet.firewall.remove_table("bridge", &table)
+        ),
         set.timed("go on", "", set.power(&running, PowerAction::Resume)),
     );
     through.map_err(network)?;
@@ -417,6 +421,7 @@ async fn carry_out(
     for host in hosts(Power::Crashed) {
         set.drivers
             .hypervisor
+            .capture
             .mark_crashed(set.target(host))
             .await?;
     }
@@ -436,13 +441,19 @@ async fn put_back(
     let target = set.target(task.host);
     let directory = set.baselines().join(&manifest.name);
     if task.now.process && (task.restart.is_some() || !task.wants_process()) {
-        hypervisor.power(target, PowerAction::Destroy).await?;
+        hypervisor
+            .domain
+            .power(target, PowerAction::Destroy)
+            .await?;
         if !task.wants_process() {
             switched_off(&task.host.spec).await?;
         }
     }
     if task.now.definition != task.record.definition {
-        hypervisor.redefine(target, &task.record.definition).await?;
+        hypervisor
+            .capture
+            .redefine(target, &task.record.definition)
+            .await?;
     }
     let mut live = task.now.ram_file.clone();
     // A process that lives on has the variables' content in its device state, and writes it back itself.
@@ -456,8 +467,8 @@ async fn put_back(
     }
     if task.wants_process() && task.restart.is_some() {
         started_now(&task.host.spec)?;
-        hypervisor.start_paused(target).await?;
-        live = hypervisor.anatomy(target).await?.ram_file;
+        hypervisor.capture.start_paused(target).await?;
+        live = hypervisor.inspection.anatomy(target).await?.ram_file;
     }
     if let Some(golden) = &task.record.ram {
         let golden: PathBuf = directory.join(&golden.path);
@@ -472,7 +483,7 @@ async fn put_back(
         set.timed("memory", &task.record.name, memory).await?;
     }
     let state = manifest.state();
-    let load = hypervisor.load(target, &state, task.record.memory);
+    let load = hypervisor.capture.load(target, &state, task.record.memory);
     Ok(set.timed("load", &task.record.name, load).await?)
 }
 
@@ -513,7 +524,7 @@ async fn answers(set: &Set<'_>, tasks: &[Task<'_>]) -> Result<(), SnapshotError>
         }
     });
     let bridges = bridges(set);
-    let forget = set.drivers.hostnet.forget_peers(&bridges);
+    let forget = set.drivers.hostnet.links.forget_peers(&bridges);
     let (answers, forgotten) = futures::join!(join_all(asks), forget);
     if let Err(error) = forgotten {
         set.watch.tell(Event::Note(&format!(

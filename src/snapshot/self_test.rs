@@ -85,7 +85,7 @@ pub async fn self_test(
     accelerator: AcceleratorChoice,
     run: bool,
 ) -> Result<Option<SelfTest>, LabError> {
-    let machine = drivers.hypervisor.machine().await?;
+    let machine = drivers.hypervisor.inventory.machine().await?;
     let key = key(&machine, layout, accelerator);
     let cache = layout.self_test_cache();
     let remembered = || -> Option<SelfTest> {
@@ -222,11 +222,11 @@ impl<'t> Trial<'t> {
 
     async fn run(&self) -> Result<(), Fault> {
         let hypervisor = &self.drivers.hypervisor;
-        hypervisor.remove_domain(self.target()).await?;
+        hypervisor.domain.remove_domain(self.target()).await?;
         self.disk().await?;
-        hypervisor.define_domain(&self.domain).await?;
-        hypervisor.start_paused(self.target()).await?;
-        let live = hypervisor.anatomy(self.target()).await?.ram_file;
+        hypervisor.domain.define_domain(&self.domain).await?;
+        hypervisor.capture.start_paused(self.target()).await?;
+        let live = hypervisor.inspection.anatomy(self.target()).await?.ram_file;
         let live = live.ok_or_else(|| Fault::Test("libvirt gives no memory file".into()))?;
         let golden = self.directory.join("golden.ram");
         let way = if live
@@ -244,6 +244,7 @@ impl<'t> Trial<'t> {
         let (first, second) = (nonce(), nonce());
         write(&live, &first)?;
         hypervisor
+            .capture
             .capture(self.target(), NAME, Memory::File)
             .await?;
         files::preserve(&live.open()?, &golden, way)?;
@@ -258,7 +259,10 @@ impl<'t> Trial<'t> {
         .await?;
         // Where little differs no blocks are shared otherwise, and whether that reaches the VM is to be seen.
         files::put_back(&golden, &live.open_writable()?, way, 0)?;
-        hypervisor.load(self.target(), NAME, Memory::File).await?;
+        hypervisor
+            .capture
+            .load(self.target(), NAME, Memory::File)
+            .await?;
         let length = self.said_bytes()?;
         self.go_on_until(
             "memory that was put back does not reach it",
@@ -314,7 +318,10 @@ impl<'t> Trial<'t> {
         enough: impl Fn(&[u8]) -> bool,
     ) -> Result<(), Fault> {
         let (hypervisor, clock) = (&self.drivers.hypervisor, &self.drivers.clock);
-        hypervisor.power(self.target(), PowerAction::Resume).await?;
+        hypervisor
+            .domain
+            .power(self.target(), PowerAction::Resume)
+            .await?;
         let until = clock.elapsed() + DEADLINE;
         while !enough(&self.said(from)?) {
             if clock.elapsed() > until {
@@ -323,6 +330,7 @@ impl<'t> Trial<'t> {
             clock.sleep(LOOK).await;
         }
         Ok(hypervisor
+            .domain
             .power(self.target(), PowerAction::Suspend)
             .await?)
     }
@@ -344,7 +352,11 @@ impl<'t> Trial<'t> {
     }
 
     async fn clear(&self) -> Result<(), LabError> {
-        self.drivers.hypervisor.remove_domain(self.target()).await?;
+        self.drivers
+            .hypervisor
+            .domain
+            .remove_domain(self.target())
+            .await?;
         self.layout.clear_self_test(self.domain.mark.lab.uuid)
     }
 }

@@ -179,7 +179,12 @@ impl Set<'_> {
     /// Reads what all hosts consist of.
     pub(super) async fn anatomies(&self) -> Result<Vec<(String, Anatomy)>, SnapshotError> {
         let read = self.found.hosts.iter().map(|host| async move {
-            let anatomy = self.drivers.hypervisor.anatomy(self.target(host)).await?;
+            let anatomy = self
+                .drivers
+                .hypervisor
+                .inspection
+                .anatomy(self.target(host))
+                .await?;
             Ok((host.name.to_string(), anatomy))
         });
         join_all(read).await.into_iter().collect()
@@ -195,7 +200,7 @@ impl Set<'_> {
                 self.timed(
                     "write back",
                     host.name.as_str(),
-                    hypervisor.write_back(self.target(host)),
+                    hypervisor.capture.write_back(self.target(host)),
                 )
             });
             let outcomes: Result<Vec<()>, _> = join_all(writes).await.into_iter().collect();
@@ -215,9 +220,12 @@ impl Set<'_> {
         hosts: &[&FoundHost],
         action: PowerAction,
     ) -> Result<(), SnapshotError> {
-        let acts = hosts
-            .iter()
-            .map(|host| self.drivers.hypervisor.power(self.target(host), action));
+        let acts = hosts.iter().map(|host| {
+            self.drivers
+                .hypervisor
+                .domain
+                .power(self.target(host), action)
+        });
         let outcomes: Result<Vec<()>, _> = join_all(acts).await.into_iter().collect();
         Ok(outcomes.map(drop)?)
     }
@@ -226,10 +234,11 @@ impl Set<'_> {
     pub(super) async fn let_go(&self, hosts: &[&FoundHost]) -> LetGo {
         let acts = hosts.iter().map(|host| async move {
             let hypervisor = &self.drivers.hypervisor;
-            let state = hypervisor.power_state(self.target(host)).await;
+            let state = hypervisor.domain.power_state(self.target(host)).await;
             let outcome = match state {
                 Ok(Power::Paused) => {
                     hypervisor
+                        .domain
                         .power(self.target(host), PowerAction::Resume)
                         .await
                 }

@@ -70,6 +70,7 @@ async fn examine_host(
     let states = set
         .drivers
         .hypervisor
+        .inspection
         .examine(&files, &manifest.state(), all)
         .await?;
     for (disk, state) in host.disks.iter().zip(states) {
@@ -156,7 +157,11 @@ pub(super) async fn other_emulator(
         now.emulator.clone()
     } else {
         let hypervisor = &set.drivers.hypervisor;
-        hypervisor.emulator(&record.definition).await.ok()
+        hypervisor
+            .inspection
+            .emulator(&record.definition)
+            .await
+            .ok()
     };
     match loads {
         Some(loads) if loads == *saved => None,

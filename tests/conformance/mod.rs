@@ -5,7 +5,6 @@ pub(crate) mod seams;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 use twin::hypervisor::{
     Hypervisor, HypervisorError, NicState, ObservedDomain, ObservedNetwork, Power, PowerAction,
@@ -107,27 +106,23 @@ fn domain(lab: &LabRecord, directory: &Path) -> Marked<DomainSpec> {
     marked(lab, "host", spec)
 }
 
-async fn found_domain(hypervisor: &dyn Hypervisor, uuid: Uuid) -> Option<ObservedDomain> {
-    let domains = hypervisor.domains().await.expect("listed");
+async fn found_domain(hypervisor: &Hypervisor, uuid: Uuid) -> Option<ObservedDomain> {
+    let domains = hypervisor.inventory.domains().await.expect("listed");
     domains.into_iter().find(|domain| domain.uuid == uuid)
 }
 
-async fn found_network(hypervisor: &dyn Hypervisor, uuid: Uuid) -> Option<ObservedNetwork> {
-    let networks = hypervisor.networks().await.expect("listed");
+async fn found_network(hypervisor: &Hypervisor, uuid: Uuid) -> Option<ObservedNetwork> {
+    let networks = hypervisor.inventory.networks().await.expect("listed");
     networks.into_iter().find(|network| network.uuid == uuid)
 }
 
 /// Checks a driver. `directory` can be read by the hypervisor's guests.
-pub(crate) async fn keeps_the_contract(
-    hypervisor: Arc<dyn Hypervisor>,
-    directory: &Path,
-    depth: Depth,
-) {
-    let hypervisor = hypervisor.as_ref();
+pub(crate) async fn keeps_the_contract(hypervisor: Hypervisor, directory: &Path, depth: Depth) {
+    let hypervisor = &hypervisor;
     let lab = record();
-    let machine = hypervisor.machine().await.expect("a machine");
+    let machine = hypervisor.inventory.machine().await.expect("a machine");
     assert!(machine.cpus > 0 && machine.memory > Mib(0));
-    let again = hypervisor.machine().await.expect("a machine");
+    let again = hypervisor.inventory.machine().await.expect("a machine");
     assert_eq!(machine.uuid, again.uuid, "a machine's identity lasts");
 
     let network = network(&lab);
@@ -146,7 +141,11 @@ pub(crate) async fn keeps_the_contract(
         uuid: host.uuid,
         lab: Uuid::new_v4(),
     };
-    hypervisor.define_domain(&domain).await.expect("defined");
+    hypervisor
+        .domain
+        .define_domain(&domain)
+        .await
+        .expect("defined");
     let seen = found_domain(hypervisor, host.uuid).await.expect("listed");
     assert_eq!(
         (seen.name.as_str(), seen.power),
@@ -158,6 +157,7 @@ pub(crate) async fn keeps_the_contract(
         "the mark comes back as it was put"
     );
     hypervisor
+        .domain
         .define_domain(&domain)
         .await
         .expect("defining again is as good");
@@ -177,31 +177,49 @@ pub(crate) async fn keeps_the_contract(
     if in_files.contains(&(depth, true)) {
         let mut in_file = domain.clone();
         in_file.spec.ram = RamBacking::File;
-        hypervisor.define_domain(&in_file).await.expect("defined");
+        hypervisor
+            .domain
+            .define_domain(&in_file)
+            .await
+            .expect("defined");
         captures::memory_in_a_file(hypervisor, host, in_file.spec.memory).await;
     }
 
-    hypervisor.remove_domain(host).await.expect("removed");
+    hypervisor
+        .domain
+        .remove_domain(host)
+        .await
+        .expect("removed");
     assert!(found_domain(hypervisor, host.uuid).await.is_none());
     hypervisor
+        .domain
         .remove_domain(host)
         .await
         .expect("removing what is gone is as good");
-    hypervisor.remove_network(net).await.expect("removed");
+    hypervisor
+        .network
+        .remove_network(net)
+        .await
+        .expect("removed");
     assert!(found_network(hypervisor, net.uuid).await.is_none());
     hypervisor
+        .network
         .remove_network(net)
         .await
         .expect("removing what is gone is as good");
-    let gone = hypervisor.power(host, PowerAction::Start).await;
+    let gone = hypervisor.domain.power(host, PowerAction::Start).await;
     assert!(
         matches!(gone, Err(HypervisorError::NotFound { .. })),
         "{gone:?}"
     );
 }
 
-async fn networks(hypervisor: &dyn Hypervisor, network: &Marked<NetworkSpec>, net: Target) {
-    hypervisor.define_network(network).await.expect("defined");
+async fn networks(hypervisor: &Hypervisor, network: &Marked<NetworkSpec>, net: Target) {
+    hypervisor
+        .network
+        .define_network(network)
+        .await
+        .expect("defined");
     let seen = found_network(hypervisor, net.uuid).await.expect("listed");
     assert!(!seen.active, "defining does not start");
     assert_eq!(
@@ -210,8 +228,13 @@ async fn networks(hypervisor: &dyn Hypervisor, network: &Marked<NetworkSpec>, ne
         "the mark comes back as it was put"
     );
     assert_eq!(seen.cidr, Some(network.spec.cidr));
-    hypervisor.start_network(net).await.expect("started");
     hypervisor
+        .network
+        .start_network(net)
+        .await
+        .expect("started");
+    hypervisor
+        .network
         .start_network(net)
         .await
         .expect("starting again is as good");
@@ -225,14 +248,14 @@ async fn networks(hypervisor: &dyn Hypervisor, network: &Marked<NetworkSpec>, ne
         uuid: net.uuid,
         lab: Uuid::new_v4(),
     };
-    let refused = hypervisor.remove_network(foreign).await;
+    let refused = hypervisor.network.remove_network(foreign).await;
     assert!(
         matches!(refused, Err(HypervisorError::NotOurs { .. })),
         "{refused:?}"
     );
 }
 
-async fn power(hypervisor: &dyn Hypervisor, host: Target, depth: Depth) {
+async fn power(hypervisor: &Hypervisor, host: Target, depth: Depth) {
     let steps: &[(PowerAction, Power)] = &[
         (PowerAction::Start, Power::Running),
         (PowerAction::Start, Power::Running),
@@ -250,11 +273,12 @@ async fn power(hypervisor: &dyn Hypervisor, host: Target, depth: Depth) {
             continue;
         }
         hypervisor
+            .domain
             .power(host, *action)
             .await
             .unwrap_or_else(|error| panic!("{action:?}: {error}"));
         assert_eq!(
-            hypervisor.power_state(host).await.expect("a state"),
+            hypervisor.domain.power_state(host).await.expect("a state"),
             *state,
             "after {action:?}"
         );
@@ -262,36 +286,55 @@ async fn power(hypervisor: &dyn Hypervisor, host: Target, depth: Depth) {
 }
 
 /// A running domain's link goes down and comes up, again is as good, and another process has it up.
-async fn links(hypervisor: &dyn Hypervisor, host: Target, foreign: Target, mac: Mac) {
-    let state = async || hypervisor.nic(host, mac).await.expect("a state");
+async fn links(hypervisor: &Hypervisor, host: Target, foreign: Target, mac: Mac) {
+    let state = async || hypervisor.devices.nic(host, mac).await.expect("a state");
     assert_eq!(state().await, NicState::Up);
     for wanted in [NicState::Down, NicState::Down, NicState::Up] {
-        hypervisor.set_nic(host, mac, wanted).await.expect("set");
+        hypervisor
+            .devices
+            .set_nic(host, mac, wanted)
+            .await
+            .expect("set");
         assert_eq!(state().await, wanted);
     }
     let down = NicState::Down;
-    hypervisor.set_nic(host, mac, down).await.expect("set");
-    let refused = hypervisor.set_nic(foreign, mac, NicState::Up).await;
+    hypervisor
+        .devices
+        .set_nic(host, mac, down)
+        .await
+        .expect("set");
+    let refused = hypervisor.devices.set_nic(foreign, mac, NicState::Up).await;
     assert!(
         matches!(refused, Err(HypervisorError::NotOurs { .. })),
         "{refused:?}"
     );
     assert_eq!(state().await, NicState::Down);
-    let nowhere = hypervisor.nic(host, Mac([0x52, 0x54, 0, 1, 2, 3])).await;
+    let nowhere = hypervisor
+        .devices
+        .nic(host, Mac([0x52, 0x54, 0, 1, 2, 3]))
+        .await;
     assert!(
         matches!(nowhere, Err(HypervisorError::NotFound { .. })),
         "{nowhere:?}"
     );
     for action in [PowerAction::Destroy, PowerAction::Start] {
-        hypervisor.power(host, action).await.expect("a new process");
+        hypervisor
+            .domain
+            .power(host, action)
+            .await
+            .expect("a new process");
     }
     assert_eq!(state().await, NicState::Up);
 }
 
 /// One more interface is plugged into a running domain, and goes with its process; its own are never unplugged.
-async fn one_more(hypervisor: &dyn Hypervisor, host: Target, foreign: Target, own: &NicSpec) {
+async fn one_more(hypervisor: &Hypervisor, host: Target, foreign: Target, own: &NicSpec) {
     let macs = async || -> Vec<Mac> {
-        let anatomy = hypervisor.anatomy(host).await.expect("an anatomy");
+        let anatomy = hypervisor
+            .inspection
+            .anatomy(host)
+            .await
+            .expect("an anatomy");
         anatomy.taps.into_iter().map(|(mac, _)| mac).collect()
     };
     let nic = NicSpec {
@@ -301,57 +344,69 @@ async fn one_more(hypervisor: &dyn Hypervisor, host: Target, foreign: Target, ow
     let not_ours = |outcome: &Result<(), HypervisorError>| {
         matches!(outcome, Err(HypervisorError::NotOurs { .. }))
     };
-    assert!(not_ours(&hypervisor.attach_nic(foreign, &nic).await));
+    assert!(not_ours(
+        &hypervisor.devices.attach_nic(foreign, &nic).await
+    ));
     for _ in 0..2 {
-        hypervisor.attach_nic(host, &nic).await.expect("plugged in");
+        hypervisor
+            .devices
+            .attach_nic(host, &nic)
+            .await
+            .expect("plugged in");
         assert_eq!(macs().await, [own.mac, nic.mac]);
     }
-    assert!(not_ours(&hypervisor.detach_nic(foreign, nic.mac).await));
-    let refused = hypervisor.detach_nic(host, own.mac).await;
+    assert!(not_ours(
+        &hypervisor.devices.detach_nic(foreign, nic.mac).await
+    ));
+    let refused = hypervisor.devices.detach_nic(host, own.mac).await;
     assert!(
         matches!(refused, Err(HypervisorError::Refused { .. })),
         "{refused:?}"
     );
     assert_eq!(macs().await, [own.mac, nic.mac]);
     for action in [PowerAction::Destroy, PowerAction::Start] {
-        hypervisor.power(host, action).await.expect("a new process");
+        hypervisor
+            .domain
+            .power(host, action)
+            .await
+            .expect("a new process");
     }
     assert_eq!(macs().await, [own.mac]);
-    let gone = hypervisor.detach_nic(host, nic.mac).await;
+    let gone = hypervisor.devices.detach_nic(host, nic.mac).await;
     gone.expect("gone is as good");
 }
 
 /// Another lab's things are refused, and stay as they are.
-async fn strangers_are_safe(
-    hypervisor: &dyn Hypervisor,
-    domain: &Marked<DomainSpec>,
-    foreign: Target,
-) {
+async fn strangers_are_safe(hypervisor: &Hypervisor, domain: &Marked<DomainSpec>, foreign: Target) {
     for action in [
         PowerAction::Destroy,
         PowerAction::Suspend,
         PowerAction::Reset,
     ] {
-        let refused = hypervisor.power(foreign, action).await;
+        let refused = hypervisor.domain.power(foreign, action).await;
         assert!(
             matches!(refused, Err(HypervisorError::NotOurs { .. })),
             "{action:?}: {refused:?}"
         );
     }
-    let refused = hypervisor.remove_domain(foreign).await;
+    let refused = hypervisor.domain.remove_domain(foreign).await;
     assert!(
         matches!(refused, Err(HypervisorError::NotOurs { .. })),
         "{refused:?}"
     );
     let mut claimed = domain.clone();
     claimed.mark.lab.uuid = foreign.lab;
-    let refused = hypervisor.define_domain(&claimed).await;
+    let refused = hypervisor.domain.define_domain(&claimed).await;
     assert!(
         matches!(refused, Err(HypervisorError::NotOurs { .. })),
         "{refused:?}"
     );
     assert_eq!(
-        hypervisor.power_state(foreign).await.expect("a state"),
+        hypervisor
+            .domain
+            .power_state(foreign)
+            .await
+            .expect("a state"),
         Power::Running
     );
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use twin::clock::Clock;
 use twin::guest::{Guest, GuestError, collect};
-use twin::hostnet::{Bandwidth, Connection, Cut, Forbidden, HostNet, HostNetError, Side};
+use twin::hostnet::{
+    Bandwidth, Connection, Cut, Firewall, Forbidden, HostNet, HostNetError, Links, Side,
+};
 use twin::units::Mac;
 use twin::wire::{Request, VmState};
 
@@ -103,25 +105,44 @@ pub(crate) async fn a_silent_guest_is_told_in_time(guest: &dyn Guest, clock: &dy
     assert!(clock.elapsed().saturating_sub(from) < SHORT * 3);
 }
 
+/// The table of these tests.
+const TABLE: &str = "twin_conformance";
+
 /// Marks, tables, cuts and connections. `link` is the test's own; something listens at `open` and nothing at `closed`.
 pub(crate) async fn a_network_keeps_the_contract(
-    net: &dyn HostNet,
+    net: &HostNet,
     link: &str,
     open: (Ipv4Addr, u16),
     closed: (Ipv4Addr, u16),
 ) {
-    const TABLE: &str = "twin_conformance";
+    let reach = &net.reach;
+    links_keep_the_contract(net.links.as_ref(), link).await;
+    a_firewall_keeps_the_contract(net.firewall.as_ref(), link).await;
+    let (address, port) = open;
+    assert_eq!(
+        reach.connect(address, port, DEADLINE).await,
+        Connection::Open
+    );
+    let (address, port) = closed;
+    assert_eq!(
+        reach.connect(address, port, DEADLINE).await,
+        Connection::Refused
+    );
+}
+
+/// Marks, leases and bandwidth.
+async fn links_keep_the_contract(links: &dyn Links, link: &str) {
     let alias = async || {
-        let links = net.links().await.expect("links");
-        links
+        let found = links.links().await.expect("links");
+        found
             .into_iter()
             .find(|found| found.name == link)
             .expect("the link")
             .alias
     };
-    net.set_alias(link, "a mark").await.expect("it is marked");
+    links.set_alias(link, "a mark").await.expect("it is marked");
     assert_eq!(alias().await.as_deref(), Some("a mark"));
-    let missing = net
+    let missing = links
         .set_alias("twnowhere0", "a mark")
         .await
         .expect_err("there is none");
@@ -129,33 +150,40 @@ pub(crate) async fn a_network_keeps_the_contract(
         matches!(missing, HostNetError::NotFound { .. }),
         "{missing}"
     );
-    assert_eq!(net.leases("twnowhere0").await.expect("read"), []);
+    assert_eq!(links.leases("twnowhere0").await.expect("read"), []);
 
+    let before = links.bandwidth(link).await.expect("read");
+    for kbit in [800, 800, 400] {
+        let limit = Bandwidth::Limited { kbit };
+        links.set_bandwidth(link, &limit).await.expect("limited");
+        assert_eq!(links.bandwidth(link).await.expect("read"), limit);
+    }
+    for _ in 0..2 {
+        links.set_bandwidth(link, &before).await.expect("as before");
+        assert_eq!(links.bandwidth(link).await.expect("read"), before);
+    }
+}
+
+/// Tables, cuts and refusals.
+async fn a_firewall_keeps_the_contract(firewall: &dyn Firewall, link: &str) {
     let ours = async || -> Vec<String> {
-        let tables = net.tables().await.expect("tables").into_iter();
+        let tables = firewall.tables().await.expect("tables").into_iter();
         tables
             .filter(|(_, name)| name == TABLE)
             .map(|(family, _)| family)
             .collect()
     };
-    net.hold(TABLE, &[link.to_owned()]).await.expect("held");
+    firewall
+        .hold(TABLE, &[link.to_owned()])
+        .await
+        .expect("held");
     assert_eq!(ours().await, ["bridge"]);
     for _ in 0..2 {
-        net.remove_table("bridge", TABLE)
+        firewall
+            .remove_table("bridge", TABLE)
             .await
             .expect("gone is as good");
         assert_eq!(ours().await, Vec::<String>::new());
-    }
-
-    let before = net.bandwidth(link).await.expect("read");
-    for kbit in [800, 800, 400] {
-        let limit = Bandwidth::Limited { kbit };
-        net.set_bandwidth(link, &limit).await.expect("limited");
-        assert_eq!(net.bandwidth(link).await.expect("read"), limit);
-    }
-    for _ in 0..2 {
-        net.set_bandwidth(link, &before).await.expect("as before");
-        assert_eq!(net.bandwidth(link).await.expect("read"), before);
     }
 
     let side = |port: &str, last: u8| Side {
@@ -167,14 +195,20 @@ pub(crate) async fn a_network_keeps_the_contract(
         sides: [side(link, 1), side("twnowhere0", 2)],
     };
     for chain in ["one", "two"] {
-        net.cut(TABLE, chain, &cut).await.expect("cut");
-        assert_eq!(net.dropped(TABLE, chain).await.expect("counted"), Some(0));
+        firewall.cut(TABLE, chain, &cut).await.expect("cut");
+        assert_eq!(
+            firewall.dropped(TABLE, chain).await.expect("counted"),
+            Some(0)
+        );
     }
-    net.mend(TABLE, "one").await.expect("mended");
-    assert_eq!(net.dropped(TABLE, "one").await.expect("counted"), None);
+    firewall.mend(TABLE, "one").await.expect("mended");
+    assert_eq!(firewall.dropped(TABLE, "one").await.expect("counted"), None);
     assert_eq!(ours().await.len(), 2, "the other cut's");
     for _ in 0..2 {
-        net.mend(TABLE, "two").await.expect("mended is as good");
+        firewall
+            .mend(TABLE, "two")
+            .await
+            .expect("mended is as good");
         assert_eq!(ours().await, Vec::<String>::new());
     }
 
@@ -183,21 +217,17 @@ pub(crate) async fn a_network_keeps_the_contract(
         to: "twnowhere0".into(),
         refused: true,
     };
-    net.forbid(TABLE, "way", &forbidden)
+    firewall
+        .forbid(TABLE, "way", &forbidden)
         .await
         .expect("forbidden");
-    assert_eq!(net.dropped(TABLE, "way").await.expect("counted"), Some(0));
-    assert!(!ours().await.is_empty());
-    net.mend(TABLE, "way").await.expect("mended");
-    assert_eq!(net.dropped(TABLE, "way").await.expect("counted"), None);
-    assert_eq!(ours().await, Vec::<String>::new());
-    assert_eq!(net.rejections("twnowhere0").await.expect("read"), []);
-
-    let (address, port) = open;
-    assert_eq!(net.connect(address, port, DEADLINE).await, Connection::Open);
-    let (address, port) = closed;
     assert_eq!(
-        net.connect(address, port, DEADLINE).await,
-        Connection::Refused
+        firewall.dropped(TABLE, "way").await.expect("counted"),
+        Some(0)
     );
+    assert!(!ours().await.is_empty());
+    firewall.mend(TABLE, "way").await.expect("mended");
+    assert_eq!(firewall.dropped(TABLE, "way").await.expect("counted"), None);
+    assert_eq!(ours().await, Vec::<String>::new());
+    assert_eq!(firewall.rejections("twnowhere0").await.expect("read"), []);
 }

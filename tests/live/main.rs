@@ -39,8 +39,7 @@ mod verbs;
 #[path = "../conformance/mod.rs"]
 mod suite;
 
-use std::sync::Arc;
-
+use twin::hypervisor::Hypervisor;
 use twin::hypervisor::libvirt::Libvirt;
 
 #[test]
@@ -51,7 +50,7 @@ fn qemu_keeps_the_hypervisors_contract() {
         .enable_all()
         .build()
         .unwrap();
-    let hypervisor = Arc::new(Libvirt::new("qemu:///system"));
+    let hypervisor = Hypervisor::of(Libvirt::new("qemu:///system"));
     runtime.block_on(suite::keeps_the_contract(
         hypervisor,
         directory.path(),

@@ -1,30 +1,19 @@
 //! Every action in a real lab: it takes effect and is put back; made ineffective, it never passes.
 
 use std::io::BufRead;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use twin::clock::Clock;
 use twin::diagnostics::Source;
-use twin::guest::{ClockReading, Greeting, Guest, GuestError, Program};
-use twin::hostnet::{
-    Answer, Bandwidth, Connection, Cut, Forbidden, HostNet, HostNetError, Link, Network,
-    PacketCapture, Rejection, Route,
-};
-use twin::hypervisor::{
-    Anatomy, Capture, DiskState, FilesOf, Hypervisor, HypervisorError, Machine, Memory, NicState,
-    ObservedDomain, ObservedNetwork, Power, PowerAction, Target, Throttle,
-};
+use twin::guest::Guest;
 use twin::journal::Journal;
-use twin::lab::{Drivers, Event, GuestWays, Layout, NoWatchdog, Watch, Way, find_all};
-use twin::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
+use twin::lab::{Drivers, Event, Layout, NoWatchdog, Watch, find_all};
 use twin::scenario::{self, Choice, Outcome, RunEvent, RunResult, RunWatch, Verdict, World};
-use twin::units::{Cidr, Mac, Mib, Seed};
-use twin::wire::{GuestState, KernelLine, Request};
+use twin::sim::{Decide, Fate, faulty};
+use twin::units::Seed;
 
 use crate::support::{TestLab, full, qemu_directory, tool, wait_for};
 use crate::turns;
@@ -107,352 +96,6 @@ const ACTIONS: &[(&str, &str)] = &[
 
 /// While this is set, calls that would change something are taken and do nothing.
 type Deaf = Arc<AtomicBool>;
-
-struct DeafWays(Arc<dyn GuestWays>, Deaf);
-
-impl GuestWays for DeafWays {
-    fn open(&self, way: &Way) -> Arc<dyn Guest> {
-        Arc::new(DeafGuest(self.0.open(way), Arc::clone(&self.1)))
-    }
-}
-
-struct DeafGuest(Arc<dyn Guest>, Deaf);
-
-#[async_trait]
-impl Guest for DeafGuest {
-    async fn greet(&self, deadline: Duration) -> Result<Greeting, GuestError> {
-        self.0.greet(deadline).await
-    }
-
-    async fn run(&self, program: Program) -> Result<i32, GuestError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(0);
-        }
-        self.0.run(program).await
-    }
-
-    async fn state(&self) -> Result<GuestState, GuestError> {
-        self.0.state().await
-    }
-
-    async fn ask(&self, request: Request) -> Result<(), GuestError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.ask(request).await
-    }
-
-    async fn kernel_log(&self, after: u64) -> Result<Vec<KernelLine>, GuestError> {
-        self.0.kernel_log(after).await
-    }
-
-    async fn clock(&self, here: &dyn Clock) -> Result<ClockReading, GuestError> {
-        self.0.clock(here).await
-    }
-
-    async fn set_clock(&self, here: &dyn Clock) -> Result<(), GuestError> {
-        self.0.set_clock(here).await
-    }
-}
-
-struct DeafHypervisor(Arc<dyn Hypervisor>, Deaf);
-
-#[async_trait]
-impl Capture for DeafHypervisor {
-    async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError> {
-        self.0.anatomy(target).await
-    }
-
-    async fn emulator(&self, definition: &str) -> Result<String, HypervisorError> {
-        self.0.emulator(definition).await
-    }
-
-    async fn start_paused(&self, target: Target) -> Result<(), HypervisorError> {
-        self.0.start_paused(target).await
-    }
-
-    async fn redefine(&self, target: Target, definition: &str) -> Result<(), HypervisorError> {
-        self.0.redefine(target, definition).await
-    }
-
-    async fn write_back(&self, target: Target) -> Result<(), HypervisorError> {
-        self.0.write_back(target).await
-    }
-
-    async fn split_folios(&self, target: Target, file: &Path) -> Result<(), HypervisorError> {
-        self.0.split_folios(target, file).await
-    }
-
-    async fn capture(
-        &self,
-        target: Target,
-        state: &str,
-        memory: Memory,
-    ) -> Result<(), HypervisorError> {
-        self.0.capture(target, state, memory).await
-    }
-
-    async fn load(
-        &self,
-        target: Target,
-        state: &str,
-        memory: Memory,
-    ) -> Result<(), HypervisorError> {
-        self.0.load(target, state, memory).await
-    }
-
-    async fn mark_crashed(&self, target: Target) -> Result<(), HypervisorError> {
-        self.0.mark_crashed(target).await
-    }
-
-    async fn discard(&self, target: Target, state: &str) -> Result<(), HypervisorError> {
-        self.0.discard(target, state).await
-    }
-
-    async fn examine(
-        &self,
-        disks: &[PathBuf],
-        state: &str,
-        content: bool,
-    ) -> Result<Vec<Result<DiskState, String>>, HypervisorError> {
-        self.0.examine(disks, state, content).await
-    }
-}
-
-#[async_trait]
-impl Hypervisor for DeafHypervisor {
-    async fn machine(&self) -> Result<Machine, HypervisorError> {
-        self.0.machine().await
-    }
-
-    async fn networks(&self) -> Result<Vec<ObservedNetwork>, HypervisorError> {
-        self.0.networks().await
-    }
-
-    async fn define_network(&self, network: &Marked<NetworkSpec>) -> Result<(), HypervisorError> {
-        self.0.define_network(network).await
-    }
-
-    async fn start_network(&self, target: Target) -> Result<(), HypervisorError> {
-        self.0.start_network(target).await
-    }
-
-    async fn remove_network(&self, target: Target) -> Result<(), HypervisorError> {
-        self.0.remove_network(target).await
-    }
-
-    async fn files(&self) -> Result<Vec<FilesOf>, HypervisorError> {
-        self.0.files().await
-    }
-
-    async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
-        self.0.domains().await
-    }
-
-    async fn define_domain(&self, domain: &Marked<DomainSpec>) -> Result<(), HypervisorError> {
-        self.0.define_domain(domain).await
-    }
-
-    async fn power(&self, target: Target, action: PowerAction) -> Result<(), HypervisorError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.power(target, action).await
-    }
-
-    async fn power_state(&self, target: Target) -> Result<Power, HypervisorError> {
-        self.0.power_state(target).await
-    }
-
-    async fn autostart(&self, target: Target) -> Result<bool, HypervisorError> {
-        self.0.autostart(target).await
-    }
-
-    async fn set_autostart(&self, target: Target, autostart: bool) -> Result<(), HypervisorError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.set_autostart(target, autostart).await
-    }
-
-    async fn balloon(&self, target: Target) -> Result<Mib, HypervisorError> {
-        self.0.balloon(target).await
-    }
-
-    async fn set_balloon(&self, target: Target, memory: Mib) -> Result<(), HypervisorError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.set_balloon(target, memory).await
-    }
-
-    async fn throttle(&self, target: Target) -> Result<Throttle, HypervisorError> {
-        self.0.throttle(target).await
-    }
-
-    async fn set_throttle(
-        &self,
-        target: Target,
-        throttle: Throttle,
-    ) -> Result<(), HypervisorError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.set_throttle(target, throttle).await
-    }
-
-    async fn nic(&self, target: Target, mac: Mac) -> Result<NicState, HypervisorError> {
-        self.0.nic(target, mac).await
-    }
-
-    async fn set_nic(
-        &self,
-        target: Target,
-        mac: Mac,
-        state: NicState,
-    ) -> Result<(), HypervisorError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.set_nic(target, mac, state).await
-    }
-
-    async fn attach_nic(&self, target: Target, nic: &NicSpec) -> Result<(), HypervisorError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.attach_nic(target, nic).await
-    }
-
-    async fn detach_nic(&self, target: Target, mac: Mac) -> Result<(), HypervisorError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.detach_nic(target, mac).await
-    }
-
-    async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
-        self.0.remove_domain(target).await
-    }
-
-    async fn console(&self, target: Target) -> Result<PathBuf, HypervisorError> {
-        self.0.console(target).await
-    }
-
-    async fn agent(
-        &self,
-        target: Target,
-        command: &str,
-        deadline: Duration,
-    ) -> Result<String, HypervisorError> {
-        self.0.agent(target, command, deadline).await
-    }
-}
-
-struct DeafNet(Arc<dyn HostNet>, Deaf);
-
-#[async_trait]
-impl HostNet for DeafNet {
-    async fn links(&self) -> Result<Vec<Link>, HostNetError> {
-        self.0.links().await
-    }
-
-    async fn routes(&self) -> Result<Vec<Route>, HostNetError> {
-        self.0.routes().await
-    }
-
-    async fn set_alias(&self, link: &str, alias: &str) -> Result<(), HostNetError> {
-        self.0.set_alias(link, alias).await
-    }
-
-    async fn leases(&self, bridge: &str) -> Result<Vec<(Mac, Ipv4Addr)>, HostNetError> {
-        self.0.leases(bridge).await
-    }
-
-    async fn tables(&self) -> Result<Vec<(String, String)>, HostNetError> {
-        self.0.tables().await
-    }
-
-    async fn hold(&self, table: &str, ports: &[String]) -> Result<(), HostNetError> {
-        self.0.hold(table, ports).await
-    }
-
-    async fn forget_peers(&self, bridges: &[(String, Cidr)]) -> Result<(), HostNetError> {
-        self.0.forget_peers(bridges).await
-    }
-
-    async fn clear_leftover(&self, network: &Network) -> Result<bool, HostNetError> {
-        self.0.clear_leftover(network).await
-    }
-
-    async fn cut(&self, table: &str, chain: &str, cut: &Cut) -> Result<(), HostNetError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.cut(table, chain, cut).await
-    }
-
-    async fn forbid(
-        &self,
-        table: &str,
-        chain: &str,
-        forbidden: &Forbidden,
-    ) -> Result<(), HostNetError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.forbid(table, chain, forbidden).await
-    }
-
-    async fn rejections(&self, bridge: &str) -> Result<Vec<Rejection>, HostNetError> {
-        self.0.rejections(bridge).await
-    }
-
-    async fn dropped(&self, table: &str, chain: &str) -> Result<Option<u64>, HostNetError> {
-        self.0.dropped(table, chain).await
-    }
-
-    async fn mend(&self, table: &str, chain: &str) -> Result<(), HostNetError> {
-        self.0.mend(table, chain).await
-    }
-
-    async fn bandwidth(&self, link: &str) -> Result<Bandwidth, HostNetError> {
-        self.0.bandwidth(link).await
-    }
-
-    async fn set_bandwidth(&self, link: &str, bandwidth: &Bandwidth) -> Result<(), HostNetError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.set_bandwidth(link, bandwidth).await
-    }
-
-    async fn connect(&self, address: Ipv4Addr, port: u16, within: Duration) -> Connection {
-        self.0.connect(address, port, within).await
-    }
-
-    async fn get(
-        &self,
-        address: Ipv4Addr,
-        port: u16,
-        path: &str,
-        within: Duration,
-    ) -> Result<Result<Answer, Connection>, HostNetError> {
-        self.0.get(address, port, path, within).await
-    }
-
-    async fn capture(
-        &self,
-        link: &str,
-        filter: &str,
-    ) -> Result<Box<dyn PacketCapture>, HostNetError> {
-        self.0.capture(link, filter).await
-    }
-
-    async fn remove_table(&self, family: &str, name: &str) -> Result<(), HostNetError> {
-        self.0.remove_table(family, name).await
-    }
-}
 
 /// Makes the drivers deaf while an action acts.
 struct WhileActing {
@@ -618,12 +261,14 @@ pub(crate) fn same(before: &str, after: &str, what: &str) {
 async fn run(lab: &TestLab, one: &scenario::Scenario, run: &str, sabotage: bool) -> RunResult {
     let deaf = Deaf::default();
     let real = twin::cli::drivers("qemu:///system");
+    let hears = Arc::clone(&deaf);
+    let decide: Decide = Arc::new(move |_| {
+        let deaf = hears.load(Ordering::SeqCst);
+        if deaf { Fate::Pretended } else { Fate::Done }
+    });
     let drivers = Drivers {
-        hypervisor: Arc::new(DeafHypervisor(real.hypervisor, Arc::clone(&deaf))),
-        guests: Arc::new(DeafWays(real.guests, Arc::clone(&deaf))),
-        hostnet: Arc::new(DeafNet(real.hostnet, Arc::clone(&deaf))),
         guardian: Arc::new(NoWatchdog),
-        ..real
+        ..faulty(real, &decide)
     };
     let layout = Layout::new(lab.state.clone());
     let labs = find_all(&drivers, &layout).await.unwrap();

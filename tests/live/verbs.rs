@@ -106,7 +106,7 @@ fn seams(lab: &TestLab) {
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         runtime.block_on(async {
             let here = std::net::Ipv4Addr::LOCALHOST;
-            let (clock, net) = (drivers.clock.as_ref(), drivers.hostnet.as_ref());
+            let (clock, net) = (drivers.clock.as_ref(), &drivers.hostnet);
             conformance::a_clock_keeps_the_contract(clock).await;
             conformance::a_network_keeps_the_contract(net, "twconf1", (here, open), (here, closed))
                 .await;

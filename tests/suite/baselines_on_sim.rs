@@ -79,7 +79,12 @@ impl Bench {
     async fn power(&self, host: &str, action: PowerAction) {
         let found = self.found().await;
         let target = found.host(host).unwrap().target(found.record.uuid);
-        self.drivers.hypervisor.power(target, action).await.unwrap();
+        self.drivers
+            .hypervisor
+            .domain
+            .power(target, action)
+            .await
+            .unwrap();
     }
 
     async fn powers(&self) -> Vec<Power> {
@@ -117,7 +122,13 @@ async fn each_power_state_comes_back_from_each_other_one() {
         if state == Power::Crashed {
             let found = bench.found().await;
             let target = found.host(host).unwrap().target(found.record.uuid);
-            bench.drivers.hypervisor.mark_crashed(target).await.unwrap();
+            bench
+                .drivers
+                .hypervisor
+                .capture
+                .mark_crashed(target)
+                .await
+                .unwrap();
         }
     };
     for (index, cut) in states.into_iter().enumerate() {

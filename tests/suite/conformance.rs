@@ -4,8 +4,6 @@
 #[path = "../conformance/mod.rs"]
 mod suite;
 
-use std::sync::Arc;
-
 use twin::hypervisor::libvirt::Libvirt;
 use twin::hypervisor::{Hypervisor, PowerAction};
 use twin::sim::SimWorld;
@@ -25,7 +23,7 @@ async fn the_simulated_hypervisor_keeps_the_contract() {
 #[tokio::test]
 async fn libvirts_test_driver_keeps_the_contract() {
     let directory = tempfile::tempdir().unwrap();
-    let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::new("test:///default"));
+    let hypervisor = Hypervisor::of(Libvirt::new("test:///default"));
     suite::keeps_the_contract(hypervisor, directory.path(), suite::Depth::PowerOnly).await;
 }
 
@@ -45,11 +43,12 @@ async fn the_simulated_clock_guests_and_network_keep_the_contract() {
     };
     suite::seams::a_guest_keeps_the_contract(way("a").as_ref(), clock, "a", "vm-0").await;
     let address = [10, 1, 0, 10].into();
-    let net = drivers.hostnet.as_ref();
+    let net = &drivers.hostnet;
     suite::seams::a_network_keeps_the_contract(net, "sim1", (address, 3306), (address, 9)).await;
     let off = found.host("b").unwrap().target(found.record.uuid);
     drivers
         .hypervisor
+        .domain
         .power(off, PowerAction::Destroy)
         .await
         .unwrap();

@@ -188,8 +188,16 @@ async fn a_lab_is_destroyed_by_its_marks_without_its_journal() {
         .await
         .unwrap();
     assert!(lab::find_all(&drivers, &layout).await.unwrap().is_empty());
-    assert!(drivers.hypervisor.domains().await.unwrap().is_empty());
-    assert!(drivers.hostnet.links().await.unwrap().is_empty());
+    assert!(
+        drivers
+            .hypervisor
+            .inventory
+            .domains()
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(drivers.hostnet.links.links().await.unwrap().is_empty());
     assert!(!layout.lab(found.record.uuid).exists());
 }
 

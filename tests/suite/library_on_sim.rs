@@ -74,13 +74,19 @@ async fn run(world: &World, journal: &Journal, scenario: &Scenario) -> RunResult
 /// What has to be as before, of every host: power, definition, and the guest's state without what differs by itself.
 async fn picture(sim: &SimWorld, world: &World) -> Vec<String> {
     let mut picture = sim.picture();
-    for domain in world.drivers.hypervisor.domains().await.unwrap() {
+    for domain in world.drivers.hypervisor.inventory.domains().await.unwrap() {
         let lab = world.found.record.uuid;
         let target = twin::hypervisor::Target {
             uuid: domain.uuid,
             lab,
         };
-        let autostart = world.drivers.hypervisor.autostart(target).await.unwrap();
+        let autostart = world
+            .drivers
+            .hypervisor
+            .domain
+            .autostart(target)
+            .await
+            .unwrap();
         let mark = domain.mark.unwrap();
         let state = world.state(mark.thing.as_str()).await.unwrap();
         let services = state.services.iter().map(|service| {

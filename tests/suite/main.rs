@@ -11,6 +11,7 @@ mod binary;
 mod command_line;
 mod conformance;
 mod contributing;
+mod faulty_on_sim;
 mod golden;
 mod lab_on_sim;
 mod library_on_sim;

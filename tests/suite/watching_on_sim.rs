@@ -329,7 +329,11 @@ async fn an_interrupt_ends_the_wait_for_a_steady_state() {
     let sim = SimWorld::new(Seed(3));
     let (scenario, world, journal) = world_of(BEHIND, directory.path(), &sim).await;
     let target = world.target("a").unwrap();
-    let off = world.drivers.hypervisor.power(target, PowerAction::Destroy);
+    let off = world
+        .drivers
+        .hypervisor
+        .domain
+        .power(target, PowerAction::Destroy);
     off.await.unwrap();
     let document = interrupted(5, &scenario, &world, &journal).await;
     assert_eq!(document.verdict, Verdict::Inconclusive, "{document:#?}");

@@ -18,7 +18,13 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     crate::cli::ui::no_document(context.ui, "console")?;
     let found = context.site.lab().await?;
     let target = found.host(&flags.host)?.target(found.record.uuid);
-    let path = context.site.drivers().hypervisor.console(target).await?;
+    let path = context
+        .site
+        .drivers()
+        .hypervisor
+        .domain
+        .console(target)
+        .await?;
     context
         .ui
         .remark(&format!("console of {}; Ctrl-] leaves it", flags.host));

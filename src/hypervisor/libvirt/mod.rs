@@ -27,8 +27,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Anatomy, Capture, DiskState, FilesOf, Hypervisor, HypervisorError, Machine, Memory, NicState,
-    ObservedDomain, ObservedNetwork, Power, PowerAction, Target, Throttle,
+    Anatomy, Capture, Devices, DiskState, Domains, FilesOf, HypervisorError, Inspection, Inventory,
+    Machine, Memory, Networks, NicState, ObservedDomain, ObservedNetwork, Power, PowerAction,
+    Target, Throttle,
 };
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
 use crate::units::{Mac, Mib};
@@ -122,7 +123,7 @@ fn version_text(number: u32) -> String {
 }
 
 #[async_trait]
-impl Hypervisor for Libvirt {
+impl Inventory for Libvirt {
     async fn machine(&self) -> Result<Machine, HypervisorError> {
         let uri = self.uri.clone();
         self.quick
@@ -167,6 +168,21 @@ impl Hypervisor for Libvirt {
             .await
     }
 
+    async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
+        self.quick
+            .call("listing domains", QUICK, domains::list)
+            .await
+    }
+
+    async fn files(&self) -> Result<Vec<FilesOf>, HypervisorError> {
+        self.quick
+            .call("listing the files of domains", QUICK, domains::files)
+            .await
+    }
+}
+
+#[async_trait]
+impl Networks for Libvirt {
     async fn define_network(&self, network: &Marked<NetworkSpec>) -> Result<(), HypervisorError> {
         let network = network.clone();
         let what = format!("defining network {}", network.spec.name);
@@ -192,19 +208,10 @@ impl Hypervisor for Libvirt {
             })
             .await
     }
+}
 
-    async fn domains(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
-        self.quick
-            .call("listing domains", QUICK, domains::list)
-            .await
-    }
-
-    async fn files(&self) -> Result<Vec<FilesOf>, HypervisorError> {
-        self.quick
-            .call("listing the files of domains", QUICK, domains::files)
-            .await
-    }
-
+#[async_trait]
+impl Domains for Libvirt {
     async fn define_domain(&self, domain: &Marked<DomainSpec>) -> Result<(), HypervisorError> {
         let domain = domain.clone();
         let what = format!("defining domain {}", domain.spec.name);
@@ -257,6 +264,41 @@ impl Hypervisor for Libvirt {
             .await
     }
 
+    async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
+        self.long
+            .call("removing a domain", LONG, move |connection| {
+                domains::remove(connection, target)
+            })
+            .await
+    }
+
+    async fn console(&self, target: Target) -> Result<PathBuf, HypervisorError> {
+        self.quick
+            .call("finding a console", QUICK, move |connection| {
+                domains::console(connection, target)
+            })
+            .await
+    }
+
+    async fn agent(
+        &self,
+        target: Target,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, HypervisorError> {
+        let command = command.to_owned();
+        self.long
+            .call(
+                "asking the guest agent",
+                deadline + Duration::from_secs(5),
+                move |connection| domains::agent(connection, target, &command, deadline),
+            )
+            .await
+    }
+}
+
+#[async_trait]
+impl Devices for Libvirt {
     async fn balloon(&self, target: Target) -> Result<Mib, HypervisorError> {
         self.quick
             .call("reading a domain's balloon", QUICK, move |connection| {
@@ -330,42 +372,10 @@ impl Hypervisor for Libvirt {
             })
             .await
     }
-
-    async fn remove_domain(&self, target: Target) -> Result<(), HypervisorError> {
-        self.long
-            .call("removing a domain", LONG, move |connection| {
-                domains::remove(connection, target)
-            })
-            .await
-    }
-
-    async fn console(&self, target: Target) -> Result<PathBuf, HypervisorError> {
-        self.quick
-            .call("finding a console", QUICK, move |connection| {
-                domains::console(connection, target)
-            })
-            .await
-    }
-
-    async fn agent(
-        &self,
-        target: Target,
-        command: &str,
-        deadline: Duration,
-    ) -> Result<String, HypervisorError> {
-        let command = command.to_owned();
-        self.long
-            .call(
-                "asking the guest agent",
-                deadline + Duration::from_secs(5),
-                move |connection| domains::agent(connection, target, &command, deadline),
-            )
-            .await
-    }
 }
 
 #[async_trait]
-impl Capture for Libvirt {
+impl Inspection for Libvirt {
     async fn anatomy(&self, target: Target) -> Result<Anatomy, HypervisorError> {
         self.long
             .call("reading a domain's parts", LONG, move |connection| {
@@ -389,6 +399,30 @@ impl Capture for Libvirt {
         })
     }
 
+    async fn examine(
+        &self,
+        disks: &[PathBuf],
+        state: &str,
+        content: bool,
+    ) -> Result<Vec<Result<DiskState, String>>, HypervisorError> {
+        let (disks, state) = (disks.to_vec(), state.to_owned());
+        let read = move || {
+            disks
+                .iter()
+                .map(|disk| capture::examine(disk, &state, content))
+                .collect()
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|error| HypervisorError::Refused {
+                what: "reading captured states".into(),
+                why: error.to_string(),
+            })
+    }
+}
+
+#[async_trait]
+impl Capture for Libvirt {
     async fn start_paused(&self, target: Target) -> Result<(), HypervisorError> {
         self.long
             .call("starting a domain", LONG, move |connection| {
@@ -468,26 +502,5 @@ impl Capture for Libvirt {
                 capture::discard(connection, target, &state)
             })
             .await
-    }
-
-    async fn examine(
-        &self,
-        disks: &[PathBuf],
-        state: &str,
-        content: bool,
-    ) -> Result<Vec<Result<DiskState, String>>, HypervisorError> {
-        let (disks, state) = (disks.to_vec(), state.to_owned());
-        let read = move || {
-            disks
-                .iter()
-                .map(|disk| capture::examine(disk, &state, content))
-                .collect()
-        };
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|error| HypervisorError::Refused {
-                what: "reading captured states".into(),
-                why: error.to_string(),
-            })
     }
 }

@@ -134,7 +134,7 @@ pub(super) async fn revert(
 /// Whether a host is off, and nothing holds what was in its memory.
 async fn gone_with_its_memory(world: &World, host: &str) -> Result<bool, FaultError> {
     let target = world.target(host)?;
-    let anatomy = world.drivers.hypervisor.anatomy(target).await?;
+    let anatomy = world.drivers.hypervisor.inspection.anatomy(target).await?;
     Ok(anatomy.power == Power::ShutOff && !anatomy.process && !anatomy.saved)
 }
 

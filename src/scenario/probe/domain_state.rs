@@ -23,7 +23,7 @@ impl Probe for DomainState {
     async fn look(&self, world: &World, (): &(), _: &Seen) -> Result<Finding, FaultError> {
         let host = world.host(&self.host)?;
         let target = host.target(world.found.record.uuid);
-        let now = world.drivers.hypervisor.power_state(target).await?;
+        let now = world.drivers.hypervisor.domain.power_state(target).await?;
         if now != self.is {
             return Ok(Finding::Quiet);
         }

@@ -43,7 +43,7 @@ impl ForwardRejects {
     /// Packets refused so far, by rule.
     async fn counts(&self, world: &World) -> Result<BTreeMap<String, u64>, FaultError> {
         let bridge = world.bridge(&self.network)?;
-        let rejections = world.drivers.hostnet.rejections(bridge).await?;
+        let rejections = world.drivers.hostnet.firewall.rejections(bridge).await?;
         let mut counts = BTreeMap::new();
         for one in rejections {
             if one.place.starts_with(self.by.prefix()) {

@@ -47,7 +47,7 @@ impl LinkCounters {
     /// The link's name and its count.
     async fn count(&self, world: &World) -> Result<(String, u64), FaultError> {
         let name = self.link(world).await?;
-        let links = world.drivers.hostnet.links().await?;
+        let links = world.drivers.hostnet.links.links().await?;
         let found = links.into_iter().find(|link| link.name == name);
         let Some(found) = found else {
             return Err(FaultError::Target(format!("there is no link {name}")));

@@ -121,6 +121,7 @@ impl Probe for Memory {
         let power = world
             .drivers
             .hypervisor
+            .domain
             .power_state(world.target(&self.host)?)
             .await?;
         let counts = self.stalled_over.is_some() || self.before_kill;

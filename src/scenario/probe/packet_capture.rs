@@ -44,7 +44,7 @@ impl Probe for PacketCapture {
     async fn begin(&self, world: &World) -> Result<Box<dyn hostnet::PacketCapture>, FaultError> {
         let bridge = world.bridge(&self.network)?;
         let hostnet = &world.drivers.hostnet;
-        Ok(hostnet.capture(bridge, &self.filter).await?)
+        Ok(hostnet.reach.capture(bridge, &self.filter).await?)
     }
 
     async fn look(

@@ -56,6 +56,7 @@ impl Probe for Packets {
         let power = world
             .drivers
             .hypervisor
+            .domain
             .power_state(world.target(&self.host)?)
             .await?;
         if power != Power::Running {

@@ -38,7 +38,7 @@ impl VictimStatus {
         let ports = known.map(|known| known.ports).unwrap_or_default();
         for (port, (address, _)) in ports.into_iter().zip(address.into_iter().cycle()) {
             let hostnet = &world.drivers.hostnet;
-            let went = hostnet.connect(*address, port, DEADLINE).await;
+            let went = hostnet.reach.connect(*address, port, DEADLINE).await;
             let source = format!("a connection from this machine to {name} at {address}:{port}");
             lost.push(evidence(source, went.to_string()));
         }

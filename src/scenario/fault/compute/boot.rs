@@ -1,6 +1,6 @@
 //! `instance-boot`: boots one instance of a flavor on a host, where Placement lets it in.
 
-use super::fill::{allocated, flavor, inventory};
+use super::fill::{allocated, flavor, inventory, none_of};
 use crate::scenario::fault::prelude::*;
 use crate::units::Mib;
 use crate::wire::{NovaStatus, Request};
@@ -112,6 +112,7 @@ impl Prior for Before {
         let guest = world.guest(host)?;
         let delete = Request::InstanceDelete { name: name.clone() };
         guest.ask(delete).await?;
+        none_of(&guest.state().await?, host, std::slice::from_ref(name))?;
         Ok(format!("instance {name} deleted from {host}"))
     }
 }

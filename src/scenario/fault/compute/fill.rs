@@ -63,6 +63,22 @@ fn footprint(host: &str) -> Footprint {
     Footprint::of_host(host).sets(&[INSIDE, "instances", "filled"])
 }
 
+/// That none of these instances is there.
+pub(crate) fn none_of(state: &GuestState, host: &str, names: &[String]) -> Result<(), FaultError> {
+    let there = state.instances.iter().map(|instance| &instance.name);
+    let there: Vec<&str> = there
+        .filter(|name| names.contains(name))
+        .map(String::as_str)
+        .collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    let there = there.join(", ");
+    Err(FaultError::Target(format!(
+        "instances are still on {host}: {there}"
+    )))
+}
+
 impl Fault for InstanceFill {
     const NAME: &'static str = "instance-fill";
     type Prior = Before;
@@ -165,10 +181,8 @@ impl Prior for Before {
                 .ask(Request::InstanceDelete { name: name.clone() })
                 .await?;
         }
-        Ok(format!(
-            "{} instances deleted from {}",
-            self.names.len(),
-            self.host
-        ))
+        none_of(&guest.state().await?, &self.host, &self.names)?;
+        let count = self.names.len();
+        Ok(format!("{count} instances deleted from {}", self.host))
     }
 }

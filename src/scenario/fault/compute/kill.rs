@@ -114,11 +114,13 @@ impl Prior for Before {
         if found.process.is_some() && found.status() == NovaStatus::Active {
             return Ok(format!("{name} runs on {host}"));
         }
-        let name = name.clone();
-        world
-            .guest(host)?
-            .ask(Request::InstanceStart { name })
-            .await?;
-        Ok(format!("{} started on {host}", self.instance))
+        let start = Request::InstanceStart { name: name.clone() };
+        world.guest(host)?.ask(start).await?;
+        let now = instance(world, host, name).await?;
+        if now.process.is_none() {
+            let still = format!("{name} on {host} still has no process");
+            return Err(FaultError::Target(still));
+        }
+        Ok(format!("{name} started on {host}"))
     }
 }

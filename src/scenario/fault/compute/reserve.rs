@@ -85,16 +85,16 @@ impl Prior for Before {
     }
 
     async fn revert(&self, world: &World) -> Result<String, FaultError> {
-        world
-            .guest(&self.host)?
-            .ask(Request::ComputeReserve {
-                reserved_mib: self.reserved_mib,
-            })
-            .await?;
-        Ok(format!(
-            "{} reserves {} again",
-            self.host,
-            Mib(self.reserved_mib)
-        ))
+        let Self { host, reserved_mib } = self;
+        let reserve = Request::ComputeReserve {
+            reserved_mib: *reserved_mib,
+        };
+        world.guest(host)?.ask(reserve).await?;
+        let now = reserved(world, host).await?;
+        if now != *reserved_mib {
+            let now = Mib(now);
+            return Err(FaultError::Target(format!("{host} still reserves {now}")));
+        }
+        Ok(format!("{host} reserves {} again", Mib(now)))
     }
 }

@@ -4,7 +4,7 @@ use crate::scenario::arguments::Toggle;
 use crate::scenario::fault::prelude::*;
 use crate::wire::Request;
 
-/// Turns resume_guests_state_on_host_boot `on` or `off`.
+/// Turns `resume_guests_state_on_host_boot` `on` or `off`.
 ///
 /// Revert: sets the one before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -84,6 +84,14 @@ impl Prior for Before {
         let resume = self.resume;
         let guest = world.guest(&self.host)?;
         guest.ask(Request::ComputeResume { resume }).await?;
+        let now = Self::of(world, &self.host).await?.resume;
+        if now != resume {
+            let word = Toggle::word(now);
+            return Err(FaultError::Target(format!(
+                "it is still {word} on {}",
+                self.host
+            )));
+        }
         Ok(format!(
             "it is {} on {} again",
             Toggle::word(resume),

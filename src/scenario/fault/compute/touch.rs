@@ -175,6 +175,18 @@ impl Prior for Before {
                 restarted += 1;
             }
         }
+        let now = guest.state().await?;
+        let stopped = now.instances.iter().filter(|instance| {
+            let ran = self.running.iter().any(|(name, _)| *name == instance.name);
+            ran && instance.process.is_none()
+        });
+        let stopped: Vec<&str> = stopped.map(|instance| instance.name.as_str()).collect();
+        if !stopped.is_empty() {
+            let (host, stopped) = (&self.host, stopped.join(", "));
+            return Err(FaultError::Target(format!(
+                "without a process on {host}: {stopped}"
+            )));
+        }
         Ok(format!(
             "{restarted} instances on {} started anew",
             self.host

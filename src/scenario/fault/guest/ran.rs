@@ -30,8 +30,7 @@ impl Ran {
 
     /// Makes it run again; returns how many instances were started. What runs is left alone.
     pub(crate) async fn again(&self, guest: &dyn Guest) -> Result<usize, FaultError> {
-        let names = self.services.clone();
-        guest.ask(Request::ServicesRun { names }).await?;
+        run_services(guest, &self.services).await?;
         let state = guest.state().await?;
         let mut started = 0;
         for name in &self.instances {
@@ -42,6 +41,36 @@ impl Ran {
                 started += 1;
             }
         }
+        let now = guest.state().await?;
+        let is_there = |name: &&String| {
+            let mut known = now.instances.iter();
+            known.any(|instance| instance.name == **name && runs(instance))
+        };
+        if let Some(name) = self.instances.iter().find(|name| !is_there(name)) {
+            return Err(FaultError::Target(format!("instance {name} does not run")));
+        }
         Ok(started)
     }
+}
+
+/// Makes exactly these services run, and sees that the guest took it so; that they are healthy is waited for by whoever needs it.
+pub(crate) async fn run_services(guest: &dyn Guest, names: &[String]) -> Result<(), FaultError> {
+    let names = names.to_vec();
+    guest
+        .ask(Request::ServicesRun {
+            names: names.clone(),
+        })
+        .await?;
+    let services = guest.state().await?.services;
+    let astray = services
+        .iter()
+        .filter(|one| one.wanted != names.contains(&one.name));
+    let astray: Vec<&str> = astray.map(|one| one.name.as_str()).collect();
+    if astray.is_empty() {
+        return Ok(());
+    }
+    let astray = astray.join(", ");
+    Err(FaultError::Target(format!(
+        "services are not as they were: {astray}"
+    )))
 }

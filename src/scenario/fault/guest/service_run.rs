@@ -1,5 +1,6 @@
 //! `service-run`: makes exactly some of a host's services run: `all`, `none`, or names with commas between.
 
+use super::run_services;
 use crate::scenario::fault::prelude::*;
 use crate::wire::Request;
 
@@ -138,12 +139,7 @@ impl Prior for Before {
 
     async fn revert(&self, world: &World) -> Result<String, FaultError> {
         let count = self.wanted.len();
-        world
-            .guest(&self.host)?
-            .ask(Request::ServicesRun {
-                names: self.wanted.clone(),
-            })
-            .await?;
+        run_services(world.guest(&self.host)?.as_ref(), &self.wanted).await?;
         Ok(format!("{count} services run on {} again", self.host))
     }
 }

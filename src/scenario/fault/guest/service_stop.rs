@@ -1,5 +1,6 @@
 //! `service-stop`: stops one service of a host; the others go on.
 
+use super::run_services;
 use crate::scenario::fault::prelude::*;
 use crate::wire::{Request, ServiceState};
 
@@ -99,14 +100,8 @@ impl Prior for Before {
     }
 
     async fn revert(&self, world: &World) -> Result<String, FaultError> {
-        let Self { host, wanted } = self;
-        let count = wanted.len();
-        let guest = world.guest(host)?;
-        guest
-            .ask(Request::ServicesRun {
-                names: wanted.clone(),
-            })
-            .await?;
-        Ok(format!("{count} services run on {host} again"))
+        let count = self.wanted.len();
+        run_services(world.guest(&self.host)?.as_ref(), &self.wanted).await?;
+        Ok(format!("{count} services run on {} again", self.host))
     }
 }

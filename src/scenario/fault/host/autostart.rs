@@ -29,13 +29,13 @@ fn footprint(host: &str) -> Footprint {
 
 async fn read(world: &World, host: &str) -> Result<bool, FaultError> {
     let target = world.target(host)?;
-    Ok(world.drivers.hypervisor.autostart(target).await?)
+    Ok(world.drivers.hypervisor.domain.autostart(target).await?)
 }
 
 async fn set(world: &World, host: &str, autostart: bool) -> Result<(), FaultError> {
     let target = world.target(host)?;
     let hypervisor = &world.drivers.hypervisor;
-    Ok(hypervisor.set_autostart(target, autostart).await?)
+    Ok(hypervisor.domain.set_autostart(target, autostart).await?)
 }
 
 impl Fault for HostAutostart {
@@ -87,6 +87,10 @@ impl Prior for Before {
     async fn revert(&self, world: &World) -> Result<String, FaultError> {
         let Self { host, autostart } = self;
         set(world, host, *autostart).await?;
+        if read(world, host).await? != *autostart {
+            let word = Toggle::word(!autostart);
+            return Err(FaultError::Target(format!("it is still {word} for {host}")));
+        }
         Ok(format!(
             "it is {} for {host} again",
             Toggle::word(*autostart)

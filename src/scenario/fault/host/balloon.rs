@@ -39,10 +39,10 @@ fn footprint(host: &str) -> Footprint {
 async fn set(world: &World, host: &str, memory: Mib, within: Duration) -> Result<Mib, FaultError> {
     let (hypervisor, clock) = (&world.drivers.hypervisor, &world.drivers.clock);
     let target = world.target(host)?;
-    hypervisor.set_balloon(target, memory).await?;
+    hypervisor.devices.set_balloon(target, memory).await?;
     let until = clock.elapsed() + within;
     loop {
-        let now = hypervisor.balloon(target).await?;
+        let now = hypervisor.devices.balloon(target).await?;
         if now.0.abs_diff(memory.0) <= NEAR.0 || clock.elapsed() >= until {
             return Ok(now);
         }
@@ -70,7 +70,7 @@ impl Fault for MemoryBalloon {
 
     async fn capture(&self, world: &World) -> Result<Before, FaultError> {
         let target = world.target(&self.host)?;
-        let now = world.drivers.hypervisor.balloon(target).await?;
+        let now = world.drivers.hypervisor.devices.balloon(target).await?;
         if self.wanted(world).0 + NEAR.0 >= now.0 {
             return Err(FaultError::Target(format!(
                 "{} has {now} only, at this lab's scale",
@@ -90,7 +90,7 @@ impl Fault for MemoryBalloon {
 
     async fn verify(&self, world: &World, _: &Before) -> Result<Effectiveness, FaultError> {
         let target = world.target(&self.host)?;
-        let now = world.drivers.hypervisor.balloon(target).await?;
+        let now = world.drivers.hypervisor.devices.balloon(target).await?;
         let effective = now.0 <= self.wanted(world).0 + NEAR.0;
         let seen = format!(
             "libvirt says that the balloon leaves {now} to {}",
@@ -116,14 +116,17 @@ impl Prior for Before {
     async fn revert(&self, world: &World) -> Result<String, FaultError> {
         let Self { host, memory_mib } = self;
         let (hypervisor, target) = (&world.drivers.hypervisor, world.target(host)?);
-        let anatomy = hypervisor.anatomy(target).await?;
+        let anatomy = hypervisor.inspection.anatomy(target).await?;
         if !anatomy.process {
             return Ok(format!(
                 "{host} does not run, and has all of its memory when it does"
             ));
         }
         if anatomy.power != Power::Running {
-            hypervisor.set_balloon(target, Mib(*memory_mib)).await?;
+            hypervisor
+                .devices
+                .set_balloon(target, Mib(*memory_mib))
+                .await?;
             return Ok(format!("{host} has its memory back once it goes on"));
         }
         let now = set(world, host, Mib(*memory_mib), GIVEN_BACK).await?;

@@ -86,7 +86,7 @@ pub(crate) async fn power(
 
 pub(crate) async fn power_state(world: &World, host: &str) -> Result<Power, FaultError> {
     let target = world.target(host)?;
-    Ok(world.drivers.hypervisor.power_state(target).await?)
+    Ok(world.drivers.hypervisor.domain.power_state(target).await?)
 }
 
 /// The boot that a host is in, once it answers.

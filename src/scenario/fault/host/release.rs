@@ -52,7 +52,11 @@ fn footprint(host: &str) -> Footprint {
 /// Whether a host has no process, which would have its disks open.
 async fn stopped(world: &World, host: &str) -> Result<bool, FaultError> {
     let hypervisor = &world.drivers.hypervisor;
-    Ok(!hypervisor.anatomy(world.target(host)?).await?.process)
+    Ok(!hypervisor
+        .inspection
+        .anatomy(world.target(host)?)
+        .await?
+        .process)
 }
 
 fn inode(path: &Path) -> Result<u64, FaultError> {
@@ -90,6 +94,7 @@ impl Fault for HostRelease {
         let anatomy = world
             .drivers
             .hypervisor
+            .inspection
             .anatomy(world.target(&self.host)?)
             .await?;
         let written = anatomy.disks.iter().filter(|disk| !disk.read_only);

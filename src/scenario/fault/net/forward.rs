@@ -89,13 +89,18 @@ impl Fault for ForwardPolicy {
         let table = table_name(world.found.record.uuid);
         let forbidden = self.forbidden(world)?;
         let hostnet = &world.drivers.hostnet;
-        Ok(hostnet.forbid(&table, chain, &forbidden).await?)
+        Ok(hostnet.firewall.forbid(&table, chain, &forbidden).await?)
     }
 
     async fn verify(&self, world: &World, captured: &Before) -> Result<Effectiveness, FaultError> {
         let Before { chain } = captured;
         let table = table_name(world.found.record.uuid);
-        let counted = world.drivers.hostnet.dropped(&table, chain).await?;
+        let counted = world
+            .drivers
+            .hostnet
+            .firewall
+            .dropped(&table, chain)
+            .await?;
         let word = if counted.is_some() { "is" } else { "is not" };
         let seen = format!("chain {chain} of {table} {word} there");
         Ok(Effectiveness::new(counted.is_some(), seen))

@@ -37,7 +37,13 @@ async fn side(world: &World, hosts: &[Name]) -> Result<Side, FaultError> {
     for name in hosts {
         let host = world.host(name)?;
         let target = host.target(world.found.record.uuid);
-        let taps = world.drivers.hypervisor.anatomy(target).await?.taps;
+        let taps = world
+            .drivers
+            .hypervisor
+            .inspection
+            .anatomy(target)
+            .await?
+            .taps;
         let nics = host.config().map(|config| config.nics).unwrap_or_default();
         let addresses = nics.iter().flat_map(|nic| &nic.addresses);
         side.ports.extend(taps.into_iter().map(|(_, tap)| tap));
@@ -98,7 +104,7 @@ impl Fault for Partition {
         };
         let table = table_name(world.found.record.uuid);
         let hostnet = &world.drivers.hostnet;
-        Ok(hostnet.cut(&table, &captured.chain, &cut).await?)
+        Ok(hostnet.firewall.cut(&table, &captured.chain, &cut).await?)
     }
 
     async fn verify(&self, world: &World, captured: &Before) -> Result<Effectiveness, FaultError> {
@@ -106,6 +112,7 @@ impl Fault for Partition {
         let dropped = world
             .drivers
             .hostnet
+            .firewall
             .dropped(&table, &captured.chain)
             .await?;
         Ok(match dropped {
@@ -144,9 +151,9 @@ impl Prior for Before {
 pub(crate) async fn mend(world: &World, chain: &str) -> Result<String, FaultError> {
     let table = table_name(world.found.record.uuid);
     let hostnet = &world.drivers.hostnet;
-    let dropped = hostnet.dropped(&table, chain).await?;
-    hostnet.mend(&table, chain).await?;
-    if hostnet.dropped(&table, chain).await?.is_some() {
+    let dropped = hostnet.firewall.dropped(&table, chain).await?;
+    hostnet.firewall.mend(&table, chain).await?;
+    if hostnet.firewall.dropped(&table, chain).await?.is_some() {
         return Err(FaultError::Target(format!("chain {chain} is still there")));
     }
     let dropped = dropped.unwrap_or(0);

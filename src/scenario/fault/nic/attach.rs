@@ -43,7 +43,7 @@ fn footprint(host: &str) -> Footprint {
 /// Whether libvirt says that the host has an interface with this Ethernet address.
 async fn is_plugged_in(world: &World, host: &str, mac: Mac) -> Result<bool, FaultError> {
     let target = world.target(host)?;
-    let anatomy = world.drivers.hypervisor.anatomy(target).await?;
+    let anatomy = world.drivers.hypervisor.inspection.anatomy(target).await?;
     Ok(anatomy.taps.iter().any(|(of, _)| *of == mac))
 }
 
@@ -103,7 +103,12 @@ impl Fault for NicAttach {
         let link = NicLink::Network(network.name.clone());
         let target = world.target(&self.host)?;
         let nic = NicSpec { mac, link };
-        world.drivers.hypervisor.attach_nic(target, &nic).await?;
+        world
+            .drivers
+            .hypervisor
+            .devices
+            .attach_nic(target, &nic)
+            .await?;
         let mut script = find_device(&mac.to_string());
         if let Some(address) = self.address {
             let prefix = network.cidr.prefix();
@@ -166,7 +171,12 @@ impl Prior for Before {
         let until = clock.elapsed() + COMES_ABOUT;
         loop {
             let was_there = is_plugged_in(world, host, *mac).await?;
-            world.drivers.hypervisor.detach_nic(target, *mac).await?;
+            world
+                .drivers
+                .hypervisor
+                .devices
+                .detach_nic(target, *mac)
+                .await?;
             if was_there || clock.elapsed() >= until {
                 break;
             }

@@ -52,7 +52,7 @@ pub(crate) async fn limit(
     network: &str,
 ) -> Result<Bandwidth, FaultError> {
     let tap = world.tap(host, network).await?;
-    match world.drivers.hostnet.bandwidth(&tap).await? {
+    match world.drivers.hostnet.links.bandwidth(&tap).await? {
         Bandwidth::Foreign { kind } => Err(FaultError::Target(format!(
             "somebody has put a {kind} on {tap}, which is left alone"
         ))),
@@ -103,12 +103,12 @@ impl Fault for NicBandwidth {
         let limit = Bandwidth::Limited {
             kbit: self.rate_kbit,
         };
-        Ok(hostnet.set_bandwidth(&tap, &limit).await?)
+        Ok(hostnet.links.set_bandwidth(&tap, &limit).await?)
     }
 
     async fn verify(&self, world: &World, _: &Before) -> Result<Effectiveness, FaultError> {
         let tap = world.tap(&self.host, &self.network).await?;
-        let now = world.drivers.hostnet.bandwidth(&tap).await?;
+        let now = world.drivers.hostnet.links.bandwidth(&tap).await?;
         let seen = format!("{tap} lets {} through", words(&now));
         let limit = Bandwidth::Limited {
             kbit: self.rate_kbit,
@@ -144,7 +144,13 @@ impl Prior for Before {
             Vec::new()
         } else {
             let target = world.target(host)?;
-            world.drivers.hypervisor.anatomy(target).await?.taps
+            world
+                .drivers
+                .hypervisor
+                .inspection
+                .anatomy(target)
+                .await?
+                .taps
         };
         let mac = world.mac(host, network)?;
         let Some((_, tap)) = taps.into_iter().find(|(of, _)| *of == mac) else {
@@ -155,10 +161,10 @@ impl Prior for Before {
         let hostnet = &world.drivers.hostnet;
         // A host that was started meanwhile has a new end, with another's rule perhaps.
         let limit = Bandwidth::Limited { kbit: *kbit };
-        if hostnet.bandwidth(&tap).await? == limit {
-            hostnet.set_bandwidth(&tap, was).await?;
+        if hostnet.links.bandwidth(&tap).await? == limit {
+            hostnet.links.set_bandwidth(&tap, was).await?;
         }
-        let now = hostnet.bandwidth(&tap).await?;
+        let now = hostnet.links.bandwidth(&tap).await?;
         if now == limit && *was != limit {
             return Err(FaultError::Target(format!(
                 "{tap} lets {} through still",

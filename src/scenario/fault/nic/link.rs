@@ -34,7 +34,7 @@ pub(crate) async fn state(
 ) -> Result<NicState, FaultError> {
     let mac = world.mac(host, network)?;
     let target = world.target(host)?;
-    Ok(world.drivers.hypervisor.nic(target, mac).await?)
+    Ok(world.drivers.hypervisor.devices.nic(target, mac).await?)
 }
 
 /// Sets it.
@@ -46,7 +46,12 @@ pub(crate) async fn set(
 ) -> Result<(), FaultError> {
     let mac = world.mac(host, network)?;
     let target = world.target(host)?;
-    Ok(world.drivers.hypervisor.set_nic(target, mac, state).await?)
+    Ok(world
+        .drivers
+        .hypervisor
+        .devices
+        .set_nic(target, mac, state)
+        .await?)
 }
 
 impl Fault for NicLink {
@@ -107,6 +112,10 @@ impl Prior for Before {
             now if now == *was => {}
             NicState::Down => set(world, host, network, *was).await?,
             NicState::Up | NicState::Out => {}
+        }
+        if *was == NicState::Up && state(world, host, network).await? == NicState::Down {
+            let still = format!("the link of {host} to {network} is still down");
+            return Err(FaultError::Target(still));
         }
         Ok(format!("the link of {host} to {network} is as before"))
     }

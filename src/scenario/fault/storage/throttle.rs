@@ -76,19 +76,22 @@ impl Fault for DiskThrottle {
         let target = world.target(&self.host)?;
         Ok(Before {
             host: self.host.to_string(),
-            throttle: world.drivers.hypervisor.throttle(target).await?,
+            throttle: world.drivers.hypervisor.devices.throttle(target).await?,
         })
     }
 
     async fn inject(&self, world: &World, _: &Before, _: Duration) -> Result<(), FaultError> {
         let target = world.target(&self.host)?;
         let hypervisor = &world.drivers.hypervisor;
-        Ok(hypervisor.set_throttle(target, self.throttle()).await?)
+        Ok(hypervisor
+            .devices
+            .set_throttle(target, self.throttle())
+            .await?)
     }
 
     async fn verify(&self, world: &World, _: &Before) -> Result<Effectiveness, FaultError> {
         let target = world.target(&self.host)?;
-        let now = world.drivers.hypervisor.throttle(target).await?;
+        let now = world.drivers.hypervisor.devices.throttle(target).await?;
         let seen = format!("QEMU lets {}'s disks do {}", self.host, words(now));
         Ok(Effectiveness::new(now == self.throttle(), seen))
     }
@@ -111,13 +114,13 @@ impl Prior for Before {
         let Self { host, throttle } = self;
         let hypervisor = &world.drivers.hypervisor;
         let target = world.target(host)?;
-        if !hypervisor.anatomy(target).await?.process {
+        if !hypervisor.inspection.anatomy(target).await?.process {
             return Ok(format!(
                 "{host} does not run, and has no limits when it does"
             ));
         }
-        hypervisor.set_throttle(target, *throttle).await?;
-        let now = hypervisor.throttle(target).await?;
+        hypervisor.devices.set_throttle(target, *throttle).await?;
+        let now = hypervisor.devices.throttle(target).await?;
         if now != *throttle {
             return Err(FaultError::Target(format!(
                 "{host}'s disks do {}",
