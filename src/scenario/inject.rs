@@ -14,9 +14,10 @@ use super::injection::{Behind, Ended, Injection};
 use super::looking::LOOK;
 use super::probe::Seen;
 use super::probe_entry::Phase;
+use super::probe_state::ProbeState;
 use super::result::{StepOutcome, StepResult};
 use super::step::{ResolvedStep, Work};
-use super::watching::Watched;
+use super::watching::{Watched, states};
 use crate::journal::{ActState, Intent};
 
 /// What a look may take while something else goes on, which may want the same guest.
@@ -28,13 +29,8 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Why nothing is broken: a probe could not see it, most of the time for a name that is mistyped, or did not hold when it was
 /// to hold.
 fn blind(probes: &[Watched<'_>], continuous: &Continuous<'_>) -> Vec<String> {
-    let mut troubles = continuous.blind_from_the_start();
-    troubles.extend(probes.iter().filter_map(Watched::blind_from_the_start));
-    let lacking = probes.iter().filter(|probe| probe.lacks_first_edge());
-    troubles.extend(
-        lacking.map(|probe| format!("{} did not hold before the first step", probe.one.id)),
-    );
-    troubles
+    let states = states(probes, continuous);
+    states.iter().filter_map(ProbeState::hindrance).collect()
 }
 
 impl Engine<'_> {
@@ -379,10 +375,9 @@ impl Engine<'_> {
     ) -> Option<Ended> {
         match work {
             Work::Wait(probe) => {
-                let mut once = probes.iter().filter(|one| one.has_fired());
-                let once = once.find(|watched| watched.one.id == *probe);
-                let ms = once.map(|watched| watched.fired_ms);
-                let ms = ms.or_else(|| continuous.fired_ms(probe))?;
+                let states = states(probes, continuous);
+                let found = states.iter().find(|state| state.id() == probe)?;
+                let ms = found.fired_ms()?;
                 Some(Ended::done(format!("{probe} fired after {ms} ms")))
             }
             Work::Baseline(declared) => match self.declared(declared).await {

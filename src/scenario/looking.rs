@@ -58,3 +58,12 @@ pub(super) struct Against {
     pub(super) wrong: Vec<String>,
     pub(super) blind: Vec<String>,
 }
+
+impl Against {
+    /// Adds what speaks against it elsewhere.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.wrong.extend(other.wrong);
+        self.blind.extend(other.blind);
+        self
+    }
+}

@@ -7,8 +7,10 @@ use super::engine::Engine;
 use super::events::{Ended, RunEvent, RunPhase};
 use super::file::Resolved;
 use super::injection::Injection;
+use super::judge::judge;
+use super::probe_state::ProbeState;
 use super::result::Outcome;
-use super::watching::{Watched, judge};
+use super::watching::{Watched, states};
 use super::{ScenarioError, recovery};
 use crate::journal::OpenAct;
 
@@ -129,7 +131,7 @@ impl Engine<'_> {
             && self.ends(begun).is_none()
             && let Ok(open) = self.journal.open_acts(self.world.found.record.uuid)
         {
-            return self.kept(probes, continuous, &injection, open);
+            return self.kept(states(&probes, continuous), &injection, open);
         }
         let undone_from = self.world.drivers.clock.elapsed();
         self.phase(RunPhase::Undoing);
@@ -157,7 +159,8 @@ impl Engine<'_> {
         if let Some(name) = reference.as_deref().filter(|_| last_resort) {
             whole = self.last_resort(name, &mut left, begun).await;
         }
-        let (mut outcome, mut why) = judge(&probes, continuous, &injection.troubles, &recovered);
+        let states = states(&probes, continuous);
+        let (mut outcome, mut why) = judge(&states, &injection.troubles, &recovered);
         if *self.interrupt.borrow() {
             why.insert(0, "interrupted".into());
             // Who was not waited for may be well in a moment; who was, and is not, is told as such.
@@ -165,22 +168,16 @@ impl Engine<'_> {
                 outcome = Outcome::Inconclusive;
             }
         }
-        self.probed(probes, continuous);
+        self.probed(states);
         let injected = injection.troubles.is_empty();
         let ended = ended((outcome, why), injected, whole);
         Tested::put_back(Ended { mttr_ms, ..ended }, left)
     }
 
     /// A variant whose failure stays in place.
-    fn kept(
-        &self,
-        probes: Vec<Watched<'_>>,
-        continuous: &Continuous<'_>,
-        injection: &Injection,
-        open: Vec<OpenAct>,
-    ) -> Tested {
-        let (outcome, why) = judge(&probes, continuous, &injection.troubles, &Ok(()));
-        self.probed(probes, continuous);
+    fn kept(&self, states: Vec<ProbeState>, injection: &Injection, open: Vec<OpenAct>) -> Tested {
+        let (outcome, why) = judge(&states, &injection.troubles, &Ok(()));
+        self.probed(states);
         Tested {
             ended: ended((outcome, why), injection.troubles.is_empty(), false),
             left: Vec::new(),

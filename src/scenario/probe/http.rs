@@ -155,7 +155,9 @@ impl Probe for Http {
             Some(host) => self.inside(world, host).await?,
             None => {
                 let hostnet = &world.drivers.hostnet;
-                let asked = hostnet.reach.get(self.address, self.port, &self.path, DEADLINE);
+                let asked = hostnet
+                    .reach
+                    .get(self.address, self.port, &self.path, DEADLINE);
                 asked.await?.map_err(|went: Connection| went.to_string())
             }
         };

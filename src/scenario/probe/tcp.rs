@@ -138,7 +138,10 @@ impl Probe for Tcp {
         let said = match &self.from {
             None => {
                 let hostnet = &world.drivers.hostnet;
-                let went = hostnet.reach.connect(self.address, self.port, DEADLINE).await;
+                let went = hostnet
+                    .reach
+                    .connect(self.address, self.port, DEADLINE)
+                    .await;
                 went.to_string()
             }
             Some(from) => {
