@@ -164,7 +164,7 @@ mod tests {
         }
         drop(lent);
         assert_eq!(disk.metadata().expect("there").uid(), owner);
-        // Nothing but a disk is given to anybody.
+        // Nothing but a disk is given away.
         let notes = directory.path().join("notes");
         std::fs::write(&notes, "an operator's").expect("written");
         assert!(Lent::new(&notes).is_err());

@@ -269,7 +269,7 @@ fn compute_config(placed: &Placed, host: &Host) -> wire::ComputeConfig {
     }
 }
 
-/// Returns an instance of `flavor` as the guest is told of it.
+/// Returns an instance of `flavor`, as the guest's configuration has it.
 pub fn instance_config(placed: &Placed, name: &str, flavor: Mib) -> wire::InstanceConfig {
     wire::InstanceConfig {
         name: name.to_owned(),

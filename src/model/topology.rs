@@ -19,7 +19,7 @@ pub struct Topology {
     pub hosts: Vec<Host>,
     /// Virtual addresses of services.
     pub vips: Vec<Vip>,
-    /// What Nova and Placement are told.
+    /// The settings of Nova and Placement.
     pub compute: Compute,
     /// What happens by itself.
     pub policy: Policy,
@@ -49,7 +49,7 @@ pub enum NetworkMode {
 pub enum Dhcp {
     /// libvirt's dnsmasq, the hosts' addresses only.
     Static,
-    /// Nobody, or another server (MAAS).
+    /// No DHCP server of the lab's; another one may answer (MAAS).
     None,
 }
 
@@ -178,7 +178,7 @@ pub struct Vip {
     pub polls: Option<SocketAddrV4>,
 }
 
-/// What Nova and Placement are told.
+/// The settings of Nova and Placement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Compute {
     /// Placement's RAM allocation ratio.

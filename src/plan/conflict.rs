@@ -1,4 +1,4 @@
-//! What of somebody else's is in the way.
+//! What of a stranger's is in the way.
 
 use std::net::Ipv4Addr;
 

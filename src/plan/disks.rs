@@ -98,7 +98,7 @@ pub(super) fn settle(
     Ok(disks)
 }
 
-/// Takes over what is below a disk that is there; returns a note where the host is told of it.
+/// Takes over what is below a disk that is there; returns a note where there is something to say of it.
 fn backing(
     desired: &Desired,
     name: &Name,

@@ -1,7 +1,7 @@
 //! What has to be done to make what is there into what is wanted. Nothing here acts.
 //!
 //! [`make`] compares and returns a [`Plan`]: steps in order, each naming what would take it back; or [`Conflict`]s, when
-//! something of somebody else's is in the way.
+//! something of a stranger's is in the way.
 
 mod conflict;
 mod diff;

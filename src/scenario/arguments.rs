@@ -37,7 +37,7 @@ pub(super) fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Dura
 pub(super) struct Arguments {
     /// Its name.
     pub(super) name: &'static str,
-    /// Their keys, in the order in which they are told.
+    /// Their keys, in the order of the documentation.
     pub(super) keys: Keys,
     pub(super) schema: Schema,
 }

@@ -50,7 +50,7 @@ pub fn before_libvirt(
             let Some((_, link)) = autostarted.iter().find(|(uuid, _)| *uuid == domain) else {
                 continue;
             };
-            // Written down first: whoever puts the run back starts the host at boot again.
+            // Written down first: the process that reverts the run has the host start at boot again.
             let intent = Intent {
                 run: &act.run,
                 variant: VARIANT,

@@ -84,7 +84,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Writes down how the clocks of the hosts are that run: they are about to stand still, and whoever finishes this run sets
+    /// Writes down how the clocks of the hosts are that run: they are about to stand still, and the process that finishes this run sets
     /// them right again.
     async fn remember_clocks(&self) -> Result<(), JournalError> {
         let world = self.world;
@@ -234,7 +234,7 @@ impl Engine<'_> {
         whole
     }
 
-    /// Removes the run's baseline where nobody needs it; returns its name where it is kept. What is left of it is told in `left`.
+    /// Removes the run's baseline where it is not needed; returns its name where it is kept. Adds to `left` what of it is not removed.
     pub(super) async fn end_with(
         &self,
         reference: Option<String>,

@@ -106,7 +106,7 @@ pub fn parse(source: &Source) -> Result<Scenario, Vec<Problem>> {
     let Some(scenario) = scenario else {
         return Err(problems);
     };
-    // Also where the rest has mistakes, so that all are told at once.
+    // Also where the rest has mistakes, so that all are reported at once.
     let mut named = BTreeSet::new();
     for variant in &scenario.variants {
         for problem in scenario
@@ -114,7 +114,7 @@ pub fn parse(source: &Source) -> Result<Scenario, Vec<Problem>> {
             .err()
             .unwrap_or_default()
         {
-            // Variants share steps: a mistake in one is told once.
+            // Variants share steps: a mistake in one is reported once.
             if !problems.contains(&problem) {
                 problems.push(problem);
             }

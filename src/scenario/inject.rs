@@ -317,7 +317,7 @@ impl Engine<'_> {
                 refused: verified.refused,
                 lift: None,
             },
-            Err(error) => Ended::failed(format!("nobody can tell whether it took effect: {error}")),
+            Err(error) => Ended::failed(format!("it is not known whether it took effect: {error}")),
         })
     }
 

@@ -13,7 +13,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// Between a look that failed and the next.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// Of a longer time without a look, in milliseconds, nobody knows whether it held.
+/// Of a longer time without a look, in milliseconds, it is not known whether the probe held.
 pub(super) const GAP: u64 = 10_000;
 
 pub(super) fn cannot_look(id: &str, why: &str) -> String {

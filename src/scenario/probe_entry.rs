@@ -123,7 +123,7 @@ fn idle_keys(
 /// A probe while its entries are read.
 struct Draft<'n> {
     id: Option<String>,
-    /// Where it is told of: at its id.
+    /// Where mistakes in it are shown: at its id.
     span: Span,
     probe: Option<AnyProbe>,
     /// How many probes there are: it is to be one.

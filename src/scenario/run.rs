@@ -39,7 +39,7 @@ pub async fn run(
         }
         targets(world, variant)?;
     }
-    // Should this process die, somebody else puts back what it did.
+    // Should this process die, the watchdog reverts what it did.
     let standing = stand_by(world)?;
     journal.begin_run(
         &world.run,
@@ -146,7 +146,7 @@ fn stand_by(world: &World) -> Result<Box<dyn Standing>, ScenarioError> {
         .guardian
         .stand_by(world.found.record.name.as_str(), world.layout.state());
     called.map_err(|error| {
-        let failed = LabError::io("calling somebody to stand by the run".to_owned());
+        let failed = LabError::io("starting the watchdog".to_owned());
         ScenarioError::Lab(failed(error))
     })
 }

@@ -61,7 +61,7 @@ enum Reach {
     Machine,
 }
 
-/// Puts one act back, unless somebody else is at it, who is waited for; returns what was done, or why it is left.
+/// Reverts one fault, unless another process is reverting it, which is waited for; returns what was done, or why it is unreverted.
 pub(super) async fn undo_one(
     world: &World,
     journal: &Journal,
@@ -102,7 +102,7 @@ pub(super) async fn undo_one(
         (Ok(done), Err(error)) => Err(format!("{done}; but that is not written down: {error}")),
         // It was taken over: what came of that is what counts.
         (Ok(done), Ok(false)) => match journal.act_state(key.0, key.1) {
-            Ok(Some(ActState::Left)) => Err("somebody else could not put it back".into()),
+            Ok(Some(ActState::Left)) => Err("another process could not put it back".into()),
             _ => Ok(done),
         },
         (ended, _) => ended,
@@ -112,7 +112,7 @@ pub(super) async fn undo_one(
 /// What came of trying to lease an act.
 enum Lease {
     Ours,
-    /// Somebody else has seen to it.
+    /// Another process has ended it.
     Over(Result<String, String>),
     Unwritten(JournalError),
 }
@@ -129,16 +129,16 @@ async fn lease(world: &World, journal: &Journal, act: &OpenAct, hand: Hand<'_>) 
             Ok(false) => {}
             Err(error) => return Lease::Unwritten(error),
         }
-        // Somebody has it, also where no more can be read or written.
+        // Another process has it, also where no more can be read or written.
         let state = journal.act_state(&act.run, act.sequence).unwrap_or(None);
         match state {
             Some(ActState::Undone) => {
-                return Lease::Over(Ok("put back by somebody else".into()));
+                return Lease::Over(Ok("put back by another process".into()));
             }
             // What was in its way may be gone: it is tried once more.
             Some(ActState::Left) if !taken_over => taken_over = true,
-            Some(ActState::Left) => return over("somebody else could not put it back"),
-            _ if clock.elapsed() >= until => return over("somebody else is putting it back"),
+            Some(ActState::Left) => return over("another process could not put it back"),
+            _ if clock.elapsed() >= until => return over("another process is putting it back"),
             _ => clock.sleep(LOOK).await,
         }
         // It may have died over it, or have given up.

@@ -163,7 +163,7 @@ impl Engine<'_> {
         let (mut outcome, mut why) = judge(&states, &injection.troubles, &recovered);
         if *self.interrupt.borrow() {
             why.insert(0, "interrupted".into());
-            // Who was not waited for may be well in a moment; who was, and is not, is told as such.
+            // A host that was not waited for may be well in a moment; one that was, and is not, is reported.
             if recovered.is_ok() || cut_short {
                 outcome = Outcome::Inconclusive;
             }

@@ -108,7 +108,7 @@ impl World {
     }
 
     /// What only the lab knows: `vip.NAME`, `vip.NAME.port`, `address.HOST.NETWORK`, `nic.HOST.NETWORK`, `gateway.NETWORK`,
-    /// `subnet.NETWORK`, and `free.NETWORK`, an address that nobody has.
+    /// `subnet.NETWORK`, and `free.NETWORK`, an address that is free.
     pub fn variable(&self, name: &str) -> Option<String> {
         match name.split('.').collect::<Vec<_>>().as_slice() {
             ["vip", name] => Some(self.vip(name)?.0.to_string()),
@@ -149,7 +149,7 @@ impl World {
         }) && !configs.any(has)
     }
 
-    /// The last address of a network that nobody has.
+    /// The last free address of a network.
     fn free(&self, network: &str) -> Option<Ipv4Addr> {
         let cidr = self.network(network)?.cidr;
         let (first, last) = (u32::from(cidr.base()), u32::from(cidr.broadcast()));

@@ -235,7 +235,7 @@ impl Shell {
             }
             ["echo", value, ">", path] => {
                 net.settings.insert((*path).to_owned(), (*value).to_owned());
-                // As it is before anybody sets it.
+                // As it is before it is set.
                 net.settings.retain(|_, value| value != "0");
             }
             ["ip", "netns", "list", "|", "grep", "-w", name] => {

@@ -202,8 +202,8 @@ impl SimDomain {
         disks.map(|disk| disk.path.clone()).collect()
     }
 
-    /// Whether something answers on a port at one of this domain's addresses; nothing where that is not here, or nobody is
-    /// there to refuse it.
+    /// Whether something answers on a port at one of this domain's addresses; nothing where that is not here, or no running
+    /// guest can refuse it.
     pub(super) fn answers_at(&self, address: Ipv4Addr, port: u16) -> Option<bool> {
         let config: HostConfig = serde_json::from_str(self.spec.config.as_deref()?).ok()?;
         let mut addresses = config.nics.iter().flat_map(|nic| &nic.addresses);
@@ -230,7 +230,7 @@ impl SimDomain {
 }
 
 impl State {
-    /// Whether somebody who runs has that address, and answers there.
+    /// Whether a running domain has that address, and answers there.
     pub(super) fn answers_at(&self, address: Ipv4Addr, port: u16) -> Option<bool> {
         let mut domains = self.domains.values();
         domains.find_map(|domain| domain.answers_at(address, port))

@@ -12,7 +12,7 @@ use rustix::fs::{
 };
 use sha2::{Digest, Sha256};
 
-/// Golden files are read by their owner only, and written by nobody.
+/// Only their owner reads golden files, and no user writes them.
 const GOLDEN_MODE: u32 = 0o400;
 
 /// What is compared, copied and hashed at once.

@@ -23,7 +23,7 @@ pub struct Finished {
     pub left: Vec<String>,
 }
 
-/// What is unfinished in a lab whose lock nobody holds, in words.
+/// What is unfinished in a lab whose lock no process holds, in words.
 pub fn unfinished(journal: &Journal, lab: Uuid) -> Result<Vec<String>, SnapshotError> {
     told(journal, lab, |_| true)
 }

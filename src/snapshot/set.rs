@@ -37,13 +37,13 @@ pub struct Set<'s> {
     pub layout: &'s Layout,
     /// The journal.
     pub journal: &'s Journal,
-    /// Who is told.
+    /// Takes the progress.
     pub watch: &'s dyn Watch,
     /// The lab's lock; a verb that changes baselines holds it.
     pub lock: Option<&'s Lock>,
 }
 
-/// What the journal keeps of an operation, for whoever has to finish it.
+/// What the journal keeps of an operation, for the process that has to finish it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Plan {
     /// The baseline.
@@ -54,7 +54,7 @@ pub(super) struct Plan {
     pub(super) running: Vec<String>,
 }
 
-/// Somebody who stands by; released when dropped, so that only a death leaves the work to them.
+/// The watchdog; released when dropped, so that only a death leaves the work to it.
 pub(super) struct OnDuty(Option<Box<dyn Standing>>);
 
 impl Drop for OnDuty {
@@ -143,7 +143,7 @@ impl Set<'_> {
         outcome
     }
 
-    /// Calls somebody who finishes what is begun here, should this process die; going on without is no reason to stop.
+    /// Starts a watchdog that finishes what is begun here, should this process die; a failure to start one stops nothing.
     pub(super) fn stand_by(&self) -> OnDuty {
         let name = self.found.record.name.as_str();
         OnDuty(

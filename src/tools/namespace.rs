@@ -111,7 +111,7 @@ mod tests {
         let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(file).expect("there"));
         assert_eq!(owner, user);
 
-        // Nobody is in it whom its root could take over; and what a program leaves running ends with it.
+        // No other process is in it that its root could take over; and what a program leaves running ends with it.
         let inside = |process: &str| {
             let link = |place: String| std::fs::read_link(place).ok();
             let own = link(format!("/proc/self/fd/{}", namespace.own.as_raw_fd()));

@@ -37,7 +37,7 @@ pub(super) fn validate(parsed: &Parsed, reader: &mut Reader) {
     validator.instances();
 }
 
-/// Whether twin-guest is in an image, which plays what a host is told to run.
+/// Whether twin-guest is in an image, which plays what a host is to run.
 fn plays(image: &str) -> bool {
     !["cloud", "pxe"].contains(&image)
 }

@@ -1,4 +1,4 @@
-//! What a guest is told to be.
+//! A guest's configuration.
 
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -54,7 +54,7 @@ pub struct ServiceConfig {
     pub polls: Option<SocketAddrV4>,
 }
 
-/// What nova-compute is told.
+/// nova-compute's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ComputeConfig {
     /// The host's memory as Nova sees it, full-size MiB.

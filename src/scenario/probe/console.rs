@@ -1,10 +1,10 @@
-//! `console`: a line on a guest's serial console, whoever wrote it.
+//! `console`: a line on a guest's serial console, written by any program.
 
 use super::prelude::*;
 use super::serial_log::{self, matching};
 use crate::scenario::arguments::Pattern;
 
-/// Fires when a new line of the host's serial console matches, whoever wrote it.
+/// Fires when a new line of the host's serial console matches, written by any program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Console {

@@ -1,5 +1,5 @@
 //! `forward-rejects`: this machine has refused packets on their way into a network: the counters of the rules that do so, of
-//! iptables or nftables, whoever made them.
+//! iptables or nftables, made by any program.
 
 use std::collections::BTreeMap;
 

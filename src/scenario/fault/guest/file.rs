@@ -164,7 +164,7 @@ async fn read(world: &World, host: &str, path: &str) -> Result<Option<Was>, Faul
     }))
 }
 
-/// Writes a file whole, beside it and renamed, so that nobody reads half of it; with its mode and owner where given, and the
+/// Writes a file whole, beside it and renamed, so that no program reads half of it; with its mode and owner where given, and the
 /// one that it replaces kept aside where that is asked for. It is on the disk then: the next step may take the host's power
 /// away.
 async fn write(

@@ -16,7 +16,7 @@ enum Signal {
     Stop,
 }
 
-/// `kill`s or `stop`s all processes of a name; only those of services and instances are killed: others nobody could start
+/// `kill`s or `stop`s all processes of a name; only those of services and instances are killed: others could not be started
 /// again.
 ///
 /// Revert: they go on; services and instances that ran are started.
@@ -114,7 +114,7 @@ impl Fault for ProcessSignal {
                 let known: Vec<u32> = known.map(|process| process.pid).collect();
                 if let Some((pid, _)) = found.iter().find(|(pid, _)| !known.contains(pid)) {
                     return refused(format!(
-                        "process {pid} on {host}, {process}, is of no service and no instance, and nobody could start it again"
+                        "process {pid} on {host}, {process}, is of no service and no instance, and twin could not start it again"
                     ));
                 }
             }
@@ -183,7 +183,7 @@ impl Prior for Before {
 
     async fn revert(&self, world: &World) -> Result<String, FaultError> {
         let host = &self.host;
-        // After a kill or a boot these are nobody's; going on does nothing to what is not stopped.
+        // After a kill or a boot no process has these; SIGCONT does nothing to one that is not stopped.
         send(world, host, "CONT", &self.pids).await?;
         let still = stopped(world, host, &self.pids).await?;
         if !still.is_empty() {

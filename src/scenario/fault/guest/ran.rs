@@ -53,7 +53,7 @@ impl Ran {
     }
 }
 
-/// Makes exactly these services run, and sees that the guest took it so; that they are healthy is waited for by whoever needs it.
+/// Makes exactly these services run, and sees that the guest took it so; it does not wait until they are healthy.
 pub(crate) async fn run_services(guest: &dyn Guest, names: &[String]) -> Result<(), FaultError> {
     let names = names.to_vec();
     guest

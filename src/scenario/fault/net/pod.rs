@@ -193,7 +193,7 @@ impl Prior for Before {
             let _ = writeln!(script, "echo {was} > /proc/sys/{path}");
         }
         if !self.namespaces {
-            // Where somebody else keeps one there by now, it stays.
+            // Where another program keeps one there by now, the directory stays.
             let _ = writeln!(
                 script,
                 "if [ -z \"$(ls -A {NAMESPACES} 2>/dev/null)\" ]; then umount {NAMESPACES}; rmdir {NAMESPACES}; fi 2>/dev/null || :"

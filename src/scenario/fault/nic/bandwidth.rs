@@ -41,11 +41,11 @@ fn words(bandwidth: &Bandwidth) -> String {
     match bandwidth {
         Bandwidth::Unlimited { .. } => "anything".into(),
         Bandwidth::Limited { kbit } => format!("{kbit} kbit a second"),
-        Bandwidth::Foreign { kind } => format!("what somebody's {kind} lets"),
+        Bandwidth::Foreign { kind } => format!("what another program's {kind} lets"),
     }
 }
 
-/// How this machine's end of an interface is limited; refuses where somebody has done that by hand.
+/// How this machine's end of an interface is limited; refuses where another program has set a limit.
 pub(crate) async fn limit(
     world: &World,
     host: &str,
@@ -54,7 +54,7 @@ pub(crate) async fn limit(
     let tap = world.tap(host, network).await?;
     match world.drivers.hostnet.links.bandwidth(&tap).await? {
         Bandwidth::Foreign { kind } => Err(FaultError::Target(format!(
-            "somebody has put a {kind} on {tap}, which is left alone"
+            "another program has put a {kind} on {tap}, which is left alone"
         ))),
         ours => Ok(ours),
     }

@@ -5,7 +5,7 @@ use crate::scenario::arguments::{Percent, Period};
 use crate::scenario::fault::guest::inside;
 use crate::scenario::fault::prelude::*;
 
-/// The handle of a discipline that the kernel gave an interface by itself; any other is somebody's, and left alone.
+/// The handle of a discipline that the kernel gave an interface by itself; any other is another program's, and left alone.
 const OF_THE_KERNEL: &str = "0:";
 
 /// Delays, loses and corrupts packets on an interface, and limits its rate, by netem inside the host.
