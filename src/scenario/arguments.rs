@@ -1,6 +1,7 @@
 //! Arguments of faults and probes: how they are read, and the types that several of them have.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::diagnostics::{Keys, Node, Reader};
-use crate::units::text_form;
+use crate::units::{Cidr, text_form};
 
 pub(super) fn duration(reader: &mut Reader, node: Option<&Node>, otherwise: Duration) -> Duration {
     let Some(node) = node else { return otherwise };
@@ -144,6 +145,38 @@ text_form!(
     "share",
     r"^[0-9]+(\.[0-9]+)?%$",
     "a share, such as 10%"
+);
+
+/// Packets of one address, or of a subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AddressOrSubnet(String);
+
+/// Why a text is neither.
+#[derive(Debug, thiserror::Error)]
+#[error("it is written like 10.12.4.60 or 10.12.4.0/22")]
+pub(super) struct AddressOrSubnetError;
+
+impl FromStr for AddressOrSubnet {
+    type Err = AddressOrSubnetError;
+
+    fn from_str(text: &str) -> Result<Self, AddressOrSubnetError> {
+        let is = text.parse::<Ipv4Addr>().is_ok() || text.parse::<Cidr>().is_ok();
+        is.then(|| Self(text.to_owned()))
+            .ok_or(AddressOrSubnetError)
+    }
+}
+
+impl fmt::Display for AddressOrSubnet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+text_form!(
+    AddressOrSubnet,
+    "address or subnet",
+    "^[0-9.]+(/[0-9]+)?$",
+    "an IPv4 address, or ADDRESS/PREFIX"
 );
 
 /// A duration, with a sign where it may be one into the past.

@@ -90,6 +90,7 @@ const ACTIONS: &[(&str, &str)] = &[
         "process-signal",
         "{host: b, process: apache2, signal: kill}",
     ),
+    ("route-blackhole", "{host: a, to: 198.51.100.0/24}"),
     ("service-run", "{host: a, services: none}"),
     ("service-stop", "{host: b, service: apache2}"),
 ];

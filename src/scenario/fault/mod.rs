@@ -241,6 +241,7 @@ pub(super) mod tests {
             "process-signal",
             r#"{"host":"a","pids":[7],"services":["s"],"instances":[]}"#,
         ),
+        ("route-blackhole", r#"{"host":"a","to":"10.9.0.0/24"}"#),
         (
             "service-run",
             r#"{"host":"a","wanted":["s"],"all":["s","t"]}"#,
@@ -294,6 +295,7 @@ pub(super) mod tests {
             "{host: a, from: 10.0.0.2, via: 10.0.0.1, nic: eth0, table: 100}",
         ),
         ("process-signal", "{host: a, process: mysqld, signal: stop}"),
+        ("route-blackhole", "{host: a, to: 10.9.0.0/24}"),
         ("service-run", "{host: a, services: all}"),
         ("service-stop", "{host: a, service: mysqld}"),
     ];
@@ -345,6 +347,7 @@ pub(super) mod tests {
         ("pod", &["=", "nic-attach"]),
         ("policy-route", &["nic-attach"]),
         ("process-signal", &["=", "service-run", "service-stop"]),
+        ("route-blackhole", &["="]),
         ("service-run", &["=", "process-signal", "service-stop"]),
         ("service-stop", &["=", "process-signal", "service-run"]),
     ];
@@ -365,7 +368,10 @@ pub(super) mod tests {
 
     /// What the journal has of a fault, with some keys changed.
     pub(in crate::scenario) fn captured(name: &str, changed: &Value) -> Value {
-        let (_, text) = PRIORS.iter().find(|(known, _)| *known == name).expect(name);
+        let (_, text) = PRIORS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .expect("PRIORS has it");
         let mut captured: Value = serde_json::from_str(text).expect(name);
         for (key, value) in changed.as_object().expect("a mapping") {
             if captured.get(key).is_some() {
@@ -393,7 +399,7 @@ pub(super) mod tests {
     fn faults_are_reverted_in_the_order_of_their_footprints() {
         let of = |name: &str| footprint_of(name, &json!({}));
         let named: Vec<&str> = STANDS_ON.iter().map(|(name, _)| *name).collect();
-        assert_eq!(named, names());
+        assert_eq!(named, names(), "STANDS_ON lists all faults, by name");
         // Of these two the priors name no host.
         let machine = |name: &str| ["forward-policy", "partition"].contains(&name);
         for (later, on) in STANDS_ON {
@@ -452,8 +458,9 @@ pub(super) mod tests {
             "pod",
             "policy-route",
             "process-signal",
+            "route-blackhole",
         ];
-        assert_eq!(of(Footprint::is_in_memory), expected);
+        assert_eq!(of(Footprint::is_in_memory), expected, "the list above");
         assert_eq!(of(Footprint::is_outside), OUTSIDE);
         assert_eq!(of(Footprint::puts_disks_aside), ["host-release"]);
         assert_eq!(of(Footprint::is_apart), ["host-autostart"]);
@@ -462,7 +469,7 @@ pub(super) mod tests {
     #[test]
     fn a_fault_is_a_value_that_is_read_and_written_as_the_file_has_it() {
         let named: Vec<&str> = ARGUMENTS.iter().map(|(name, _)| *name).collect();
-        assert_eq!(named, names());
+        assert_eq!(named, names(), "ARGUMENTS lists all faults, by name");
         for (name, text) in ARGUMENTS {
             let node = crate::diagnostics::parse(0, text).expect(name);
             let fault = read(name, &node);
@@ -488,6 +495,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_revert_is_told_of_as_a_sentence() {
+        let named: Vec<&str> = PRIORS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(named, names(), "PRIORS lists all faults, by name");
         for (name, text) in PRIORS {
             let captured = serde_json::from_str(text).expect(name);
             let told = describe_revert(name, &captured).expect(name);

@@ -3,6 +3,7 @@
 pub(crate) mod inside;
 mod load;
 mod ran;
+mod services;
 
 use super::contract::faults;
 
@@ -18,4 +19,4 @@ faults! {
 
 pub(crate) use clock::{NAME as CLOCK_STEP, NEAR_US, before_a_pause, behind_us, settle};
 pub(crate) use process::found as processes;
-pub(crate) use ran::{Ran, run_services};
+pub(crate) use ran::Ran;

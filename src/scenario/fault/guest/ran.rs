@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::services::run_services;
 use crate::guest::Guest;
 use crate::scenario::FaultError;
 use crate::wire::{GuestState, InstanceState, NovaStatus, Request};
@@ -51,26 +52,4 @@ impl Ran {
         }
         Ok(started)
     }
-}
-
-/// Makes exactly these services run, and sees that the guest took it so; it does not wait until they are healthy.
-pub(crate) async fn run_services(guest: &dyn Guest, names: &[String]) -> Result<(), FaultError> {
-    let names = names.to_vec();
-    guest
-        .ask(Request::ServicesRun {
-            names: names.clone(),
-        })
-        .await?;
-    let services = guest.state().await?.services;
-    let astray = services
-        .iter()
-        .filter(|one| one.wanted != names.contains(&one.name));
-    let astray: Vec<&str> = astray.map(|one| one.name.as_str()).collect();
-    if astray.is_empty() {
-        return Ok(());
-    }
-    let astray = astray.join(", ");
-    Err(FaultError::Target(format!(
-        "services are not as they were: {astray}"
-    )))
 }

@@ -1,6 +1,6 @@
 //! `service-run`: makes exactly some of a host's services run: `all`, `none`, or names with commas between.
 
-use super::run_services;
+use super::services::{Services, footprint};
 use crate::scenario::fault::prelude::*;
 use crate::wire::Request;
 
@@ -18,22 +18,8 @@ pub(crate) struct ServiceRun {
     services: String,
 }
 
-/// What is before the fault.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Before {
-    host: String,
-    wanted: Vec<String>,
-    all: Vec<String>,
-}
-
-fn footprint(host: &str) -> Footprint {
-    Footprint::of_host(host)
-        .owns(&[INSIDE, "services"])
-        .reads(&[MEMORY, "signals"])
-}
-
 impl ServiceRun {
-    fn wanted(&self, captured: &Before) -> Vec<String> {
+    fn wanted(&self, captured: &Services) -> Vec<String> {
         match self.services.as_str() {
             "all" => captured.all.clone(),
             "none" => Vec::new(),
@@ -61,7 +47,7 @@ impl ServiceRun {
 
 impl Fault for ServiceRun {
     const NAME: &'static str = "service-run";
-    type Prior = Before;
+    type Prior = Services;
 
     fn describe(&self) -> String {
         format!("run these services on {}: {}", self.host, self.services)
@@ -71,27 +57,14 @@ impl Fault for ServiceRun {
         footprint(&self.host)
     }
 
-    async fn capture(&self, world: &World) -> Result<Before, FaultError> {
-        let state = world.state(&self.host).await?;
-        let names = |wanted_only: bool| {
-            state
-                .services
-                .iter()
-                .filter(|service| !wanted_only || service.wanted)
-                .map(|service| service.name.clone())
-                .collect()
-        };
-        Ok(Before {
-            host: self.host.to_string(),
-            wanted: names(true),
-            all: names(false),
-        })
+    async fn capture(&self, world: &World) -> Result<Services, FaultError> {
+        Services::of(world, &self.host).await
     }
 
     async fn inject(
         &self,
         world: &World,
-        captured: &Before,
+        captured: &Services,
         within: Duration,
     ) -> Result<(), FaultError> {
         let wanted = self.wanted(captured);
@@ -116,7 +89,11 @@ impl Fault for ServiceRun {
         }
     }
 
-    async fn verify(&self, world: &World, captured: &Before) -> Result<Effectiveness, FaultError> {
+    async fn verify(
+        &self,
+        world: &World,
+        captured: &Services,
+    ) -> Result<Effectiveness, FaultError> {
         let wanted = self.wanted(captured);
         let astray = self.astray(world, &wanted).await?;
         let seen = if astray.is_empty() {
@@ -125,21 +102,5 @@ impl Fault for ServiceRun {
             format!("not as wanted: {}", astray.join(", "))
         };
         Ok(Effectiveness::new(astray.is_empty(), seen))
-    }
-}
-
-impl Prior for Before {
-    fn footprint(&self) -> Footprint {
-        footprint(&self.host)
-    }
-
-    fn describe(&self) -> String {
-        format!("runs {} services on {} again", self.wanted.len(), self.host)
-    }
-
-    async fn revert(&self, world: &World) -> Result<String, FaultError> {
-        let count = self.wanted.len();
-        run_services(world.guest(&self.host)?.as_ref(), &self.wanted).await?;
-        Ok(format!("{count} services run on {} again", self.host))
     }
 }

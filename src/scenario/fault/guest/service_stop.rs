@@ -1,6 +1,6 @@
 //! `service-stop`: stops one service of a host; the others go on.
 
-use super::run_services;
+use super::services::{Services, footprint};
 use crate::scenario::fault::prelude::*;
 use crate::wire::{Request, ServiceState};
 
@@ -12,19 +12,6 @@ use crate::wire::{Request, ServiceState};
 pub(crate) struct ServiceStop {
     host: Name,
     service: String,
-}
-
-/// What is before the fault.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Before {
-    host: String,
-    wanted: Vec<String>,
-}
-
-fn footprint(host: &str) -> Footprint {
-    Footprint::of_host(host)
-        .owns(&[INSIDE, "services"])
-        .reads(&[MEMORY, "signals"])
 }
 
 impl ServiceStop {
@@ -45,7 +32,7 @@ impl ServiceStop {
 
 impl Fault for ServiceStop {
     const NAME: &'static str = "service-stop";
-    type Prior = Before;
+    type Prior = Services;
 
     fn describe(&self) -> String {
         format!("stop {} on {}", self.service, self.host)
@@ -55,25 +42,20 @@ impl Fault for ServiceStop {
         footprint(&self.host)
     }
 
-    async fn capture(&self, world: &World) -> Result<Before, FaultError> {
+    async fn capture(&self, world: &World) -> Result<Services, FaultError> {
         if self.service(world).await?.process.is_none() {
             return Err(FaultError::Target(format!(
                 "{} does not run on {}",
                 self.service, self.host
             )));
         }
-        let services = world.state(&self.host).await?.services;
-        let wanted = services.into_iter().filter(|service| service.wanted);
-        Ok(Before {
-            host: self.host.to_string(),
-            wanted: wanted.map(|service| service.name).collect(),
-        })
+        Services::of(world, &self.host).await
     }
 
     async fn inject(
         &self,
         world: &World,
-        captured: &Before,
+        captured: &Services,
         _: Duration,
     ) -> Result<(), FaultError> {
         let mut names = captured.wanted.clone();
@@ -82,26 +64,10 @@ impl Fault for ServiceStop {
         Ok(guest.ask(Request::ServicesRun { names }).await?)
     }
 
-    async fn verify(&self, world: &World, _: &Before) -> Result<Effectiveness, FaultError> {
+    async fn verify(&self, world: &World, _: &Services) -> Result<Effectiveness, FaultError> {
         let stopped = self.service(world).await?.process.is_none();
         let word = if stopped { "has no process" } else { "runs" };
         let seen = format!("{} on {} {word}", self.service, self.host);
         Ok(Effectiveness::new(stopped, seen))
-    }
-}
-
-impl Prior for Before {
-    fn footprint(&self) -> Footprint {
-        footprint(&self.host)
-    }
-
-    fn describe(&self) -> String {
-        format!("runs {} services on {} again", self.wanted.len(), self.host)
-    }
-
-    async fn revert(&self, world: &World) -> Result<String, FaultError> {
-        let count = self.wanted.len();
-        run_services(world.guest(&self.host)?.as_ref(), &self.wanted).await?;
-        Ok(format!("{count} services run on {} again", self.host))
     }
 }

@@ -9,6 +9,7 @@ faults! {
     partition::Partition,
     pod::Pod,
     policy_route::PolicyRoute,
+    route_blackhole::RouteBlackhole,
 }
 
 pub(crate) use pod::TABLE as POD_TABLE;

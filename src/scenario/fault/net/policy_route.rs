@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
+use crate::scenario::arguments::AddressOrSubnet;
 use crate::scenario::fault::guest::inside;
 use crate::scenario::fault::prelude::*;
-use crate::units::Cidr;
 
 /// A source rule with a table of its own.
 ///
@@ -14,7 +14,7 @@ use crate::units::Cidr;
 pub(crate) struct PolicyRoute {
     host: Name,
     /// Whose packets: an address or a subnet.
-    from: String,
+    from: AddressOrSubnet,
     /// The next hop.
     via: Ipv4Addr,
     /// The interface, as the host calls it.
@@ -50,14 +50,6 @@ async fn shown(world: &World, host: &str, table: u32) -> Result<(String, String)
 impl Fault for PolicyRoute {
     const NAME: &'static str = "policy-route";
     type Prior = Before;
-
-    fn check(&self) -> Result<(), Mistake> {
-        if self.from.parse::<Ipv4Addr>().is_ok() || self.from.parse::<Cidr>().is_ok() {
-            return Ok(());
-        }
-        let why = "it is written like 10.12.4.60 or 10.12.4.0/22";
-        Err(Mistake::of("from", "address or subnet", why))
-    }
 
     fn describe(&self) -> String {
         format!(
