@@ -12,10 +12,6 @@ use crate::turns;
 /// In debug builds twin dies at this point; there is one before and one after each write of the journal.
 const DIE_AT: &str = "TWIN_DIE_AT";
 
-/// The points at which all hosts stand still: captured, and put back.
-const CAPTURED: u64 = 9;
-const LOADED: u64 = 5;
-
 /// More points than any verb has.
 const MOST: u64 = 60;
 
@@ -146,13 +142,23 @@ fn a_death_at_any_write_leaves_nothing_half_made() {
         "deaths: {} of a snapshot, {} of a restore, {} of a removal",
         deaths.0, deaths.1, deaths.2
     );
-    let least = if full() { (24, 16, 8) } else { (3, 2, 1) };
+    let least = if full() { (20, 16, 8) } else { (3, 2, 1) };
     assert!(
         deaths.0 >= least.0 && deaths.1 >= least.1 && deaths.2 >= least.2,
         "{deaths:?}"
     );
-    disturbed(&lab, &directory, (deaths.0 / 2, deaths.1 / 2));
-    a_process_that_dies(&lab);
+    // A point is gone through with a watchdog and without, at full size.
+    let guards = if full() { 2 } else { 1 };
+    let all = (deaths.0 / guards, deaths.1 / guards);
+    let all = if full() { all } else { (10, 8) };
+    let captured = last_standing(&lab, &["snapshot", "y"], all.0);
+    let loaded = last_standing(&lab, &["restore", "x"], all.1);
+    println!(
+        "standing: captured at {captured} of {}, put back at {loaded} of {}",
+        all.0, all.1
+    );
+    disturbed(&lab, &directory, all, (captured, loaded));
+    a_process_that_dies(&lab, (captured, loaded));
     what_was_done_to_this_machine_is_put_back_before_a_restore(&lab);
 }
 
@@ -264,23 +270,45 @@ fn deaths_of_a_removal(lab: &TestLab, directory: &Path) -> u32 {
     })
 }
 
-/// Points at which the disk fills up or libvirtd is restarted: all of them at full size.
-fn points(all: u32, some: [u64; 3]) -> Vec<u64> {
+/// The last point of a verb, of so many, at which all hosts stand still: captured, or put back.
+fn last_standing(lab: &TestLab, arguments: &[&str], all: u32) -> u64 {
+    let stands = |host: &str| {
+        let state = tool("virsh", &["domstate", &format!("{}-{host}", lab.name)]);
+        state.trim() == "paused"
+    };
+    let mut last = None;
+    for point in 1..=u64::from(all) {
+        let twin = stopped_at(lab, arguments, point);
+        if stands("a") && stands("b") {
+            last = Some(point);
+        }
+        let (code, said) = go_on(twin);
+        assert_eq!(code, Some(0), "{arguments:?} at {point}: {said}");
+        if arguments[0] == "snapshot" {
+            lab.done(&["snapshot", arguments[1], "--remove"]);
+        }
+    }
+    last.unwrap_or_else(|| panic!("the hosts stand still at no point of {arguments:?}"))
+}
+
+/// Points at which the disk fills up or libvirtd is restarted: all of them at full size, and else the one at which the hosts stand
+/// still, with one before it and one after it.
+fn points(all: u32, standing: u64) -> Vec<u64> {
     if full() {
         (1..=u64::from(all)).collect()
     } else {
-        some.to_vec()
+        vec![standing - 2, standing, standing + 2]
     }
 }
 
 /// Fills the pool, or kills libvirtd and starts it again, while twin stands at a point of the journal. Afterwards the lab
 /// runs on, or twin says DIRTY and `recover` finishes it; the baseline that there was is whole.
-fn disturbed(lab: &TestLab, directory: &Path, points_of: (u32, u32)) {
-    for (verb, name, all, some) in [
-        ("snapshot", "y", points_of.0, [5, CAPTURED, 12]),
-        ("restore", "x", points_of.1, [3, LOADED, 7]),
+fn disturbed(lab: &TestLab, directory: &Path, all: (u32, u32), standing: (u64, u64)) {
+    for (verb, name, all, standing) in [
+        ("snapshot", "y", all.0, standing.0),
+        ("restore", "x", all.1, standing.1),
     ] {
-        for point in points(all, some) {
+        for point in points(all, standing) {
             for disk_full in [true, false] {
                 let cause = if disk_full {
                     "full disk"
@@ -318,12 +346,12 @@ fn disturbed(lab: &TestLab, directory: &Path, points_of: (u32, u32)) {
 }
 
 /// QEMU killed while a baseline is restored or taken: nothing is lost.
-fn a_process_that_dies(lab: &TestLab) {
+fn a_process_that_dies(lab: &TestLab, (captured, loaded): (u64, u64)) {
     let pid = |host: &str| {
         let file = format!("/run/libvirt/qemu/{}-{host}.pid", lab.name);
         std::fs::read_to_string(file).unwrap().trim().to_owned()
     };
-    for (point, host) in [(LOADED - 1, "b"), (LOADED, "a")] {
+    for (point, host) in [(loaded - 1, "b"), (loaded, "a")] {
         let twin = stopped_at(lab, &["restore", "x"], point);
         tool("kill", &["-9", &pid(host)]);
         let (code, said) = go_on(twin);
@@ -334,7 +362,7 @@ fn a_process_that_dies(lab: &TestLab) {
         let words = lab.done(&["exec", "--all", "--", "cat", "/run/word"]);
         assert_eq!(words.matches("cut").count(), 2, "{point}: {words}");
     }
-    let twin = stopped_at(lab, &["snapshot", "y"], CAPTURED);
+    let twin = stopped_at(lab, &["snapshot", "y"], captured);
     tool("kill", &["-9", &pid("a")]);
     let (code, said) = go_on(twin);
     assert!(matches!(code, Some(0 | 4 | 5)), "{code:?}: {said}");
