@@ -83,7 +83,14 @@ impl Failure {
     }
 
     /// A run that could not be made, of the scenario in this file.
-    pub(crate) fn of_run(error: ScenarioError, source: &Source) -> Self {
+    pub(crate) fn of_run(error: ServiceError, source: &Source) -> Self {
+        match error {
+            ServiceError::Scenario(error) => Self::of_scenario(error, Some(source)),
+            other => other.into(),
+        }
+    }
+
+    fn of_scenario(error: ScenarioError, source: Option<&Source>) -> Self {
         let message = error.to_string();
         match error {
             ScenarioError::Lab(error) => error.into(),
@@ -101,7 +108,7 @@ impl Failure {
                 Self::usage(message, vec![format!("there is: {}", known.join(", "))])
             }
             ScenarioError::Invalid { problems } => {
-                Self::problems(message, problems, vec![source.clone()])
+                Self::problems(message, problems, source.into_iter().cloned().collect())
             }
         }
     }
@@ -143,6 +150,7 @@ impl From<ServiceError> for Failure {
         match error {
             ServiceError::Lab(error) => error.into(),
             ServiceError::Snapshot(error) => error.into(),
+            ServiceError::Scenario(error) => Self::of_scenario(error, None),
             ServiceError::Copy(_) => Self::machine(message, Vec::new()),
             ServiceError::Elsewhere { .. } => Self::machine(
                 message,

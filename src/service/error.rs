@@ -8,6 +8,7 @@ use crate::hostnet::HostNetError;
 use crate::hypervisor::HypervisorError;
 use crate::journal::JournalError;
 use crate::lab::LabError;
+use crate::scenario::ScenarioError;
 use crate::snapshot::SnapshotError;
 
 /// Why a verb failed.
@@ -19,6 +20,9 @@ pub enum ServiceError {
     /// A baseline.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A scenario's run could not be made.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
     /// A file was not copied.
     #[error(transparent)]
     Copy(#[from] CopyError),

@@ -2,7 +2,7 @@
 
 use super::{ServiceError, Site};
 use crate::lab::LabError;
-use crate::scenario::{self, Choice, Policy, RunResult, RunWatch, Scenario, ScenarioError, World};
+use crate::scenario::{self, Choice, Policy, RunResult, RunWatch, Scenario, World};
 use crate::snapshot::self_test;
 use crate::units::Seed;
 
@@ -41,22 +41,11 @@ pub async fn run(
     world: &World,
     watch: &dyn RunWatch,
     interrupt: tokio::sync::watch::Receiver<bool>,
-) -> Result<RunResult, ScenarioError> {
-    let journal = site.journal().map_err(of_lab)?;
+) -> Result<RunResult, ServiceError> {
+    let journal = site.journal()?;
     if scenario.baseline != Policy::None {
         let accelerator = world.found.record.accelerator;
-        let tested = self_test(site.drivers(), site.layout(), accelerator, true).await;
-        choice.self_test = tested.map_err(|error| of_lab(error.into()))?;
+        choice.self_test = self_test(site.drivers(), site.layout(), accelerator, true).await?;
     }
-    scenario::run(scenario, &choice, world, &journal, watch, interrupt).await
-}
-
-/// What keeps a run from beginning is the lab's.
-fn of_lab(error: ServiceError) -> ScenarioError {
-    match error {
-        ServiceError::Lab(error) => ScenarioError::Lab(error),
-        other => ScenarioError::Lab(LabError::io("beginning the run")(std::io::Error::other(
-            other,
-        ))),
-    }
+    Ok(scenario::run(scenario, &choice, world, &journal, watch, interrupt).await?)
 }

@@ -42,7 +42,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         no_document(ui, "scenario --dry-run")?;
         let journal = site.journal_if_there()?;
         let told = dry_run(ui, &scenario, &choice, &world, journal.as_ref()).await;
-        return told.map_err(of_run).and(DONE);
+        return told.map_err(|error| of_run(error.into())).and(DONE);
     }
     let watch = ui.watch_run(flags.events);
     let halted = (site.layout().clone(), site.drivers().clock.clone());
