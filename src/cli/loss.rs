@@ -1,5 +1,7 @@
 //! What is lost by what a verb does, in words.
 
+use std::collections::BTreeSet;
+
 use super::context::Context;
 use super::dirty::lost_with_disks;
 use super::failure::Failure;
@@ -71,7 +73,7 @@ pub(crate) fn by_restore(found: &Found, manifest: &Manifest) -> Vec<String> {
 /// What a plan discards: the disks, and the baselines that need them.
 pub(crate) fn by_up(context: &Context<'_>, prepared: &Prepared) -> Result<Vec<String>, Failure> {
     let mut goes = Vec::new();
-    let mut hosts: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
+    let mut hosts: BTreeSet<&str> = BTreeSet::new();
     for step in &prepared.plan.steps {
         if let (Some(disk), Subject::Host(host)) = (step.discards(), &step.subject) {
             goes.push(format!("what is on {}", disk.display()));

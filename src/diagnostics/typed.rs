@@ -88,6 +88,7 @@ impl Unfit {
                     // Of what it is a name.
                     Some(wanted) if wanted == "name" && own => format!("{key} name"),
                     Some(wanted) => wanted,
+                    None if key == "is" => "state".to_owned(),
                     None => key.to_owned(),
                 };
                 FormatError::BadValue { text, wanted, why }
