@@ -63,7 +63,8 @@ impl Unfit {
     fn at(mut self, node: &Node) -> Self {
         if self.span.is_none() {
             if let (Kind::Other(why), Some(text)) = (&self.fault, node.text()) {
-                self = Self::value(&text, None, why);
+                let address = why.starts_with("invalid IPv4 address");
+                self = Self::value(&text, address.then_some("address"), why);
             }
             self.span = Some(node.span);
         }
@@ -145,18 +146,18 @@ impl Typed<'_> {
             .ok_or_else(|| Unfit::kind(self.0, "a single value"))
     }
 
-    fn parsed<T: std::str::FromStr>(&self, wanted: &str) -> Result<T, Unfit>
+    fn parsed<T: std::str::FromStr>(&self, wanted: Option<&str>) -> Result<T, Unfit>
     where
         T::Err: Display,
     {
         let text = self.text()?;
         text.parse()
-            .map_err(|why| Unfit::value(&text, Some(wanted), why).at(self.0))
+            .map_err(|why| Unfit::value(&text, wanted, why).at(self.0))
     }
 }
 
 macro_rules! numbers {
-    ($($method:ident $visit:ident $wanted:literal,)*) => {
+    ($($method:ident $visit:ident $wanted:expr,)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unfit> {
             let number = self.parsed($wanted)?;
             visitor.$visit(number).map_err(|unfit: Unfit| unfit.at(self.0))
@@ -168,17 +169,17 @@ impl<'de> Deserializer<'de> for Typed<'_> {
     type Error = Unfit;
 
     numbers! {
-        deserialize_u8 visit_u8 "number",
-        deserialize_u16 visit_u16 "number",
-        deserialize_u32 visit_u32 "number",
-        deserialize_u64 visit_u64 "number",
-        deserialize_i8 visit_i8 "number",
-        deserialize_i16 visit_i16 "number",
-        deserialize_i32 visit_i32 "number",
-        deserialize_i64 visit_i64 "number",
-        deserialize_f32 visit_f32 "number",
-        deserialize_f64 visit_f64 "number",
-        deserialize_bool visit_bool "true or false",
+        deserialize_u8 visit_u8 None,
+        deserialize_u16 visit_u16 None,
+        deserialize_u32 visit_u32 None,
+        deserialize_u64 visit_u64 None,
+        deserialize_i8 visit_i8 None,
+        deserialize_i16 visit_i16 None,
+        deserialize_i32 visit_i32 None,
+        deserialize_i64 visit_i64 None,
+        deserialize_f32 visit_f32 None,
+        deserialize_f64 visit_f64 None,
+        deserialize_bool visit_bool Some("true or false"),
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unfit> {
@@ -381,7 +382,10 @@ impl Reader {
         let keys = Keys::of::<T>();
         let problems = self.problems.len();
         let mut fields: Fields<'_> = self.fields(node, place)?;
-        let given = self.entries(node, &place).unwrap_or_default();
+        let given: &[(Key, Node)] = match &node.value {
+            Value::Map(entries) => entries,
+            _ => &[],
+        };
         let mut entries = Vec::new();
         for key in &keys.known {
             let found = if keys.required.contains(key) {
@@ -390,7 +394,7 @@ impl Reader {
                 fields.optional(key)
             };
             let name = given.iter().find(|(given, _)| given.text == *key);
-            entries.extend(found.zip(name).map(|(node, (name, _))| (*name, node)));
+            entries.extend(found.zip(name).map(|(node, (name, _))| (name, node)));
         }
         fields.finish(self);
         for entry in &entries {

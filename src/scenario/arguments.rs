@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::error::FaultError;
 use crate::diagnostics::{Keys, Node, Reader};
 use crate::units::{Cidr, text_form};
 
@@ -97,7 +98,28 @@ pub(super) fn read<T: DeserializeOwned + JsonSchema>(
     let at = mistake.key.and_then(|key| node.entry(key)).unwrap_or(node);
     let text = mistake.text.or_else(|| at.text()).unwrap_or_default();
     reader.bad_value(at, &text, mistake.wanted, &mistake.why);
-    None
+    // The file is refused; what else is wrong in it is found all the same.
+    Some(arguments)
+}
+
+/// Arguments from a value, with what [`read`] checks of a file.
+pub(super) fn from_value<T: DeserializeOwned + JsonSchema>(
+    name: &str,
+    value: Value,
+    check: fn(&T) -> Result<(), Mistake>,
+) -> Result<T, FaultError> {
+    let wrong = |why: String| FaultError::Target(format!("{name}: {why}"));
+    let known = Keys::of::<T>().known;
+    let mut given = value
+        .as_object()
+        .into_iter()
+        .flat_map(|entries| entries.keys());
+    if let Some(key) = given.find(|key| !known.contains(&key.as_str())) {
+        return Err(wrong(format!("{key} means nothing here")));
+    }
+    let arguments = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
+    check(&arguments).map_err(|mistake| wrong(mistake.why))?;
+    Ok(arguments)
 }
 
 /// Arguments as a scenario file has them; what is not given is left out.
@@ -219,7 +241,10 @@ impl FromStr for Period {
     type Err = PeriodError;
 
     fn from_str(text: &str) -> Result<Self, PeriodError> {
-        text.parse().map(Self).map_err(|_| PeriodError)
+        let period: jiff::SignedDuration = text.parse().map_err(|_| PeriodError)?;
+        // Guests count in microseconds.
+        let counted = i64::try_from(period.as_micros()).is_ok();
+        counted.then_some(Self(period)).ok_or(PeriodError)
     }
 }
 

@@ -30,6 +30,6 @@ pub use recover::{Recovery, recover};
 pub use run::{run, under_test};
 pub use runs::{Recorded, recorded};
 pub use site::{Place, Site};
-pub use take::{take, verify};
+pub use take::{tried, verify};
 pub use up::{Building, Pace, follow, prepare};
 pub use watchdog::watch_over;

@@ -2,8 +2,7 @@
 
 use super::{ServiceError, Site};
 use crate::lab::LabError;
-use crate::scenario::{self, Choice, Policy, RunResult, RunWatch, Scenario, World};
-use crate::snapshot::self_test;
+use crate::scenario::{self, Choice, RunResult, RunWatch, Scenario, World};
 use crate::units::Seed;
 
 /// The lab under test, locked where it is not only looked at.
@@ -37,15 +36,11 @@ pub async fn under_test(
 pub async fn run(
     site: &Site,
     scenario: &Scenario,
-    mut choice: Choice,
+    choice: &Choice,
     world: &World,
     watch: &dyn RunWatch,
     interrupt: tokio::sync::watch::Receiver<bool>,
 ) -> Result<RunResult, ServiceError> {
     let journal = site.journal()?;
-    if scenario.baseline != Policy::None {
-        let accelerator = world.found.record.accelerator;
-        choice.self_test = self_test(site.drivers(), site.layout(), accelerator, true).await?;
-    }
-    Ok(scenario::run(scenario, &choice, world, &journal, watch, interrupt).await?)
+    Ok(scenario::run(scenario, choice, world, &journal, watch, interrupt).await?)
 }

@@ -1,21 +1,18 @@
-//! Taking a baseline, and verifying one.
+//! What comes before a baseline, and verifying one.
 
 use super::{ServiceError, Site};
-use crate::hypervisor::Power;
-use crate::snapshot::{self, Created, Request, Set, SnapshotError};
+use crate::lab::Found;
+use crate::snapshot::{self, SelfTest, Set, SnapshotError, self_test};
 
-/// Takes a baseline, by what this machine has been shown to do.
-pub async fn take(
+/// What a trial on this machine has shown of memory in files, for a baseline of this lab. It may boot a throw-away VM, which an
+/// interrupt ends as it ends any program that has changed nothing.
+pub async fn tried(
     site: &Site,
-    set: Set<'_>,
-    request: &Request,
-    interrupt: &tokio::sync::watch::Receiver<bool>,
-) -> Result<Created, ServiceError> {
-    let mut hosts = set.found.hosts.iter();
-    let any_runs = hosts.any(|host| host.domain.power == Power::Running);
-    let accelerator = set.found.record.accelerator;
-    let tested = snapshot::self_test(site.drivers(), site.layout(), accelerator, any_runs).await?;
-    Ok(snapshot::create(set, request, tested.as_ref(), interrupt).await?)
+    found: &Found,
+    any_runs: bool,
+) -> Result<Option<SelfTest>, ServiceError> {
+    let accelerator = found.record.accelerator;
+    Ok(self_test(site.drivers(), site.layout(), accelerator, any_runs).await?)
 }
 
 /// Reads all of a baseline; returns what is not as it was.

@@ -14,8 +14,8 @@ use crate::hostnet::{
     Route,
 };
 use crate::hypervisor::{
-    Capture, Devices, Domains, Hypervisor, HypervisorError, Memory, Networks, NicState, Power,
-    PowerAction, Target, Throttle,
+    Anatomy, Capture, Devices, DiskState, Domains, Hypervisor, HypervisorError, Inspection, Memory,
+    Networks, NicState, Power, PowerAction, Target, Throttle,
 };
 use crate::lab::{Drivers, GuestWays, Way};
 use crate::model::spec::{DomainSpec, Marked, NetworkSpec, NicSpec};
@@ -50,7 +50,7 @@ struct Faulty<D: ?Sized> {
     decide: Decide,
 }
 
-/// Wraps drivers. Calls that only read the hypervisor or see the network are carried out.
+/// Wraps drivers. What lists the hypervisor's things, sees the network, or reads a guest's clock and log is carried out.
 pub fn faulty(drivers: Drivers, decide: &Decide) -> Drivers {
     let Drivers {
         hypervisor,
@@ -64,6 +64,7 @@ pub fn faulty(drivers: Drivers, decide: &Decide) -> Drivers {
             network: wrap(hypervisor.network, clock, decide),
             domain: wrap(hypervisor.domain, clock, decide),
             devices: wrap(hypervisor.devices, clock, decide),
+            inspection: wrap(hypervisor.inspection, clock, decide),
             capture: wrap(hypervisor.capture, clock, decide),
             ..hypervisor
         },
@@ -222,6 +223,16 @@ seam! {
         discard(target: Target, state: &str) -> ();
     }
     reads {}
+}
+
+seam! {
+    Inspection HypervisorError
+    changes {}
+    reads {
+        anatomy(target: Target) -> Anatomy;
+        emulator(definition: &str) -> String;
+        examine(disks: &[PathBuf], state: &str, content: bool) -> Vec<Result<DiskState, String>>;
+    }
 }
 
 seam! {

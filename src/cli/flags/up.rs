@@ -140,7 +140,7 @@ impl Flags {
     }
 
     /// What sizes are divided by; chosen where nothing is.
-    fn scale(&self) -> Result<Option<Scale>, Failure> {
+    pub(crate) fn scale(&self) -> Result<Option<Scale>, Failure> {
         if self.scale == "auto" {
             return Ok(None);
         }

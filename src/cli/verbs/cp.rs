@@ -31,13 +31,13 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         match (remote(&flags.from), remote(&flags.to)) {
             (None, Some(to)) => {
                 let put = put(&context.site, &found, Path::new(&flags.from), to).await;
-                put.map_err(|error| failure(error, to))
+                put.map_err(|error| failure(error, to.host))
             }
             (Some(from), None) => {
                 let mut stdout = |data: &[u8]| context.ui.bytes(data);
                 let to = Path::new(&flags.to);
                 let got = get(&context.site, &found, from, to, &mut stdout).await;
-                got.map_err(|error| failure(error, from))
+                got.map_err(|error| failure(error, from.host))
             }
             _ => Err(Failure::usage(
                 "one side of a copy is HOST:PATH, the other a path here",
@@ -52,7 +52,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     DONE
 }
 
-fn failure(error: ServiceError, Remote { host, path }: Remote<'_>) -> Failure {
+fn failure(error: ServiceError, host: &str) -> Failure {
     let ServiceError::Copy(error) = error else {
         return error.into();
     };
@@ -60,13 +60,13 @@ fn failure(error: ServiceError, Remote { host, path }: Remote<'_>) -> Failure {
     let cure = match &error {
         CopyError::Read { .. } => "name a file that can be read".to_owned(),
         CopyError::Write { .. } => "name a path that can be written".to_owned(),
-        CopyError::Directory { path: from } => {
+        CopyError::Directory { path: from, to } => {
             let from = from.display();
-            format!("tar -C {from} -c . | twin exec {host} -- tar -C {path} -x")
+            format!("tar -C {from} -c . | twin exec {host} -- tar -C {to} -x")
         }
-        CopyError::Device { path: from } => {
+        CopyError::Device { path: from, to } => {
             let from = from.display();
-            format!("twin exec {host} -- sh -c 'cat > {path}' < {from}")
+            format!("twin exec {host} -- sh -c 'cat > {to}' < {from}")
         }
         CopyError::Host { .. } => {
             return Failure::machine(message, vec!["see that the path is right".into()]);

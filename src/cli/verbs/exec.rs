@@ -40,6 +40,8 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
     let work = async {
         let hosts = match &flags.host {
             Some(host) if !ui.json => {
+                // Before standard input is read, which may be another program's.
+                found.host(host)?;
                 let stdin = !flags.no_stdin && !std::io::stdin().is_terminal();
                 let program = (flags.command.clone(), stdin.then(standard_input));
                 let mut print = |output| match output {

@@ -11,7 +11,7 @@ use crate::cli::show::scenarios;
 use crate::cli::ui::no_document;
 use crate::cli::{files, load};
 use crate::report::scenario_text;
-use crate::scenario::Verdict;
+use crate::scenario::{Policy, Verdict};
 use crate::service;
 
 #[instrument(skip_all, fields(lab = context.global.lab.as_deref(), scenario = flags.name.as_deref()))]
@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         return DONE;
     }
     let world = service::under_test(site, flags.seed, flags.dry_run).await?;
-    let choice = flags.choice();
+    let mut choice = flags.choice();
     let of_run = |error| Failure::of_run(error, &source);
     if flags.dry_run {
         no_document(ui, "scenario --dry-run")?;
@@ -44,11 +44,14 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         let told = dry_run(ui, &scenario, &choice, &world, journal.as_ref()).await;
         return told.map_err(|error| of_run(error.into())).and(DONE);
     }
+    if scenario.baseline != Policy::None {
+        choice.self_test = service::tried(site, &world.found, true).await?;
+    }
     let watch = ui.watch_run(flags.events);
     let halted = (site.layout().clone(), site.drivers().clock.clone());
     let interrupt = Interrupt::listen(Some(halted));
     let asked = interrupt.receiver().clone();
-    let ran = service::run(site, &scenario, choice, &world, watch.as_ref(), asked).await;
+    let ran = service::run(site, &scenario, &choice, &world, watch.as_ref(), asked).await;
     let document = ran.map_err(of_run)?;
     if !flags.events {
         ui.text(&scenario_text(&document));

@@ -10,6 +10,7 @@ use crate::cli::flags::snapshot::Flags;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::remove::remove;
 use crate::cli::show::{baseline, snapshot as show};
+use crate::hypervisor::Power;
 use crate::lab::Found;
 use crate::service;
 use crate::snapshot::{self, Set};
@@ -55,9 +56,12 @@ async fn create(
     let site = &context.site;
     let expected = site.layout().expected_baselines(found.record.uuid);
     let request = flags.request(expected, dirty(set)?);
+    let mut hosts = found.hosts.iter();
+    let any_runs = hosts.any(|host| host.domain.power == Power::Running);
+    let tested = service::tried(site, found, any_runs).await?;
     let interrupt = Interrupt::listen(None);
     let before = since_given(site.drivers().clock.as_ref());
-    let created = service::take(site, *set, &request, interrupt.receiver()).await?;
+    let created = snapshot::create(*set, &request, tested.as_ref(), interrupt.receiver()).await?;
     show::created(context.ui, &created, before + created.wall);
     DONE
 }

@@ -24,6 +24,7 @@ pub(crate) async fn run(context: &Context<'_>, flags: &Flags) -> Result<u8, Fail
         .for_each(|remark| context.ui.remark(remark));
     let topology = loaded?.topology;
     let lab = context.lab_name()?;
+    flags.scale()?;
     let name = lab.as_ref().unwrap_or(&topology.name).to_string();
     for stray in follow(&context.site, &name).await? {
         context.ui.remark(&stray);

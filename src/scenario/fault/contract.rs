@@ -246,7 +246,7 @@ impl PartialEq for AnyFault {
 pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) read: fn(&Node, &mut Reader) -> Option<AnyFault>,
-    pub(super) from_value: fn(Value) -> Result<AnyFault, serde_json::Error>,
+    pub(super) from_value: fn(Value) -> Result<AnyFault, FaultError>,
     pub(super) keys: fn() -> Keys,
     pub(super) schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
     pub(super) footprint: fn(&Captured) -> Result<Footprint, FaultError>,
@@ -266,7 +266,10 @@ impl Kind {
                 let fault = arguments::read::<F>(F::NAME, node, F::check, reader)?;
                 Some(AnyFault(Arc::new(fault)))
             },
-            from_value: |value| Ok(AnyFault(Arc::new(F::deserialize(value)?))),
+            from_value: |value| {
+                let read = arguments::from_value::<F>(F::NAME, value, F::check)?;
+                Ok(AnyFault(Arc::new(read)))
+            },
             keys: Keys::of::<F>,
             schema: schemars::SchemaGenerator::subschema_for::<F>,
             footprint: |captured| Ok(prior::<F::Prior>(captured)?.footprint()),

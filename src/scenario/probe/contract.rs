@@ -174,7 +174,7 @@ impl PartialEq for AnyProbe {
 pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) read: fn(&Node, &mut Reader) -> Option<AnyProbe>,
-    pub(super) from_value: fn(Value) -> Result<AnyProbe, serde_json::Error>,
+    pub(super) from_value: fn(Value) -> Result<AnyProbe, FaultError>,
     pub(super) keys: fn() -> Keys,
     pub(super) schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
 }
@@ -187,7 +187,10 @@ impl Kind {
                 let probe = arguments::read::<P>(P::NAME, node, P::check, reader)?;
                 Some(AnyProbe(Arc::new(probe)))
             },
-            from_value: |value| Ok(AnyProbe(Arc::new(P::deserialize(value)?))),
+            from_value: |value| {
+                let read = arguments::from_value::<P>(P::NAME, value, P::check)?;
+                Ok(AnyProbe(Arc::new(read)))
+            },
             keys: Keys::of::<P>,
             schema: schemars::SchemaGenerator::subschema_for::<P>,
         }

@@ -22,12 +22,16 @@ pub enum CopyError {
     Directory {
         /// The directory here.
         path: PathBuf,
+        /// Where it would be in the host.
+        to: String,
     },
     /// It is a device.
     #[error("{} is a device, and has no length", path.display())]
     Device {
         /// The device here.
         path: PathBuf,
+        /// Where it would be in the host.
+        to: String,
     },
     /// Its place cannot be written to.
     #[error("{}: {source}", path.display())]

@@ -100,8 +100,8 @@ pub async fn put(
     } else {
         to.path.to_owned()
     };
-    let opening = from.to_owned();
-    let opened = tokio::task::spawn_blocking(move || outgoing(&opening)).await;
+    let (opening, place) = (from.to_owned(), path.clone());
+    let opened = tokio::task::spawn_blocking(move || outgoing(&opening, &place)).await;
     let opened = opened.map_err(joined)??;
     // One that grows meanwhile is copied as long as it was.
     let mut file = tokio::fs::File::from_std(opened.file).take(opened.bytes);

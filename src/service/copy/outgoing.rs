@@ -14,7 +14,7 @@ pub(super) struct Outgoing {
 }
 
 /// Opens what is to be copied. What comes from a stream is kept in a file without a name first: its length is known then.
-pub(super) fn outgoing(from: &Path) -> Result<Outgoing, CopyError> {
+pub(super) fn outgoing(from: &Path, to: &str) -> Result<Outgoing, CopyError> {
     let path = || from.to_owned();
     let wrong = |source| CopyError::Read {
         path: path(),
@@ -33,10 +33,11 @@ pub(super) fn outgoing(from: &Path) -> Result<Outgoing, CopyError> {
     if kind.is_fifo() {
         return spooled(&mut file, 0o666).map_err(wrong);
     }
+    let (path, to) = (path(), to.to_owned());
     Err(if metadata.is_dir() {
-        CopyError::Directory { path: path() }
+        CopyError::Directory { path, to }
     } else {
-        CopyError::Device { path: path() }
+        CopyError::Device { path, to }
     })
 }
 

@@ -1,8 +1,8 @@
 //! `instance-kill`: kills an instance's QEMU process inside its host, with the signal that the OOM killer sends.
 
-use crate::scenario::fault::guest::inside;
+use crate::scenario::fault::guest::{inside, start_instance};
 use crate::scenario::fault::prelude::*;
-use crate::wire::{InstanceState, NovaStatus, Request};
+use crate::wire::{InstanceState, NovaStatus};
 
 /// Kills an instance's QEMU with SIGKILL, inside the host.
 ///
@@ -114,13 +114,7 @@ impl Prior for Before {
         if found.process.is_some() && found.status() == NovaStatus::Active {
             return Ok(format!("{name} runs on {host}"));
         }
-        let start = Request::InstanceStart { name: name.clone() };
-        world.guest(host)?.ask(start).await?;
-        let now = instance(world, host, name).await?;
-        if now.process.is_none() {
-            let still = format!("{name} on {host} still has no process");
-            return Err(FaultError::Target(still));
-        }
+        start_instance(world, host, name).await?;
         Ok(format!("{name} started on {host}"))
     }
 }

@@ -205,7 +205,8 @@ impl Fault for FileChange {
         }
         if self.content.len() > MOST_BYTES {
             let why = "a file of at most 64 KiB can be changed";
-            return Err(Mistake::of("content", "content", why));
+            let length = self.content.len().to_string();
+            return Err(Mistake::of_all(&length, "length", why).at("content"));
         }
         Ok(())
     }

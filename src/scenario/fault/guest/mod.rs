@@ -19,4 +19,4 @@ faults! {
 
 pub(crate) use clock::{NAME as CLOCK_STEP, NEAR_US, before_a_pause, behind_us, settle};
 pub(crate) use process::found as processes;
-pub(crate) use ran::Ran;
+pub(crate) use ran::{Ran, start_instance};

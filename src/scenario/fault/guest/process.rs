@@ -191,8 +191,7 @@ impl Prior for Before {
                 "processes of {host} are stopped still: {still:?}"
             )));
         }
-        let guest = world.guest(host)?;
-        let started = self.ran.again(guest.as_ref()).await?;
+        let started = self.ran.again(world, host).await?;
         Ok(format!(
             "{} processes of {host} go on, the services run, {started} instances started",
             self.pids.len()

@@ -11,3 +11,4 @@ faults! {
 
 pub(crate) use autostart::NAME as HOST_AUTOSTART;
 pub(crate) use power::power_state;
+pub(crate) use release::NAME as HOST_RELEASE;

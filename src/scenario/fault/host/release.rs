@@ -11,6 +11,9 @@ use crate::plan::moved_disk_blocks;
 use crate::scenario::fault::prelude::*;
 use crate::{image, storage};
 
+/// Its name in files and in the journal.
+pub(crate) const NAME: &str = "host-release";
+
 /// A blank disk takes less on this machine: the tables of an image without content.
 const BLANK: u64 = 1 << 20;
 
@@ -69,7 +72,7 @@ fn failed(what: &str, path: &Path, error: &std::io::Error) -> FaultError {
 }
 
 impl Fault for HostRelease {
-    const NAME: &'static str = "host-release";
+    const NAME: &'static str = NAME;
     type Prior = Before;
 
     fn describe(&self) -> String {
